@@ -1,0 +1,1 @@
+//! Containers: from what was asked to a running process.

@@ -1,0 +1,1 @@
+//! Images: load, pull, list, tag, remove.

@@ -1,0 +1,1 @@
+//! Every path, limit and default, passed in.

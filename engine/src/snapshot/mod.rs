@@ -1,0 +1,1 @@
+//! Layer trees and what containers write above them.

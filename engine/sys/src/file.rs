@@ -1,0 +1,1 @@
+//! Files with everything a layer can hold: nodes, attributes, times; atomic writes.

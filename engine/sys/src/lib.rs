@@ -1,0 +1,12 @@
+//! The engine's system calls: everything that is unsafe, and what has to be done exactly once.
+//!
+//! The rule for adding: a function lands here when it needs `unsafe`, or when doing it by hand elsewhere
+//! would invite a mistake (paths beneath a root, descriptors through a socket, a namespace on its own thread).
+
+pub mod file;
+pub mod memfd;
+pub mod namespace;
+pub mod netlink;
+pub mod path;
+pub mod process;
+pub mod socket;

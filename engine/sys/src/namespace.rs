@@ -1,0 +1,1 @@
+//! Namespaces made on a thread of their own.

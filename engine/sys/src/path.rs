@@ -1,0 +1,1 @@
+//! Paths opened beneath a root, never outside it.
