@@ -383,9 +383,8 @@ fn blank_comments(text: &str) -> String {
     let mut i = 0;
     while i < chars.len() {
         let c = chars[i];
-        let raw_start = (c == 'r' && !out.ends_with(|c: char| c.is_alphanumeric() || c == '_')
-            || c == 'r' && out.ends_with('b'))
-            && matches!(at(i + 1), '"' | '#');
+        let in_word = out.ends_with(|c: char| c != 'b' && (c.is_alphanumeric() || c == '_'));
+        let raw_start = c == 'r' && !in_word && matches!(at(i + 1), '"' | '#');
         if c == '/' && at(i + 1) == '/' {
             while i < chars.len() && chars[i] != '\n' {
                 i += 1;
@@ -453,10 +452,11 @@ fn declared_dependencies(text: &str) -> BTreeSet<String> {
             if let Some((_, name)) = head.rsplit_once("dependencies.") {
                 names.insert(name.to_owned());
             }
-        } else if inside && !line.starts_with('#') {
-            if let Some((key, _)) = line.split_once('=') {
-                names.insert(key.trim().split('.').next().unwrap_or("").trim_matches('"').to_owned());
-            }
+        } else if inside
+            && !line.starts_with('#')
+            && let Some((key, _)) = line.split_once('=')
+        {
+            names.insert(key.trim().split('.').next().unwrap_or("").trim_matches('"').to_owned());
         }
     }
     names
