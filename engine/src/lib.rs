@@ -15,3 +15,6 @@ pub mod settings;
 pub mod snapshot;
 pub mod state;
 pub mod volume;
+
+pub use container::ContainerSpec;
+pub use settings::{Bytes, Settings};

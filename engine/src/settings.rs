@@ -1,1 +1,425 @@
-//! Every path, limit and default, passed in.
+//! What an engine is told at its start: directories, defaults and the registries it may talk to.
+//! Nothing here is read from the environment; whoever opens the engine decides.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How an engine is set up.
+///
+/// ```
+/// use engine::Settings;
+/// let settings = Settings::at("/srv/engine").run("/run/my-engine").label("rack=7");
+/// assert_eq!(settings.cgroup_parent, "engine");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where images, containers and volumes lie. Several programs may share one root.
+    pub root: PathBuf,
+    /// Sockets and exit records of running containers; belongs on a tmpfs and must go with a reboot.
+    pub run: PathBuf,
+    /// The cgroup beneath which each container has its own.
+    pub cgroup_parent: String,
+    /// The predefined network `bridge`.
+    pub bridge: BridgeSettings,
+    /// Address blocks that new networks take a subnet of, in order; empty means the built-in ones.
+    pub address_pools: Vec<AddressPool>,
+    /// Keep packet filter rules for the networks; without it nothing is translated or isolated.
+    pub firewall: bool,
+    /// Name service of containers that ask for none of their own.
+    pub dns: DnsSettings,
+    /// How registries are reached.
+    pub registry: RegistrySettings,
+    /// What becomes of output when a container asks for nothing else.
+    pub log: LogSettings,
+    /// Limits that every container has unless it asks for its own.
+    pub ulimits: Vec<Ulimit>,
+    /// Size of `/dev/shm`, in bytes, when a container asks for none.
+    pub shm_size: u64,
+    /// Labels of this engine, as `key=value`; shown by `info`.
+    pub labels: Vec<String>,
+    /// Run a small init as process 1 in containers that do not say whether they want one.
+    pub init: bool,
+    /// Containers never gain privileges by `execve`, whatever they ask for.
+    pub no_new_privileges: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("/var/lib/engine"),
+            run: PathBuf::from("/run/engine"),
+            cgroup_parent: "engine".to_owned(),
+            bridge: BridgeSettings::default(),
+            address_pools: Vec::new(),
+            firewall: true,
+            dns: DnsSettings::default(),
+            registry: RegistrySettings::default(),
+            log: LogSettings::default(),
+            ulimits: Vec::new(),
+            shm_size: 64 << 20,
+            labels: Vec::new(),
+            init: false,
+            no_new_privileges: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The default settings with everything beneath `root`, run directory included.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        let root = root.into();
+        Self { run: root.join("run"), root, ..Self::default() }
+    }
+
+    /// Sets [`Settings::root`].
+    #[must_use]
+    pub fn root(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = root.into();
+        self
+    }
+
+    /// Sets [`Settings::run`].
+    #[must_use]
+    pub fn run(mut self, run: impl Into<PathBuf>) -> Self {
+        self.run = run.into();
+        self
+    }
+
+    /// Sets [`Settings::cgroup_parent`].
+    #[must_use]
+    pub fn cgroup_parent(mut self, parent: impl Into<String>) -> Self {
+        self.cgroup_parent = parent.into();
+        self
+    }
+
+    /// Sets [`Settings::bridge`].
+    #[must_use]
+    pub fn bridge(mut self, bridge: BridgeSettings) -> Self {
+        self.bridge = bridge;
+        self
+    }
+
+    /// Sets [`Settings::firewall`].
+    #[must_use]
+    pub fn firewall(mut self, firewall: bool) -> Self {
+        self.firewall = firewall;
+        self
+    }
+
+    /// Sets [`Settings::dns`].
+    #[must_use]
+    pub fn dns(mut self, dns: DnsSettings) -> Self {
+        self.dns = dns;
+        self
+    }
+
+    /// Sets [`Settings::registry`].
+    #[must_use]
+    pub fn registry(mut self, registry: RegistrySettings) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Sets [`Settings::log`].
+    #[must_use]
+    pub fn log(mut self, log: LogSettings) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Adds a default limit.
+    #[must_use]
+    pub fn ulimit(mut self, ulimit: Ulimit) -> Self {
+        self.ulimits.push(ulimit);
+        self
+    }
+
+    /// Adds a label of the engine.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.labels.push(label.into());
+        self
+    }
+}
+
+/// The predefined network `bridge`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BridgeSettings {
+    /// Whether the network is there at all; without it the default network of a container is `none`.
+    pub enabled: bool,
+    /// Name of the interface; one is derived from the root when none is given.
+    pub name: Option<String>,
+    /// The bridge's own address and prefix length, such as `172.30.0.1/16`; the first free block when none is given.
+    pub address: Option<(Ipv4Addr, u8)>,
+    /// The part of the subnet that containers are given addresses of.
+    pub fixed_range: Option<(Ipv4Addr, u8)>,
+    /// Largest packet, in bytes; that of the host's uplink, at most 1500, when none is given.
+    pub mtu: Option<u32>,
+    /// Containers of this network may talk to each other.
+    pub inter_container: bool,
+    /// Translate the containers' addresses into the host's when packets leave.
+    pub masquerade: bool,
+    /// Turn on the host's IPv4 forwarding when it is off.
+    pub forward: bool,
+}
+
+impl Default for BridgeSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            name: None,
+            address: None,
+            fixed_range: None,
+            mtu: None,
+            inter_container: true,
+            masquerade: true,
+            forward: true,
+        }
+    }
+}
+
+impl BridgeSettings {
+    /// No network `bridge` at all.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Self { enabled: false, ..Self::default() }
+    }
+
+    /// Sets [`BridgeSettings::name`].
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Sets [`BridgeSettings::address`].
+    #[must_use]
+    pub fn address(mut self, address: Ipv4Addr, prefix_len: u8) -> Self {
+        self.address = Some((address, prefix_len));
+        self
+    }
+
+    /// Sets [`BridgeSettings::mtu`].
+    #[must_use]
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+}
+
+/// A block of addresses that is cut into subnets of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressPool {
+    /// First address of the block.
+    pub base: Ipv4Addr,
+    /// Prefix length of the block.
+    pub prefix_len: u8,
+    /// Prefix length of each subnet cut from it.
+    pub subnet_len: u8,
+}
+
+/// Name service that containers are given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// Name servers; those of the host when empty.
+    pub servers: Vec<IpAddr>,
+    /// Search domains; those of the host when empty.
+    pub search: Vec<String>,
+    /// Options of `resolv.conf`; those of the host when empty.
+    pub options: Vec<String>,
+}
+
+/// How registries are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegistrySettings {
+    /// Addresses asked before Docker Hub itself, in order, such as `http://127.0.0.1:5000`.
+    pub mirrors: Vec<String>,
+    /// Registries as `host[:port]`, or blocks of addresses such as `10.0.0.0/8`, that may be spoken to without a checked
+    /// certificate. The loopback addresses always are.
+    pub insecure: Vec<String>,
+    /// Blobs downloaded at once in one pull.
+    pub concurrent_downloads: usize,
+    /// Directory with `<host[:port]>/*.crt` of authorities trusted for that registry.
+    pub certificates: Option<PathBuf>,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self { mirrors: Vec::new(), insecure: Vec::new(), concurrent_downloads: 3, certificates: None }
+    }
+}
+
+impl RegistrySettings {
+    /// Adds a mirror of Docker Hub.
+    #[must_use]
+    pub fn mirror(mut self, mirror: impl Into<String>) -> Self {
+        self.mirrors.push(mirror.into());
+        self
+    }
+
+    /// Adds a registry that may be spoken to without a checked certificate.
+    #[must_use]
+    pub fn insecure(mut self, registry: impl Into<String>) -> Self {
+        self.insecure.push(registry.into());
+        self
+    }
+}
+
+/// What becomes of output by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogSettings {
+    /// Name of the driver: `json-file` or `none`.
+    pub driver: String,
+    /// Options of the driver, such as `max-size`. Output is bounded unless they say otherwise.
+    pub options: BTreeMap<String, String>,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        let options = [("max-size", "20m"), ("max-file", "5")];
+        Self {
+            driver: "json-file".to_owned(),
+            options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        }
+    }
+}
+
+/// A limit of `setrlimit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// Name without `RLIMIT_`, in lower case: `nofile`, `nproc`, …
+    pub name: String,
+    /// Soft limit; -1 means none.
+    pub soft: i64,
+    /// Hard limit; -1 means none.
+    pub hard: i64,
+}
+
+impl Ulimit {
+    /// A limit with its soft and hard value.
+    pub fn new(name: impl Into<String>, soft: i64, hard: i64) -> Self {
+        Self { name: name.into(), soft, hard }
+    }
+}
+
+/// A number of bytes, with its unit in sight.
+///
+/// ```
+/// use engine::Bytes;
+/// assert_eq!(Bytes::mib(64).get(), 67_108_864);
+/// assert_eq!("64m".parse::<Bytes>()?, Bytes::mib(64));
+/// # Ok::<(), engine::settings::InvalidBytes>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bytes(u64);
+
+impl Bytes {
+    /// `count` bytes.
+    #[must_use]
+    pub const fn new(count: u64) -> Self {
+        Self(count)
+    }
+
+    /// `count` times 1024 bytes; the largest number when that is too much.
+    #[must_use]
+    pub const fn kib(count: u64) -> Self {
+        Self(count.saturating_mul(1 << 10))
+    }
+
+    /// `count` times 1024² bytes; the largest number when that is too much.
+    #[must_use]
+    pub const fn mib(count: u64) -> Self {
+        Self(count.saturating_mul(1 << 20))
+    }
+
+    /// `count` times 1024³ bytes; the largest number when that is too much.
+    #[must_use]
+    pub const fn gib(count: u64) -> Self {
+        Self(count.saturating_mul(1 << 30))
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A size that is not a number with an optional unit of `b k m g t p`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid size: '{0}'")]
+pub struct InvalidBytes(String);
+
+impl std::str::FromStr for Bytes {
+    type Err = InvalidBytes;
+
+    /// Reads `1024`, `64m`, `64MB`, `1.5 GiB`; units are powers of 1024 and may be in either case.
+    fn from_str(text: &str) -> Result<Self, InvalidBytes> {
+        let invalid = || InvalidBytes(text.to_owned());
+        let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(number_len);
+        let unit = unit.strip_prefix(' ').unwrap_or(unit).to_ascii_lowercase();
+        let power = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
+            "" if unit != "ib" => 0,
+            "k" => 10,
+            "m" => 20,
+            "g" => 30,
+            "t" => 40,
+            "p" => 50,
+            _ => return Err(invalid()),
+        };
+        if let Ok(whole) = number.parse::<u64>() {
+            return whole.checked_mul(1 << power).map(Self).ok_or_else(invalid);
+        }
+        let fraction: f64 = number.parse().map_err(|_| invalid())?;
+        #[allow(clippy::cast_precision_loss, reason = "a power of two is exact")]
+        let count = fraction * (1_u64 << power) as f64;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+        if count.is_finite() && (0.0..9.2e18).contains(&count) { Ok(Self(count as u64)) } else { Err(invalid()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1024", 1024),
+            ("1k", 1024),
+            ("20m", 20 << 20),
+            ("1GB", 1 << 30),
+            ("1.5 GiB", 3 << 29),
+            ("7b", 7),
+        ] {
+            assert_eq!(text.parse::<Bytes>().unwrap().get(), bytes, "{text}");
+        }
+        for text in ["", "m", "-1", "1x", "1 mm", "99999999p", "1.2.3k", "1ib", "١m"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_root_of_its_own_keeps_everything_beneath_it() {
+        let settings = Settings::at("/srv/e");
+        assert!(settings.run.starts_with(&settings.root));
+    }
+}
