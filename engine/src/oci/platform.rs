@@ -1,0 +1,174 @@
+//! What an image runs on.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+
+/// An operating system, an architecture and its variant, in Go's names (`linux/arm64/v8`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Written")]
+pub struct Platform {
+    /// `linux`; empty when a document does not say.
+    pub os: String,
+    /// `amd64`, `arm64`, ...; empty when a document does not say.
+    pub architecture: String,
+    /// `v7`, `v8`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Of Windows images.
+    #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+}
+
+/// As documents have it: everything may be missing or null.
+#[derive(Deserialize)]
+struct Written {
+    os: Option<String>,
+    architecture: Option<String>,
+    variant: Option<String>,
+    #[serde(rename = "os.version")]
+    os_version: Option<String>,
+}
+
+impl From<Written> for Platform {
+    fn from(written: Written) -> Self {
+        Self {
+            os: written.os.unwrap_or_default(),
+            architecture: written.architecture.unwrap_or_default(),
+            variant: written.variant.filter(|text| !text.is_empty()),
+            os_version: written.os_version.filter(|text| !text.is_empty()),
+        }
+    }
+}
+
+impl Platform {
+    /// What this program was built for, which is what containers run on.
+    pub fn host() -> Self {
+        let (architecture, variant) = match std::env::consts::ARCH {
+            "x86_64" => ("amd64", None),
+            "aarch64" => ("arm64", Some("v8")),
+            "arm" => ("arm", Some("v7")),
+            "x86" => ("386", None),
+            "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", None),
+            other => (other, None),
+        };
+        Self {
+            os: "linux".to_owned(),
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+            os_version: None,
+        }
+    }
+
+    /// How well an image for `self` serves who wants `wanted`: `None` not at all, else higher is better.
+    pub fn serves(&self, wanted: &Self) -> Option<u32> {
+        let (mine, asked) = (self.normal(), wanted.normal());
+        if mine.os != asked.os || mine.architecture != asked.architecture {
+            return None;
+        }
+        match (mine.variant.as_deref(), asked.variant.as_deref()) {
+            (mine, asked) if mine == asked => Some(100),
+            // A processor runs what was made for its forerunners: arm v7 runs v6 and v5, amd64 v3 runs v2.
+            (mine, asked) => {
+                let (mine, asked) = (level(mine)?, level(asked)?);
+                (mine <= asked).then_some(mine)
+            }
+        }
+    }
+
+    fn normal(&self) -> Self {
+        let lower = |text: &str| text.to_ascii_lowercase();
+        let architecture = match lower(&self.architecture).as_str() {
+            "x86_64" | "x86-64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            "i386" | "i686" => "386".to_owned(),
+            "armhf" => "arm".to_owned(),
+            other => other.to_owned(),
+        };
+        let variant = match (architecture.as_str(), self.variant.as_deref().map(lower).as_deref()) {
+            ("arm64", None | Some("8" | "v8")) | ("amd64", None | Some("v1")) => None,
+            ("arm", None | Some("7")) => Some("v7".to_owned()),
+            (_, variant) => variant.map(str::to_owned),
+        };
+        Self { os: lower(&self.os), architecture, variant, os_version: None }
+    }
+}
+
+fn level(variant: Option<&str>) -> Option<u32> {
+    variant.map_or(Some(1), |text| text.strip_prefix('v').unwrap_or(text).parse().ok().filter(|level| *level < 100))
+}
+
+impl FromStr for Platform {
+    type Err = Error;
+
+    /// `linux/arm64/v8`, `linux/amd64`, or an operating system or architecture alone, the rest being the host's.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let sound = |part: &&str| {
+            !part.is_empty()
+                && part.len() <= 64
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        };
+        if !parts.iter().all(sound) {
+            return Err(Error::Platform(text.chars().take(80).collect()));
+        }
+        let host = Self::host();
+        let made = |os: &str, architecture: &str, variant: Option<&str>| Self {
+            os: os.to_ascii_lowercase(),
+            architecture: architecture.to_ascii_lowercase(),
+            variant: variant.map(str::to_ascii_lowercase),
+            os_version: None,
+        };
+        match parts.as_slice() {
+            [os @ ("linux" | "windows" | "darwin" | "freebsd")] => {
+                Ok(made(os, &host.architecture, host.variant.as_deref()))
+            }
+            [architecture] => Ok(made("linux", architecture, None).normal()),
+            [os, architecture] => Ok(made(os, architecture, None)),
+            [os, architecture, variant] => Ok(made(os, architecture, Some(variant))),
+            _ => Err(Error::Platform(text.chars().take(80).collect())),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn serves(image: &str, wanted: &str) -> Option<u32> {
+        image.parse::<Platform>().unwrap().serves(&wanted.parse().unwrap())
+    }
+
+    #[test]
+    fn variants_serve_their_successors_only() {
+        assert!(serves("linux/amd64", "linux/amd64").is_some());
+        assert!(serves("linux/arm64", "linux/arm64/v8").is_some());
+        assert!(serves("linux/arm/v6", "linux/arm/v7") > serves("linux/arm/v5", "linux/arm/v7"));
+        assert_eq!(serves("linux/arm/v7", "linux/arm/v6"), None);
+        assert_eq!(serves("linux/arm64", "linux/amd64"), None);
+        assert_eq!(serves("windows/amd64", "linux/amd64"), None);
+    }
+
+    #[test]
+    fn parsing_refuses_what_is_no_platform() {
+        assert_eq!("aarch64".parse::<Platform>().unwrap().architecture, "arm64");
+        assert_eq!("linux".parse::<Platform>().unwrap().os, "linux");
+        for wrong in ["", "/", "linux/", "linux/amd64/v1/x", "lin ux/amd64", "a\nb"] {
+            assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
+        }
+    }
+}
