@@ -1,0 +1,196 @@
+//! Images.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::container::ContainerConfig;
+use crate::is_zero;
+
+/// `GET /images/{name}/json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageInspect {
+    /// `sha256:` and 64 digits.
+    pub id: String,
+    /// `name:tag`.
+    pub repo_tags: Vec<String>,
+    /// `name@sha256:...`.
+    pub repo_digests: Vec<String>,
+    /// Of the classic builder.
+    pub parent: String,
+    /// Of commit and import.
+    pub comment: String,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub created: String,
+    /// Before 1.45: the container that it was made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Of that container. Newer daemons leave it out, older clients need it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_config: Option<ContainerConfig>,
+    /// What made it.
+    pub docker_version: String,
+    /// Who made it.
+    pub author: String,
+    /// What its containers start with.
+    pub config: Option<ContainerConfig>,
+    /// Such as amd64.
+    pub architecture: String,
+    /// Such as v8.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    /// linux.
+    pub os: String,
+    /// Of Windows only.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    /// Bytes.
+    pub size: i64,
+    /// Before 1.44: bytes with all parents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<i64>,
+    /// Where its layers are.
+    pub graph_driver: GraphDriver,
+    /// Its layers.
+    #[serde(rename = "RootFS")]
+    pub root_fs: RootFs,
+    /// What is known about it here.
+    pub metadata: Metadata,
+}
+
+/// Where a file system is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GraphDriver {
+    /// Paths by name.
+    pub data: Option<BTreeMap<String, String>>,
+    /// `overlay2`.
+    pub name: String,
+}
+
+/// The layers of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RootFs {
+    /// `layers`.
+    #[serde(rename = "Type", skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Digests of the uncompressed layers, the lowest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+}
+
+/// What is known about an image on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Metadata {
+    /// RFC 3339; the zero time when it was never tagged.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub last_tag_time: String,
+}
+
+/// A line of `GET /images/json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageSummary {
+    /// Number of containers; -1 when that was not counted.
+    pub containers: i64,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// `sha256:` and 64 digits.
+    pub id: String,
+    /// Labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Of the classic builder.
+    pub parent_id: String,
+    /// `name@sha256:...`.
+    pub repo_digests: Vec<String>,
+    /// `name:tag`.
+    pub repo_tags: Vec<String>,
+    /// Bytes shared with others; -1 when that was not counted.
+    pub shared_size: i64,
+    /// Bytes.
+    pub size: i64,
+    /// Before 1.44: bytes with all parents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<i64>,
+}
+
+/// A line of `GET /images/{name}/history`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HistoryItem {
+    /// Of commit and import.
+    pub comment: String,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The instruction.
+    pub created_by: String,
+    /// The image, or `<missing>`.
+    pub id: String,
+    /// Bytes of the layer.
+    pub size: i64,
+    /// `name:tag`.
+    pub tags: Option<Vec<String>>,
+}
+
+/// A line of the answer to `DELETE /images/{name}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageDelete {
+    /// The id of what is gone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub deleted: String,
+    /// The name that is gone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub untagged: String,
+}
+
+/// `POST /images/prune`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImagePrune {
+    /// What is gone.
+    pub images_deleted: Option<Vec<ImageDelete>>,
+    /// Freed bytes.
+    pub space_reclaimed: u64,
+}
+
+/// Who asks a registry: the JSON in the header `X-Registry-Auth`, in URL-safe base64.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", default)]
+pub struct RegistryAuth {
+    /// Name of the user.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    /// Password of the user.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub password: String,
+    /// Both, in base64.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub auth: String,
+    /// Not used any more.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub email: String,
+    /// The registry.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub serveraddress: String,
+    /// An OAuth refresh token in place of the password.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub identitytoken: String,
+    /// A bearer token that is sent as it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub registrytoken: String,
+}
+
+impl std::fmt::Debug for RegistryAuth {
+    /// Shows no secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryAuth")
+            .field("username", &self.username)
+            .field("serveraddress", &self.serveraddress)
+            .finish_non_exhaustive()
+    }
+}
