@@ -1,0 +1,119 @@
+//! What the runtime is told: the OCI specification of a container and what that specification has no words for.
+
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Spec;
+
+/// A container as the runtime is told it. Pure data: nothing is opened or made before [`crate::Runtime::launch`].
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The name of the container: 1 to 128 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit.
+    /// It names the cgroup and the run directory.
+    pub id: String,
+    /// The OCI runtime specification. `root.path` is not looked at (see [`Bundle::rootfs`]), `root.readonly` is.
+    /// What is not supported is refused when the bundle is compiled, never passed over.
+    pub spec: Spec,
+    /// Where the file system comes from.
+    pub rootfs: Rootfs,
+    /// Standard input of the process. With a terminal [`Stdin::Null`] means that nobody types.
+    pub stdin: Stdin,
+    /// Where standard output and standard error go.
+    pub output: Output,
+    /// The first size of the terminal as rows and columns; only looked at when the specification asks for a terminal.
+    pub terminal_size: Option<(u16, u16)>,
+    /// The container is killed when the program that launched it ends.
+    pub tasks_die_with_launcher: bool,
+    /// A user in Docker's form (`user`, `uid`, `user:group`, `uid:gid`), resolved in the container's own `/etc/passwd`
+    /// and `/etc/group`. `None`: the numbers of `process.user`.
+    pub user: Option<String>,
+    /// Supplementary groups, by number or by a name of the container's `/etc/group`, beside those of
+    /// `process.user.additionalGids`.
+    pub additional_groups: Vec<String>,
+    /// Make the working directory when the image has none.
+    pub make_working_directory: bool,
+    /// Do not execute the process before [`crate::Runtime::connect`]'s monitor is sent `Start` (OCI's create).
+    pub wait_for_start: bool,
+}
+
+impl Bundle {
+    /// A bundle with nothing on its input and output.
+    #[must_use]
+    pub fn new(id: impl Into<String>, spec: Spec, rootfs: Rootfs) -> Self {
+        Self {
+            id: id.into(),
+            spec,
+            rootfs,
+            stdin: Stdin::Null,
+            output: Output::Discard,
+            terminal_size: None,
+            tasks_die_with_launcher: false,
+            user: None,
+            additional_groups: Vec::new(),
+            make_working_directory: false,
+            wait_for_start: false,
+        }
+    }
+}
+
+/// Where the root file system of a container comes from. All paths are absolute paths of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rootfs {
+    /// A directory that is used as it is; the container writes into it.
+    Directory(PathBuf),
+    /// An overlay, mounted in the container's mount namespace only.
+    Overlay {
+        /// The image's layers, topmost first; at least one.
+        lower: Vec<PathBuf>,
+        /// Takes what the container writes.
+        upper: PathBuf,
+        /// Scratch of the kernel, on the same file system as `upper`.
+        work: PathBuf,
+        /// Nothing is synced, not even when the container ends: for what is thrown away anyway. Refused by the kernel for
+        /// an `upper` that was mounted so before and not cleaned.
+        volatile: bool,
+    },
+}
+
+/// Standard input of a container's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    /// `/dev/null`.
+    Null,
+    /// Clients that attach write to it.
+    Open {
+        /// It is closed when the first client that brought it closes its side.
+        once: bool,
+    },
+}
+
+/// Where standard output and standard error go. Attached clients get a copy in every case but [`Output::Discard`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// `/dev/null`, at no cost; nobody can attach to it.
+    Discard,
+    /// To attached clients only (log driver `none`).
+    AttachOnly,
+    /// Records of Docker's json-file format.
+    JsonLog {
+        /// The directory of the host that holds the log; it must be there.
+        directory: PathBuf,
+        /// The name of the log's file in `directory`; older files are `name.1`, `name.2` and so on.
+        name: String,
+        /// Bytes after which a new file is begun; 0 is no bound.
+        max_size: u64,
+        /// How many files are kept, the current one among them; at least 1.
+        max_files: u32,
+    },
+}
+
+/// A running container in which a further process is to be executed.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecTarget<'a> {
+    /// The name of the container.
+    pub id: &'a str,
+    /// A pidfd of its init.
+    pub process: BorrowedFd<'a>,
+    /// The specification that it was launched with: the new process gets its seccomp filter and its cgroup.
+    pub spec: &'a Spec,
+}

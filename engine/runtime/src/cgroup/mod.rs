@@ -1,0 +1,6 @@
+//! Control groups, version 1 in all its hierarchies and version 2: making one for a container, what it may use, what it has
+//! used, and taking it away.
+
+mod layout;
+
+pub use layout::{Hierarchy, Layout, Unified};

@@ -1,0 +1,91 @@
+//! The error of this crate.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What kind of failure an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// What was asked for makes no sense.
+    Invalid,
+    /// What was asked for makes sense, but this engine or this machine cannot do it.
+    Unsupported,
+    /// The container's process could not be started for a reason that lies in the container: no such program, not
+    /// executable, no such user, a working directory outside of it.
+    Process,
+    /// There is a container of that name.
+    Conflict,
+    /// There is no such container.
+    NotFound,
+    /// The machine failed.
+    Internal,
+}
+
+/// A failure of the runtime; the text says what was tried on what.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bundle contradicts itself or the OCI specification.
+    #[error("{0}")]
+    Invalid(String),
+    /// The bundle asks for something that is not supported.
+    #[error("not supported: {0}")]
+    Unsupported(String),
+    /// A container of that name has a run directory or a cgroup.
+    #[error("container {0} exists already")]
+    Exists(String),
+    /// A system call or a file of the machine failed.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// A value was refused by a cgroup file.
+    #[error("set {} to {value:?}: {source}", file.display())]
+    Resource {
+        /// The file of the cgroup.
+        file: PathBuf,
+        /// What was written.
+        value: String,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// A cgroup could not be emptied or removed in time.
+    #[error("cgroup {} of the container still has processes", path.display())]
+    Busy {
+        /// The directory that is left.
+        path: PathBuf,
+    },
+    /// The container's process could not be started. The text is what the OCI runtimes say.
+    #[error("{message}")]
+    Process {
+        /// The whole text.
+        message: String,
+        /// What a shell would report: 127 not found, 126 not executable, 128 otherwise.
+        exit_code: i32,
+    },
+}
+
+impl Error {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Exists(_) => ErrorKind::Conflict,
+            Self::Resource { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => ErrorKind::Invalid,
+            Self::Io { .. } | Self::Resource { .. } | Self::Busy { .. } => ErrorKind::Internal,
+            Self::Process { .. } => ErrorKind::Process,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
