@@ -64,7 +64,7 @@ operations! {
     // ---- read by the monitor ------------------------------------------------------------------------
     /// Monitor: the namespaces that init is cloned into (`CLONE_NEW*`, without the cgroup namespace).
     Namespaces = 0x001 { flags: u64 }
-    /// Monitor: the cgroup v2 directory that init is born in (`CLONE_INTO_CGROUP`).
+    /// Monitor: the cgroup v2 directory that init is born in (`CLONE_INTO_CGROUP`); likewise for the process of an `exec`.
     BornInCgroup = 0x002 { directory: Fd }
     /// Monitor: the listening `SOCK_SEQPACKET` socket on which the monitor takes requests.
     Listener = 0x003 { socket: Fd }
@@ -88,7 +88,8 @@ operations! {
     DiscardOutput = 0x00b {}
 
     // ---- namespaces and cgroups -----------------------------------------------------------------------
-    /// Join a namespace; `kind` is the `CLONE_NEW*` flag that names it.
+    /// Join a namespace; `kind` is the `CLONE_NEW*` flag that names it. A pid namespace is joined by the monitor, before
+    /// it makes init.
     JoinNamespace = 0x101 { namespace: Fd, kind: u64 }
     /// Join several namespaces of the process that a pidfd names (`exec`); `kinds` are `CLONE_NEW*` flags.
     /// After the pid namespace is joined the executor goes on in a new child.
@@ -119,13 +120,14 @@ operations! {
     CloneTreeOf = 0x208 { slot: Slot, descriptor: Fd, recursive: u8 }
     /// `open_tree(OPEN_TREE_CLONE)` of a path beneath the root that is being assembled.
     CloneTreeBeneath = 0x209 { slot: Slot, path: &'a CStr, recursive: u8 }
-    /// `mount_setattr` on a detached mount; `propagation` is an `MS_*` flag or 0.
+    /// `mount_setattr` on a mount, detached or moved; `propagation` is an `MS_*` flag or 0.
     SetAttributes = 0x20a { slot: Slot, set: u64, clear: u64, propagation: u64, recursive: u8 }
     /// The detached mount in `slot` is the new root; from here on every path is opened beneath it.
     Root = 0x20b { slot: Slot }
-    /// Mount `slot` at `path` beneath the root; a missing mount point is made, as a directory or (`file`) an empty
-    /// file. With `strict` no component may be a symbolic link (`/proc`, `/sys`).
-    MoveMount = 0x20c { slot: Slot, path: &'a CStr, file: u8, strict: u8 }
+    /// Mount `slot` at `path` beneath the root; a missing mount point is made, as a directory or an empty file as the
+    /// mount's own root is. With `strict` no component may be a symbolic link (`/proc`, `/sys`). The slot goes on to name
+    /// the mount (for [`Op::SetAttributes`]) until something else is put into it.
+    MoveMount = 0x20c { slot: Slot, path: &'a CStr, strict: u8 }
     /// Make a directory and its parents beneath the root; one that exists is left as it is.
     MakeDirectory = 0x20d { path: &'a CStr, mode: u32 }
     /// `mknod` beneath the root, then owner and mode exactly; `mode` has the `S_IF*` type.
