@@ -1,1 +1,359 @@
-//! Volumes.
+//! Volumes: directories that outlive the containers they are mounted in.
+//!
+//! A volume is `<root>/volumes/<name>/_data` and a record in the state store. Containers hold the volumes they use, so
+//! that nobody removes one beneath them. Making and removing a directory happens inside the transaction that changes
+//! the record: whoever dies in between leaves something that [`Volumes::open`] puts right.
+
+mod error;
+mod populate;
+mod size;
+mod spec;
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+pub use error::Error;
+pub use spec::{ANONYMOUS_LABEL, Name, VolumeSpec};
+
+use crate::events::{Event, EventType, Events};
+use crate::id::ContainerId;
+use crate::state::{Durability, State, Table, Transaction};
+
+/// The only driver: a directory of the engine's own.
+pub const DRIVER: &str = "local";
+const DATA: &str = "_data";
+/// What is being removed lies under such a name until it is gone; no volume's name begins with a dot.
+const REMOVED: &str = ".removed-";
+
+/// All volumes of one root. A cheap clone.
+#[derive(Debug, Clone)]
+pub struct Volumes {
+    directory: Arc<Path>,
+    state: State,
+    events: Events,
+}
+
+/// One volume, as it was when it was looked at. A cheap clone.
+#[derive(Debug, Clone)]
+pub struct Volume {
+    name: Name,
+    record: Arc<Record>,
+    mountpoint: Arc<Path>,
+}
+
+/// What is kept about a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    labels: BTreeMap<String, String>,
+    /// Nanoseconds since 1970 UTC.
+    created_nanos: i64,
+    anonymous: bool,
+}
+
+/// What [`Volumes::prune`] removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Names of the removed volumes.
+    pub names: Vec<String>,
+    /// Bytes that their files had.
+    pub reclaimed: u64,
+}
+
+impl Volume {
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The directory that is mounted in containers. It exists.
+    pub fn mountpoint(&self) -> &Path {
+        &self.mountpoint
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.record.labels
+    }
+
+    /// When it was made.
+    pub fn created(&self) -> SystemTime {
+        UNIX_EPOCH + std::time::Duration::from_nanos(u64::try_from(self.record.created_nanos).unwrap_or(0))
+    }
+
+    /// Whether nobody named it: it goes with its container when that is removed together with its volumes.
+    pub fn is_anonymous(&self) -> bool {
+        self.record.anonymous
+    }
+
+    /// Sum of the sizes of its files in bytes, each counted once. Goes through all of it.
+    pub async fn size(&self) -> Result<u64, Error> {
+        let this = self.clone();
+        blocking(self.name.as_str(), move || {
+            size::of(&this.mountpoint).map_err(|error| Error::io(this.name.as_str(), "measuring it", error))
+        })
+        .await
+    }
+
+    /// Copies `path` of an image made of `layers` (directories, topmost first) into the volume, if that is empty: its
+    /// first use. Answers whether something was there to be copied. Nothing outside the layers is ever read.
+    pub async fn populate(&self, layers: Vec<PathBuf>, path: PathBuf) -> Result<bool, Error> {
+        let this = self.clone();
+        blocking(self.name.as_str(), move || {
+            let home = this.mountpoint.parent().unwrap_or(&this.mountpoint);
+            populate::populate(&this.name, home, &layers, &path)
+        })
+        .await
+    }
+}
+
+impl Volumes {
+    /// Opens the volumes of `root`, and finishes what a killed engine had begun: half removed directories go, directories
+    /// of records that lost theirs come back.
+    pub fn open(root: &Path, state: State, events: Events) -> Result<Self, Error> {
+        let directory = root.join("volumes");
+        make_directory(&directory, 0o711).map_err(|error| Error::io("volumes", "making their directory", error))?;
+        let volumes = Self { directory: directory.into(), state, events };
+        volumes.restore()?;
+        Ok(volumes)
+    }
+
+    /// Makes a volume, or returns the one that has this name already, as it is.
+    ///
+    /// # Errors
+    /// A name that is no plain name, a driver other than `local`, an option.
+    pub async fn create(&self, spec: VolumeSpec) -> Result<Volume, Error> {
+        let shown = spec.name.as_deref().unwrap_or_default();
+        if !matches!(spec.driver.as_str(), "" | DRIVER) {
+            return Err(Error::Driver { name: shown.to_owned(), driver: spec.driver });
+        }
+        if let Some(option) = spec.options.keys().next() {
+            return Err(Error::Option { name: shown.to_owned(), option: option.clone() });
+        }
+        let anonymous = shown.is_empty();
+        let name = if anonymous { Name::random() } else { shown.parse::<Name>()? };
+        let mut labels = spec.labels;
+        if anonymous {
+            labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
+        }
+        if let Some(there) = self.look(&name)? {
+            return Ok(there);
+        }
+        let record = Record { labels, created_nanos: now_nanos(), anonymous };
+        // A named one keeps somebody's data, so it survives a loss of power; a nameless one goes with its container.
+        let durability = if anonymous { Durability::Process } else { Durability::Power };
+        let (record, is_new) = self.state.write(durability, |tx| -> Result<_, Error> {
+            if let Some(there) = tx.get::<Record>(Table::Volume, name.as_str())? {
+                return Ok((there, false));
+            }
+            tx.put(Table::Volume, name.as_str(), &record)?;
+            self.make(&name)?;
+            Ok((record, true))
+        })?;
+        if is_new {
+            self.tell("create", &name);
+        }
+        Ok(self.volume(name, record))
+    }
+
+    /// The volume of this name.
+    pub async fn get(&self, name: &str) -> Result<Volume, Error> {
+        let missing = || Error::NotFound(name.to_owned());
+        let parsed = name.parse().map_err(|_| missing())?;
+        self.look(&parsed)?.ok_or_else(missing)
+    }
+
+    /// All volumes, by name.
+    pub async fn list(&self) -> Result<Vec<Volume>, Error> {
+        let records = self.state.read(|snapshot| snapshot.list::<Record>(Table::Volume))?;
+        let named = records.into_iter().filter_map(|(name, record)| Some((name.parse::<Name>().ok()?, record)));
+        Ok(named.map(|(name, record)| self.volume(name, record)).collect())
+    }
+
+    /// Ids of the containers that hold this volume.
+    pub async fn holders(&self, name: &Name) -> Result<Vec<String>, Error> {
+        self.state.read(|snapshot| Ok(ids(snapshot.holders((Table::Volume, name.as_str()))?)))
+    }
+
+    /// Removes a volume and all that is in it.
+    ///
+    /// # Errors
+    /// There is none of this name, or a container holds it, running or not.
+    pub async fn remove(&self, name: &str) -> Result<(), Error> {
+        let name: Name = name.parse().map_err(|_| Error::NotFound(name.to_owned()))?;
+        self.take_away(&name, false).await.map(drop)
+    }
+
+    /// Removes the volumes that no container holds and `wanted` agrees to.
+    ///
+    /// A volume that comes into use meanwhile stays. To remove nameless ones only, ask [`Volume::is_anonymous`].
+    pub async fn prune(&self, wanted: impl Fn(&Volume) -> bool) -> Result<Pruned, Error> {
+        let mut pruned = Pruned::default();
+        let chosen: Vec<Volume> = self.list().await?.into_iter().filter(wanted).collect();
+        for volume in chosen {
+            match self.take_away(&volume.name, true).await {
+                Ok(bytes) => {
+                    pruned.names.push(volume.name.to_string());
+                    pruned.reclaimed = pruned.reclaimed.saturating_add(bytes);
+                }
+                Err(Error::InUse { .. } | Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(pruned)
+    }
+
+    fn look(&self, name: &Name) -> Result<Option<Volume>, Error> {
+        let record = self.state.read(|snapshot| snapshot.get::<Record>(Table::Volume, name.as_str()))?;
+        Ok(record.map(|record| self.volume(name.clone(), record)))
+    }
+
+    fn volume(&self, name: Name, record: Record) -> Volume {
+        let mountpoint = self.home(&name).join(DATA).into();
+        Volume { name, record: Arc::new(record), mountpoint }
+    }
+
+    fn home(&self, name: &Name) -> PathBuf {
+        self.directory.join(name.as_str())
+    }
+
+    fn make(&self, name: &Name) -> Result<(), Error> {
+        let failed = |error| Error::io(name.as_str(), "making its directory", error);
+        let home = self.home(name);
+        make_directory(&home, 0o711).map_err(failed)?;
+        let data = home.join(DATA);
+        // A directory that is there already may have the owner and mode of an image.
+        if !data.is_dir() {
+            make_directory(&data, 0o755).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes record and directory; the bytes of its files are only added up when `measured`.
+    async fn take_away(&self, name: &Name, measured: bool) -> Result<u64, Error> {
+        let (this, name) = (self.clone(), name.clone());
+        blocking(name.clone().as_str(), move || {
+            let grave = this.directory.join(format!("{REMOVED}{}", Name::random()));
+            let home = this.home(&name);
+            let bytes = if measured { size::of(&home).unwrap_or(0) } else { 0 };
+            let mut moved = false;
+            let removed = this.state.write(Durability::Power, |tx| -> Result<(), Error> {
+                let holders = ids(tx.holders((Table::Volume, name.as_str()))?);
+                if !holders.is_empty() {
+                    return Err(Error::InUse { name: name.clone(), holders });
+                }
+                if !tx.delete(Table::Volume, name.as_str())? {
+                    return Err(Error::NotFound(name.to_string()));
+                }
+                match fs::rename(&home, &grave) {
+                    Ok(()) => moved = true,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(Error::io(name.as_str(), "taking its directory away", error)),
+                }
+                Ok(())
+            });
+            if let Err(error) = removed {
+                if moved && let Err(error) = fs::rename(&grave, &home) {
+                    tracing::warn!(volume = %name, %error, "putting the directory back after a failed removal");
+                }
+                return Err(error);
+            }
+            this.tell("destroy", &name);
+            if moved {
+                bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its files", error))?;
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+
+    fn restore(&self) -> Result<(), Error> {
+        let failed = |error| Error::io("volumes", "reading their directory", error);
+        let mut graves = Vec::new();
+        // Inside a change, so that nobody makes or removes one meanwhile.
+        self.state.write(Durability::Process, |tx| -> Result<(), Error> {
+            let known: Vec<Name> = tx.keys(Table::Volume)?.iter().filter_map(|name| name.parse().ok()).collect();
+            for entry in fs::read_dir(&self.directory).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let file = entry.file_name();
+                let Some(name) = file.to_str() else { continue };
+                if name.starts_with(REMOVED) {
+                    graves.push(entry.path());
+                } else if !known.iter().any(|known| known.as_str() == name) {
+                    // Made, but its record was never committed: it goes if nothing is in it, and else a volume of this
+                    // name will find it again.
+                    if fs::remove_dir(entry.path().join(DATA)).is_ok()
+                        || fs::read_dir(entry.path()).is_ok_and(|mut d| d.next().is_none())
+                    {
+                        fs::remove_dir(entry.path()).map_err(failed)?;
+                    }
+                }
+            }
+            known.iter().try_for_each(|name| self.make(name))
+        })?;
+        for grave in graves {
+            if let Err(error) = bury(&grave) {
+                tracing::warn!(path = %grave.display(), %error, "removing what is left of a volume");
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, action: &str, name: &Name) {
+        self.events.publish(Event::new(EventType::Volume, action, name.as_str()).attribute("driver", DRIVER));
+    }
+}
+
+/// Lets a container hold a volume, inside the transaction that stores the container. Removing the volume fails from
+/// then on, until all that the container holds is released.
+pub fn hold(tx: &mut Transaction<'_>, name: &Name, by: &ContainerId) -> Result<(), Error> {
+    if !tx.contains(Table::Volume, name.as_str())? {
+        return Err(Error::NotFound(name.to_string()));
+    }
+    Ok(tx.hold((Table::Volume, name.as_str()), (Table::Container, by.as_str()))?)
+}
+
+fn ids(holders: Vec<(Table, String)>) -> Vec<String> {
+    holders.into_iter().map(|(_, id)| id).collect()
+}
+
+fn now_nanos() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Makes a directory, parents included, whose mode does not depend on the umask; one that is there keeps its mode.
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o711).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+fn bury(grave: &Path) -> io::Result<()> {
+    populate::clear(&File::open(grave)?)?;
+    match fs::remove_dir(grave) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => Err(Error::io(name, "waiting for the work on it", io::Error::other(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

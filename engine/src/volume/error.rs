@@ -1,0 +1,103 @@
+//! What can go wrong with a volume.
+
+use std::io;
+
+use super::Name;
+use crate::error::ErrorKind;
+use crate::state;
+
+/// Why something with a volume did not work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing has this name.
+    #[error("get {0}: no such volume")]
+    NotFound(String),
+    /// A name must be a plain name: it becomes that of a directory.
+    #[error(
+        "create {0}: \"{0}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" \
+         are allowed. If you intended to pass a host directory, use absolute path"
+    )]
+    Name(String),
+    /// One character is too few, and more than 255 bytes do not fit a directory's name.
+    #[error("volume name is too {how}, names should have 2 to 255 characters")]
+    NameLength {
+        /// `short` or `long`.
+        how: &'static str,
+    },
+    /// Only the driver `local` is there.
+    #[error("create {name}: error looking up volume plugin {driver}: plugin \"{driver}\" not found")]
+    Driver {
+        /// The volume that was asked for.
+        name: String,
+        /// The driver that was asked for.
+        driver: String,
+    },
+    /// The driver knows no options.
+    #[error("create {name}: option \"{option}\" of the local driver is not supported: volumes are plain directories")]
+    Option {
+        /// The volume that was asked for.
+        name: String,
+        /// The first of the options.
+        option: String,
+    },
+    /// Somebody holds it.
+    #[error("remove {name}: volume is in use - [{}]", holders.join(", "))]
+    InUse {
+        /// The volume.
+        name: Name,
+        /// Ids of the containers that use it.
+        holders: Vec<String>,
+    },
+    /// A file of an image could not be copied into a new volume.
+    #[error("volume {name}: copying {path:?} of the image: {source}")]
+    Copy {
+        /// The volume.
+        name: Name,
+        /// The path inside the image's directory.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The image's directory is nested deeper than anything sensible.
+    #[error("volume {name}: {path:?} of the image is nested too deeply to be copied ({limit} directories at most)")]
+    Depth {
+        /// The volume.
+        name: Name,
+        /// The path inside the image's directory.
+        path: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// Something on disk.
+    #[error("volume {name}: {what}: {source}")]
+    Io {
+        /// The volume, or what names it.
+        name: String,
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The records could not be read or written.
+    #[error(transparent)]
+    State(#[from] state::Error),
+}
+
+impl Error {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) | Self::Driver { .. } => ErrorKind::NotFound,
+            Self::Name(_) | Self::NameLength { .. } | Self::Depth { .. } => ErrorKind::Invalid,
+            Self::Option { .. } => ErrorKind::Unsupported,
+            Self::InUse { .. } => ErrorKind::Conflict,
+            Self::Copy { .. } | Self::Io { .. } => ErrorKind::Internal,
+            Self::State(error) => error.kind(),
+        }
+    }
+
+    pub(super) fn io(name: impl Into<String>, what: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Io { name: name.into(), what, source: source.into() }
+    }
+}

@@ -1,0 +1,95 @@
+//! One directory of an image as its layers show it together, opened for reading.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+
+/// Opens `path` in the image made of `layers`, topmost first. `None`: it is not there, or no directory.
+pub(super) fn directory(layers: &[PathBuf], path: &Path) -> io::Result<Option<OwnedFd>> {
+    let root = match layers {
+        [] => return Ok(None),
+        [only] => rustix::fs::open(only, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
+        many => merged(many)?,
+    };
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(&root, inside, flags, Mode::empty(), resolve) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The layers as one read-only tree: an overlay that is attached nowhere, so that it goes with its descriptor.
+fn merged(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+    let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let one_by_one =
+        layers.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(overlay.as_fd(), "lowerdir+", layer));
+    match one_by_one {
+        Ok(()) => {}
+        Err(Errno::INVAL) => return merged_by_descriptors(layers),
+        Err(error) => return Err(error.into()),
+    }
+    mounted(&overlay)
+}
+
+/// Before Linux 6.5 the layers are one option of at most 255 bytes, so they are named by short paths.
+fn merged_by_descriptors(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open: Vec<OwnedFd> =
+        layers.iter().map(|layer| rustix::fs::open(layer, flags, Mode::empty())).collect::<Result<_, _>>()?;
+    let names: Vec<String> = open.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
+    let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(overlay.as_fd(), "lowerdir", names.join(":"))?;
+    mounted(&overlay)
+}
+
+fn mounted(overlay: &OwnedFd) -> io::Result<OwnedFd> {
+    rustix::mount::fsconfig_create(overlay.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(rustix::mount::fsmount(overlay.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_of_naming_layers_show_the_same() {
+        let room = tempfile::tempdir().unwrap();
+        let layers: Vec<PathBuf> = ["upper", "lower"].iter().map(|name| room.path().join(name)).collect();
+        for layer in &layers {
+            fs::create_dir_all(layer.join("data")).unwrap();
+            fs::write(layer.join("data").join(layer.file_name().unwrap()), "x").unwrap();
+        }
+        for root in [merged(&layers).unwrap(), merged_by_descriptors(&layers).unwrap()] {
+            for name in ["data/upper", "data/lower"] {
+                rustix::fs::openat(&root, name, OFlags::RDONLY, Mode::empty()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_directory_is_not_there() {
+        let room = tempfile::tempdir().unwrap();
+        fs::write(room.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("loop", room.path().join("loop")).unwrap();
+        for path in ["/file", "/nowhere", "/file/deeper", "/loop"] {
+            assert!(directory(&[room.path().to_owned()], Path::new(path)).unwrap().is_none(), "{path}");
+        }
+        assert!(directory(&[], Path::new("/")).unwrap().is_none());
+        assert!(directory(&[room.path().to_owned()], Path::new("/")).unwrap().is_some());
+    }
+}

@@ -1,0 +1,167 @@
+//! Volumes from their making to their end, and after the death of whoever worked on them.
+
+use super::*;
+use crate::error::ErrorKind;
+
+struct Fixture {
+    root: tempfile::TempDir,
+    volumes: Volumes,
+    state: State,
+    events: Events,
+}
+
+fn fixture() -> Fixture {
+    let root = tempfile::tempdir().unwrap();
+    let state = State::open(root.path()).unwrap();
+    let events = Events::new();
+    let volumes = Volumes::open(root.path(), state.clone(), events.clone()).unwrap();
+    Fixture { root, volumes, state, events }
+}
+
+impl Fixture {
+    fn hold(&self, name: &Name) -> ContainerId {
+        let id = ContainerId::random();
+        self.state.write(Durability::Process, |tx| hold(tx, name, &id)).unwrap();
+        id
+    }
+
+    fn release(&self, id: &ContainerId) {
+        let by = (Table::Container, id.as_str());
+        self.state.write(Durability::Process, |tx| tx.release_all(by)).unwrap();
+    }
+
+    fn reopen(&self) -> Volumes {
+        Volumes::open(self.root.path(), self.state.clone(), self.events.clone()).unwrap()
+    }
+
+    fn directories(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root.path().join("volumes")).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn made_once_and_found_again() {
+    let f = fixture();
+    let made = f.volumes.create(VolumeSpec::named("data").label("tier", "db")).await.unwrap();
+    assert_eq!(made.mountpoint(), f.root.path().join("volumes/data/_data"));
+    assert_eq!((mode(made.mountpoint()), mode(made.mountpoint().parent().unwrap())), (0o755, 0o711));
+    assert_eq!(mode(&f.root.path().join("volumes")), 0o711);
+    fs::write(made.mountpoint().join("file"), "kept").unwrap();
+
+    let again = f.volumes.create(VolumeSpec::named("data").label("tier", "other")).await.unwrap();
+    assert_eq!(again.labels(), made.labels());
+    assert_eq!(again.created(), made.created());
+    let got = f.reopen().get("data").await.unwrap();
+    assert_eq!(got.labels()["tier"], "db");
+    assert!(!got.is_anonymous());
+    assert_eq!(got.size().await.unwrap(), 4);
+    assert_eq!(f.volumes.list().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nameless_ones() {
+    let f = fixture();
+    let made = f.volumes.create(VolumeSpec::anonymous()).await.unwrap();
+    assert!(made.is_anonymous() && made.name().as_str().len() == 64);
+    assert_eq!(made.labels()[ANONYMOUS_LABEL], "");
+    assert_ne!(f.volumes.create(VolumeSpec::anonymous()).await.unwrap().name(), made.name());
+}
+
+#[tokio::test]
+async fn refusals() {
+    let f = fixture();
+    let cases = [
+        (VolumeSpec::named("../x"), ErrorKind::Invalid, "includes invalid characters"),
+        (VolumeSpec::named("x"), ErrorKind::Invalid, "too short"),
+        (VolumeSpec::named("data").driver("nfs"), ErrorKind::NotFound, "plugin \"nfs\" not found"),
+        (VolumeSpec::named("data").option("type", "tmpfs"), ErrorKind::Unsupported, "\"type\""),
+    ];
+    for (spec, kind, text) in cases {
+        let error = f.volumes.create(spec).await.unwrap_err();
+        assert!(error.kind() == kind && error.to_string().contains(text), "{error}");
+    }
+    for name in ["nope", "../..", ""] {
+        let error = f.volumes.get(name).await.unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::NotFound, format!("get {name}: no such volume")));
+        assert_eq!(f.volumes.remove(name).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert!(f.directories().is_empty());
+}
+
+#[tokio::test]
+async fn one_in_use_stays() {
+    let f = fixture();
+    let volume = f.volumes.create(VolumeSpec::named("data").driver("local")).await.unwrap();
+    let id = f.hold(volume.name());
+    let error = f.volumes.remove("data").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(error.to_string(), format!("remove data: volume is in use - [{id}]"));
+    assert_eq!(f.volumes.holders(volume.name()).await.unwrap(), [id.to_string()]);
+    assert!(volume.mountpoint().is_dir());
+
+    f.release(&id);
+    fs::create_dir_all(volume.mountpoint().join("a/b")).unwrap();
+    f.volumes.remove("data").await.unwrap();
+    assert!(f.directories().is_empty());
+    let after = f.state.write(Durability::Process, |tx| hold(tx, volume.name(), &id)).unwrap_err();
+    assert_eq!(after.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn pruning_takes_what_nobody_holds_and_the_caller_wants() {
+    let f = fixture();
+    let nameless = f.volumes.create(VolumeSpec::anonymous()).await.unwrap();
+    fs::write(nameless.mountpoint().join("file"), "12345").unwrap();
+    let held = f.volumes.create(VolumeSpec::anonymous()).await.unwrap();
+    f.hold(held.name());
+    f.volumes.create(VolumeSpec::named("named")).await.unwrap();
+    let pruned = f.volumes.prune(Volume::is_anonymous).await.unwrap();
+    assert_eq!(pruned, Pruned { names: vec![nameless.name().to_string()], reclaimed: 5 });
+    assert_eq!(f.volumes.list().await.unwrap().len(), 2);
+    assert_eq!(f.volumes.prune(|_| true).await.unwrap().names, ["named"]);
+}
+
+#[tokio::test]
+async fn events_tell_of_both_ends() {
+    let f = fixture();
+    f.volumes.create(VolumeSpec::named("data")).await.unwrap();
+    f.volumes.create(VolumeSpec::named("data")).await.unwrap();
+    f.volumes.remove("data").await.unwrap();
+    let told: Vec<_> = f.events.recent(0).into_iter().map(|e| (e.kind, e.action.clone(), e.id.clone())).collect();
+    let expected = ["create", "destroy"].map(|action| (EventType::Volume, action.to_owned(), "data".to_owned()));
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_a_killed_engine_left_is_put_right() {
+    let f = fixture();
+    let root = f.root.path().join("volumes");
+    f.volumes.create(VolumeSpec::named("lost")).await.unwrap();
+    fs::remove_dir_all(root.join("lost")).unwrap();
+    fs::create_dir_all(root.join("uncommitted/_data")).unwrap();
+    fs::create_dir_all(root.join("half")).unwrap();
+    fs::create_dir_all(root.join("precious/_data/file")).unwrap();
+    fs::create_dir_all(root.join(format!("{REMOVED}1/_data/deep"))).unwrap();
+    let volumes = f.reopen();
+    let mut left = f.directories();
+    left.sort();
+    assert_eq!(left, ["lost", "precious"]);
+    assert!(volumes.get("lost").await.unwrap().mountpoint().is_dir());
+    let found = volumes.create(VolumeSpec::named("precious")).await.unwrap();
+    assert!(found.mountpoint().join("file").is_dir());
+}
+
+#[tokio::test]
+async fn two_at_once_make_one() {
+    let f = fixture();
+    let other = f.reopen();
+    let create = |volumes: Volumes| tokio::spawn(async move { volumes.create(VolumeSpec::named("data")).await });
+    let (one, two) = (create(f.volumes.clone()), create(other));
+    assert_eq!(one.await.unwrap().unwrap().created(), two.await.unwrap().unwrap().created());
+    assert_eq!(f.events.recent(0).len(), 1);
+}
