@@ -171,21 +171,3 @@ pub struct LogConfig {
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
 }
-
-/// How the health of a container would be found out.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Healthcheck {
-    /// `NONE`, `CMD` with arguments, or `CMD-SHELL` with a line.
-    pub test: Vec<String>,
-    /// Nanoseconds between two checks.
-    pub interval: i64,
-    /// Nanoseconds that one may take.
-    pub timeout: i64,
-    /// Nanoseconds in which failures do not count.
-    pub start_period: i64,
-    /// Nanoseconds between two checks in that time.
-    pub start_interval: i64,
-    /// Failures in a row until it is unhealthy.
-    pub retries: u32,
-}

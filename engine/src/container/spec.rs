@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::host_config::{Healthcheck, HostConfig, LogConfig};
+use super::host_config::{HostConfig, LogConfig};
 use super::modes::{Lifetime, NetworkMode};
 use super::mounts::MountSpec;
+use crate::oci::Healthcheck;
 use crate::settings::{Bytes, Ulimit};
 
 /// What is asked for when a container is made. What is left open comes from the image, then from the engine's settings.

@@ -1,0 +1,37 @@
+//! A container as it is kept and shown.
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Config;
+use super::mounts::MountPoint;
+use super::status::ContainerState;
+use crate::id::{ContainerId, ImageId};
+
+/// A container as it is kept in the state and shown by list and inspect: what was decided and how it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Record {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, without a slash.
+    pub name: String,
+    /// When it was made, in nanoseconds since 1970.
+    pub created_at: i64,
+    /// The image it was made of.
+    pub image: ImageId,
+    /// Platform of the image, as `linux/amd64`.
+    #[serde(default)]
+    pub platform: String,
+    /// The instance of the engine that owns it.
+    pub owner: String,
+    /// What was decided.
+    pub config: Config,
+    /// What is mounted into it besides its root.
+    #[serde(default)]
+    pub mounts: Vec<MountPoint>,
+    /// How it stands.
+    pub state: ContainerState,
+    /// How often its restart policy started it again.
+    #[serde(default)]
+    pub restart_count: u32,
+}
