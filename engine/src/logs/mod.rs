@@ -1,1 +1,258 @@
-//! Reading what containers wrote.
+//! Reading what containers have written: json-file logs, from their end or their beginning, and on as they grow.
+
+mod files;
+mod read;
+mod record;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use rustix::fs::inotify;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+
+pub use record::Output;
+
+use crate::error::ErrorKind;
+use files::Files;
+use read::Reader;
+
+/// Batches that wait for whoever reads.
+const WAITING: usize = 2;
+
+/// Which lines of a log are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogOptions {
+    /// Those of standard output.
+    pub stdout: bool,
+    /// Those of standard error.
+    pub stderr: bool,
+    /// Go on as the log grows, until the container stops.
+    pub follow: bool,
+    /// Only so many of the last lines that are there.
+    pub tail: Option<u64>,
+    /// Only from this time on, in nanoseconds since 1970.
+    pub since: Option<i64>,
+    /// Only up to this time, in nanoseconds since 1970.
+    pub until: Option<i64>,
+    /// Begin each line with its time and a space.
+    pub timestamps: bool,
+}
+
+impl Default for LogOptions {
+    /// Everything that is there now.
+    fn default() -> Self {
+        Self { stdout: true, stderr: true, follow: false, tail: None, since: None, until: None, timestamps: false }
+    }
+}
+
+impl LogOptions {
+    /// Sets [`LogOptions::follow`].
+    #[must_use]
+    pub fn follow(mut self, follow: bool) -> Self {
+        self.follow = follow;
+        self
+    }
+
+    /// Sets [`LogOptions::tail`].
+    #[must_use]
+    pub fn tail(mut self, lines: u64) -> Self {
+        self.tail = Some(lines);
+        self
+    }
+
+    /// Sets [`LogOptions::timestamps`].
+    #[must_use]
+    pub fn timestamps(mut self, timestamps: bool) -> Self {
+        self.timestamps = timestamps;
+        self
+    }
+}
+
+/// A line of a log, or a piece of one that is longer than 16 KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// Where it was written to.
+    pub output: Output,
+    /// When, in nanoseconds since 1970.
+    pub at: i64,
+    /// It goes on where the last line of the same output ended.
+    pub continued: bool,
+    /// The time when that was asked for, and the message with its newline.
+    pub bytes: Bytes,
+}
+
+/// Why a log cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system refused.
+    #[error("read the log {}: {source}", path.display())]
+    Io {
+        /// The log.
+        path: PathBuf,
+        /// The answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What kind of thing went wrong.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+            Self::Io { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The lines of a log. Dropping it ends the reading.
+#[derive(Debug)]
+pub struct LogStream {
+    batches: mpsc::Receiver<Result<Vec<LogLine>, Error>>,
+    current: std::vec::IntoIter<LogLine>,
+}
+
+impl LogStream {
+    /// Everything that is there at once, much faster than line by line.
+    pub async fn next_batch(&mut self) -> Option<Result<Vec<LogLine>, Error>> {
+        if self.current.len() > 0 {
+            return Some(Ok(std::mem::take(&mut self.current).collect()));
+        }
+        self.batches.recv().await
+    }
+}
+
+impl Stream for LogStream {
+    type Item = Result<LogLine, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(line) = self.current.next() {
+                return Poll::Ready(Some(Ok(line)));
+            }
+            match self.batches.poll_recv(context) {
+                Poll::Ready(Some(Ok(batch))) => self.current = batch.into_iter(),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// Reads the log `name` in `directory`. `running` tells whether its container still runs: a reader that follows ends
+/// once it does not and everything has been read. A log that is not there is empty.
+///
+/// Must be called within a tokio runtime.
+pub fn read(directory: &Path, name: &str, options: LogOptions, running: watch::Receiver<bool>) -> LogStream {
+    let (sender, batches) = mpsc::channel(WAITING);
+    let (directory, name) = (directory.to_owned(), name.to_owned());
+    tokio::spawn(async move {
+        let result = send_lines(&directory, name.clone(), options, running, &sender).await;
+        if let Err(source) = result {
+            // Nobody to tell when the reader is gone.
+            let _ = sender.send(Err(Error::Io { path: directory.join(name), source })).await;
+        }
+    });
+    LogStream { batches, current: Vec::new().into_iter() }
+}
+
+async fn send_lines(
+    directory: &Path,
+    name: String,
+    options: LogOptions,
+    mut running: watch::Receiver<bool>,
+    sender: &mpsc::Sender<Result<Vec<LogLine>, Error>>,
+) -> io::Result<()> {
+    // Before the first look, so that nothing is written unnoticed.
+    let growth = if options.follow { Some(watch_directory(directory)?) } else { None };
+    let until = options.until;
+    let from = directory.to_owned();
+    let mut reader = blocking(move || Reader::open(Files::open(&from, &name)?, options)).await?;
+    loop {
+        // Looked at before reading: what was written before the end is in the file by then.
+        let runs = *running.borrow_and_update();
+        let (lines, back) = blocking(move || {
+            let lines = reader.batch()?;
+            Ok((lines, reader))
+        })
+        .await?;
+        reader = back;
+        if !lines.is_empty() {
+            if sender.send(Ok(lines)).await.is_err() {
+                return Ok(());
+            }
+            continue;
+        }
+        if reader.ended() {
+            return Ok(());
+        }
+        let Some(growth) = &growth else { return Ok(()) };
+        let (advanced, back) = blocking(move || {
+            let advanced = reader.advance()?;
+            Ok((advanced, reader))
+        })
+        .await?;
+        reader = back;
+        if advanced {
+            continue;
+        }
+        if !runs || until.is_some_and(|until| until < now()) {
+            return Ok(());
+        }
+        tokio::select! {
+            () = sender.closed() => return Ok(()),
+            grown = drained(growth) => grown?,
+            changed = running.changed() => {
+                // Whoever knew is gone: the engine was closed.
+                if changed.is_err() {
+                    return Ok(());
+                }
+            }
+            () = tokio::time::sleep(until_left(until)) => {}
+        }
+    }
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn until_left(until: Option<i64>) -> std::time::Duration {
+    const FOREVER: std::time::Duration = std::time::Duration::from_secs(1 << 30);
+    until.map_or(FOREVER, |until| {
+        std::time::Duration::from_nanos(u64::try_from(until.saturating_sub(now())).unwrap_or(0).saturating_add(1))
+    })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn watch_directory(directory: &Path) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let news = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+    inotify::add_watch(&watch, directory, news)?;
+    #[allow(deprecated, reason = "an OwnedFd names one descriptor for as long as it lives")]
+    AsyncFd::new(watch)
+}
+
+/// Waits until something happened in the directory and forgets what it was.
+async fn drained(growth: &AsyncFd<std::os::fd::OwnedFd>) -> io::Result<()> {
+    let mut ready = growth.readable().await?;
+    let mut events = [0; 4096];
+    while rustix::io::read(growth, &mut events).is_ok_and(|count| count > 0) {}
+    ready.clear_ready();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

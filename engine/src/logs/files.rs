@@ -1,0 +1,167 @@
+//! The files of one log: the one that is being written, `name`, and the older ones `name.1`, `name.2` and so on.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The most files that are looked for.
+const MAX_FILES: u32 = 1000;
+/// How much is read at once when looking for the last lines.
+const BLOCK: usize = 64 << 10;
+
+/// The files that were there at one moment, oldest first, and how they are found.
+#[derive(Debug)]
+pub(super) struct Files {
+    directory: PathBuf,
+    name: String,
+    /// Those that are still to be read; the first is the one that is being read.
+    open: std::collections::VecDeque<File>,
+}
+
+impl Files {
+    pub(super) fn open(directory: &Path, name: &str) -> io::Result<Self> {
+        let mut files = Self { directory: directory.to_owned(), name: name.to_owned(), open: Default::default() };
+        // The newest first: a file that is renamed meanwhile is met twice, never missed.
+        for number in 0..MAX_FILES {
+            match files.open_number(number)? {
+                Some(file) => {
+                    let inode = file.metadata()?.ino();
+                    if files.open.front().map(inode_of).transpose()? != Some(inode) {
+                        files.open.push_front(file);
+                    }
+                }
+                None if number > 0 => break,
+                // Between two files: the old one has its new name already.
+                None => {}
+            }
+        }
+        Ok(files)
+    }
+
+    fn open_number(&self, number: u32) -> io::Result<Option<File>> {
+        let path = self.directory.join(if number == 0 { self.name.clone() } else { format!("{}.{number}", self.name) });
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        match std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
+            Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a file", path.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads on. 0 means that nothing more has been written yet.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(current) = self.open.front_mut() else { return Ok(0) };
+            let count = current.read(buffer)?;
+            if count > 0 || self.open.len() == 1 {
+                return Ok(count);
+            }
+            self.open.pop_front();
+        }
+    }
+
+    /// Looks whether there is a newer file than the last one known; call it when [`Files::read`] answered 0.
+    pub(super) fn advance(&mut self) -> io::Result<bool> {
+        let Some(last) = self.open.back() else {
+            let fresh = Self::open(&self.directory, &self.name)?;
+            self.open = fresh.open;
+            return Ok(!self.open.is_empty());
+        };
+        let known = inode_of(last)?;
+        let fresh = Self::open(&self.directory, &self.name)?;
+        let inodes = fresh.open.iter().map(inode_of).collect::<io::Result<Vec<_>>>()?;
+        let newer = match inodes.iter().position(|inode| *inode == known) {
+            Some(place) => place + 1,
+            // So much was written that it is gone; go on with the oldest that is left.
+            None => 0,
+        };
+        let before = self.open.len();
+        self.open.extend(fresh.open.into_iter().skip(newer));
+        Ok(self.open.len() > before)
+    }
+
+    /// Moves to where the last `count` lines begin. `ends_line` says whether a record is the last (or only) one of its line.
+    pub(super) fn seek_to_tail(&mut self, count: u64, ends_line: impl Fn(&[u8]) -> bool) -> io::Result<()> {
+        let mut missing = count;
+        let mut kept = std::collections::VecDeque::new();
+        let mut newest = true;
+        while let Some(mut file) = self.open.pop_back() {
+            let length = file.metadata()?.len();
+            let start = tail_start(&file, length, &mut missing, newest, &ends_line)?;
+            newest = false;
+            io::Seek::seek(&mut file, io::SeekFrom::Start(start.unwrap_or(0)))?;
+            kept.push_front(file);
+            if start.is_some() {
+                break;
+            }
+        }
+        self.open = kept;
+        Ok(())
+    }
+}
+
+fn inode_of(file: &File) -> io::Result<u64> {
+    Ok(file.metadata()?.ino())
+}
+
+/// Where in the file the `missing` last lines begin; nothing when it has fewer, which are then counted off.
+///
+/// Records are met from the last to the first. One that ends a line begins a new one seen from behind, so the place is
+/// found at the end of record number `missing + 1` of those that do.
+fn tail_start(
+    file: &File,
+    length: u64,
+    missing: &mut u64,
+    newest: bool,
+    ends_line: &impl Fn(&[u8]) -> bool,
+) -> io::Result<Option<u64>> {
+    let mut scanned = length;
+    // The bytes between `scanned` and the end of the record that is being looked for.
+    let mut carry: Vec<u8> = Vec::new();
+    let mut end_of_record: Option<u64> = None;
+    let mut first = newest;
+    let mut block = vec![0; BLOCK];
+    loop {
+        let size = usize::try_from(scanned.min(BLOCK as u64)).unwrap_or(BLOCK);
+        let from = scanned - size as u64;
+        file.read_exact_at(&mut block[..size], from)?;
+        let mut upper = size;
+        loop {
+            let newline = block[..upper].iter().rposition(|byte| *byte == b'\n');
+            let record_starts = newline.map(|at| at + 1);
+            if let (Some(start), Some(end)) = (record_starts.or((from == 0).then_some(0)), end_of_record) {
+                let mut record = block[start..upper].to_vec();
+                record.extend_from_slice(&carry);
+                // The end of the newest record begins a line seen from behind even when it is unfinished.
+                if ends_line(&record) || first {
+                    if *missing == 0 {
+                        return Ok(Some(end));
+                    }
+                    *missing -= 1;
+                }
+                first = false;
+                carry.clear();
+            }
+            match newline {
+                Some(at) => {
+                    end_of_record = Some(from + at as u64 + 1);
+                    upper = at;
+                    carry.clear();
+                }
+                None => break,
+            }
+        }
+        if from == 0 {
+            return Ok(None);
+        }
+        let mut longer = block[..upper].to_vec();
+        // A record is bounded; of a longer one only the end is needed to know whether it ends a line.
+        if carry.len() < 4 * BLOCK {
+            longer.extend_from_slice(&carry);
+            carry = longer;
+        }
+        scanned = from;
+    }
+}

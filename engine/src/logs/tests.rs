@@ -1,0 +1,172 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use futures_util::StreamExt as _;
+
+use super::*;
+
+fn line(number: u32, output: &str) -> String {
+    format!(
+        "{{\"log\":\"line {number}\\n\",\"stream\":\"{output}\",\"time\":\"2026-01-01T00:00:{:02}.{:03}Z\"}}\n",
+        number / 1000,
+        number % 1000
+    )
+}
+
+fn lines(numbers: std::ops::Range<u32>) -> String {
+    numbers.fold(String::new(), |mut text, number| {
+        text += &line(number, if number % 2 == 0 { "stdout" } else { "stderr" });
+        text
+    })
+}
+
+struct Log {
+    directory: tempfile::TempDir,
+    running: watch::Sender<bool>,
+}
+
+impl Log {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(directory.path().join(name), text).unwrap();
+        }
+        Self { directory, running: watch::Sender::new(true) }
+    }
+
+    fn append(&self, text: &str) {
+        let path = self.directory.path().join("log");
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn rotate(&self) {
+        std::fs::rename(self.directory.path().join("log"), self.directory.path().join("log.1")).unwrap();
+    }
+
+    fn read(&self, options: LogOptions) -> LogStream {
+        read(self.directory.path(), "log", options, self.running.subscribe())
+    }
+
+    async fn text(&self, options: LogOptions) -> String {
+        rest(self.read(options)).await
+    }
+}
+
+async fn rest(mut stream: LogStream) -> String {
+    let mut text = String::new();
+    while let Some(line) = stream.next().await {
+        text += std::str::from_utf8(&line.unwrap().bytes).unwrap();
+    }
+    text
+}
+
+fn plain(numbers: impl IntoIterator<Item = u32>) -> String {
+    numbers.into_iter().fold(String::new(), |mut text, number| {
+        writeln!(text, "line {number}").unwrap();
+        text
+    })
+}
+
+#[tokio::test]
+async fn all_files_are_read_oldest_first() {
+    let log = Log::new(&[("log.2", &lines(0..10)), ("log.1", &lines(10..20)), ("log", &lines(20..25))]);
+    assert_eq!(log.text(LogOptions::default()).await, plain(0..25));
+    let only = LogOptions { stderr: false, ..LogOptions::default() };
+    assert_eq!(log.text(only).await, plain((0..25).step_by(2)));
+}
+
+#[tokio::test]
+async fn the_tail_is_counted_over_files_and_blocks() {
+    let log = Log::new(&[("log.1", &lines(0..3000)), ("log", &lines(3000..3005))]);
+    for count in [0, 1, 4, 5, 6, 700, 2999, 3005] {
+        let text = log.text(LogOptions::default().tail(count.into())).await;
+        assert_eq!(text, plain(3005 - count..3005), "{count}");
+    }
+    assert_eq!(log.text(LogOptions::default().tail(9999)).await, plain(0..3005));
+    assert_eq!(Log::new(&[]).text(LogOptions::default().tail(3)).await, "");
+}
+
+#[tokio::test]
+async fn times_bound_what_is_read() {
+    let log = Log::new(&[("log", &lines(0..5000))]);
+    let start = 1_767_225_600_000_000_000;
+    let options =
+        LogOptions { since: Some(start + 1_500_000_000), until: Some(start + 1_502_000_000), ..LogOptions::default() };
+    assert_eq!(log.text(options.clone()).await, plain(1500..1503));
+    let text = log.text(options.timestamps(true).tail(4000)).await;
+    assert!(text.starts_with("2026-01-01T00:00:01.500000000Z line 1500\n"), "{text}");
+}
+
+#[tokio::test]
+async fn long_lines_are_joined_again() {
+    let part = |text: &str, end: &str| {
+        format!("{{\"log\":\"{text}{end}\",\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:00Z\"}}\n")
+    };
+    let long = format!("{}{}{}", line(1, "stdout"), part(&"x".repeat(16384), ""), part("y", "\\n"));
+    let log = Log::new(&[("log", &long)]);
+    let text = log.text(LogOptions::default().timestamps(true).tail(1)).await;
+    assert_eq!(text.len(), 31 + 16384 + 2);
+    assert_eq!(text.lines().count(), 1);
+    assert_eq!(log.text(LogOptions::default().tail(2)).await.lines().count(), 2);
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_passed_over() {
+    let text = format!(
+        "{}garbage\n{{\"log\":\"x\\n\",\n{}{}",
+        line(1, "stdout"),
+        "z".repeat(600_000),
+        &line(0, "stdout")[..9]
+    );
+    let log = Log::new(&[("log", &format!("{text}\n{}{{\"log\":\"half", line(2, "stdout")))]);
+    assert_eq!(log.text(LogOptions::default()).await, plain(1..3));
+}
+
+#[tokio::test]
+async fn following_goes_over_a_rotation_and_ends_with_the_container() {
+    let log = Log::new(&[("log", &lines(0..10))]);
+    let mut stream = log.read(LogOptions::default().follow(true).tail(2));
+    let mut next = async |count: usize| {
+        let mut text = String::new();
+        for _ in 0..count {
+            text += std::str::from_utf8(&stream.next().await.unwrap().unwrap().bytes).unwrap();
+        }
+        text
+    };
+    assert_eq!(next(2).await, plain(8..10));
+    log.append(&lines(10..12));
+    assert_eq!(next(2).await, plain(10..12));
+    let whole = lines(12..13);
+    log.append(&whole[..20]);
+    log.append(&whole[20..]);
+    log.append(&lines(13..14));
+    log.rotate();
+    log.append(&lines(14..16));
+    assert_eq!(next(4).await, plain(12..16));
+    log.append(&lines(16..17));
+    log.running.send_replace(false);
+    assert_eq!(next(1).await, plain(16..17));
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn following_begins_before_there_is_a_log() {
+    let log = Log::new(&[]);
+    let mut stream = log.read(LogOptions::default().follow(true));
+    tokio::task::yield_now().await;
+    log.append(&lines(0..1));
+    assert_eq!(&stream.next().await.unwrap().unwrap().bytes[..], b"line 0\n");
+    log.running.send_replace(false);
+    assert_eq!(rest(stream).await, "");
+}
+
+#[tokio::test]
+async fn a_log_that_is_no_file_is_an_error() {
+    let log = Log::new(&[]);
+    std::os::unix::fs::symlink("/etc/passwd", log.directory.path().join("log")).unwrap();
+    let error = log.read(LogOptions::default()).next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+}
