@@ -1,1 +1,3 @@
 //! Layer trees and what containers write above them.
+
+pub mod tar;
