@@ -1,7 +1,11 @@
-//! Reading tar archives: ustar, GNU long names and PAX, the way Go's `archive/tar` (and so Docker) reads them, with
+//! Tar archives, read and written. Reading: ustar, GNU long names and PAX, the way Go's `archive/tar` (and so Docker) reads them, with
 //! bounds on everything that is kept in memory. Nothing here touches a file system.
 
+mod write;
+
 use std::io::{self, BufRead};
+
+pub use write::Writer;
 
 const BLOCK: usize = 512;
 /// The largest PAX header: extended attributes of 64 KiB each fit in, several times.
@@ -32,6 +36,31 @@ pub enum Error {
         /// What it is.
         what: &'static str,
     },
+}
+
+impl Entry {
+    /// An entry without contents that belongs to root and was changed in 1970.
+    pub fn new(kind: Kind, path: impl Into<Vec<u8>>, mode: u32) -> Self {
+        Self {
+            kind,
+            path: path.into(),
+            link: Vec::new(),
+            size: 0,
+            mode,
+            user: 0,
+            group: 0,
+            modified: (0, 0),
+            device: (0, 0),
+            attributes: Vec::new(),
+        }
+    }
+
+    /// The same with a target, for links.
+    #[must_use]
+    pub fn to(mut self, link: impl Into<Vec<u8>>) -> Self {
+        self.link = link.into();
+        self
+    }
 }
 
 /// What an entry is.
