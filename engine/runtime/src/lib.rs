@@ -9,8 +9,11 @@ pub mod cgroup;
 pub mod defaults;
 mod error;
 mod host;
+pub mod monitor;
 pub mod plan;
+pub mod protocol;
 pub mod seccomp;
+pub mod spawner;
 
 pub use bundle::{Bundle, ExecTarget, Output, Rootfs, Stdin};
 pub use error::{Error, ErrorKind};
