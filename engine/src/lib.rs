@@ -16,5 +16,9 @@ pub mod snapshot;
 pub mod state;
 pub mod volume;
 
-pub use container::ContainerSpec;
+pub use container::{
+    AttachOptions, Attached, ContainerFilter, ContainerSpec, ExecSpec, Exit, IpcMode, Lifetime, MountSpec,
+    NamespaceMode, NetworkMode, WaitCondition,
+};
+pub use logs::LogOptions;
 pub use settings::{Bytes, Settings};

@@ -42,6 +42,9 @@ pub enum Error {
     /// It is like that already.
     #[error("{0}")]
     NotModified(String),
+    /// What was asked cannot be had right now.
+    #[error("{0}")]
+    Unavailable(String),
     /// A process could not be started; `code` is what the state keeps as the exit code.
     #[error("{message}")]
     Start {
@@ -84,6 +87,7 @@ impl Error {
             Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::NotModified(_) => ErrorKind::NotModified,
+            Self::Unavailable(_) => ErrorKind::Unavailable,
             Self::Io { .. } | Self::Internal(_) => ErrorKind::Internal,
             Self::Volume(error) => error.kind(),
             Self::State(error) => error.kind(),

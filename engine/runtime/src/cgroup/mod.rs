@@ -2,7 +2,5 @@
 //! used, and taking it away.
 
 mod layout;
-mod places;
 
 pub use layout::{Hierarchy, Layout, Unified};
-pub(crate) use places::Places;

@@ -1,0 +1,477 @@
+//! Refuses what makes no sense or is not there yet, before anything is made.
+
+use std::net::IpAddr;
+
+use super::Error;
+use super::config::{Config, RUNTIME};
+use super::host_config::Resources;
+use super::modes::{IpcMode, NamespaceMode, NetworkMode, RestartPolicy};
+use super::spec::ContainerSpec;
+
+/// Refuses a spec for what cannot be seen any more once it is merged with its image.
+pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
+    match &spec.healthcheck {
+        Some(check) if !check.test.is_empty() && check.test[0] != "NONE" => {
+            Err(Error::unsupported("health checks are not run yet: leave the health check out, or disable it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a config that cannot be run.
+pub(super) fn check(config: &Config, cpus: usize) -> Result<(), Error> {
+    check_not_yet(config)?;
+    check_network(config)?;
+    check_namespaces(config)?;
+    check_resources(&config.host.resources, cpus)?;
+    let host = &config.host;
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return Err(Error::invalid(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        )));
+    }
+    match host.restart_policy {
+        RestartPolicy::No => {}
+        _ if host.auto_remove => {
+            return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
+        }
+        policy => return Err(Error::unsupported(format!("restart policy '{policy}' is not supported yet: use 'no'"))),
+    }
+    for line in &host.extra_hosts {
+        check_extra_host(line)?;
+    }
+    for server in &host.dns {
+        if server.parse::<IpAddr>().is_err() {
+            return Err(Error::invalid(format!("invalid IP address in dns: \"{server}\"")));
+        }
+    }
+    for entry in &config.env {
+        if entry.is_empty() || entry.starts_with('=') || entry.contains('\0') {
+            return Err(Error::invalid(format!("invalid environment variable: {entry}")));
+        }
+    }
+    for word in config.entrypoint.iter().flatten().chain(&config.command) {
+        if word.contains('\0') {
+            return Err(Error::invalid("an argument must not contain a zero byte"));
+        }
+    }
+    check_hostname(&config.hostname)?;
+    for (name, value) in &config.host.sysctls {
+        check_sysctl(name, config)?;
+        if value.contains('\0') {
+            return Err(Error::invalid(format!("the value of sysctl {name:?} must not contain a zero byte")));
+        }
+    }
+    for ulimit in &host.ulimits {
+        if !ULIMITS.contains(&ulimit.name.as_str()) {
+            return Err(Error::invalid(format!("invalid ulimit type: {}", ulimit.name)));
+        }
+        if ulimit.hard != -1 && (ulimit.soft > ulimit.hard || ulimit.soft == -1) {
+            return Err(Error::invalid(format!(
+                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+                ulimit.soft, ulimit.hard
+            )));
+        }
+    }
+    check_log(config)
+}
+
+/// Names of `setrlimit`'s resources.
+pub(super) const ULIMITS: [&str; 15] = [
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+fn check_not_yet(config: &Config) -> Result<(), Error> {
+    let host = &config.host;
+    let missing = |what: &str| Err(Error::unsupported(format!("{what} are not supported yet")));
+    if host.publish_all_ports || host.port_bindings.values().any(|bindings| !bindings.is_empty()) {
+        return Err(Error::unsupported(
+            "publishing ports is not supported yet: reach the container by its own address, or use the host's network",
+        ));
+    }
+    if !host.volumes_from.is_empty() {
+        return missing("mounts taken from other containers (volumes-from)");
+    }
+    if !host.links.is_empty() || config.endpoints.values().any(|endpoint| !endpoint.links.is_empty()) {
+        return missing("links");
+    }
+    if !host.device_requests.is_empty() {
+        return missing("device requests (GPUs)");
+    }
+    if !host.storage_opt.is_empty() {
+        return missing("storage options");
+    }
+    if host.init == Some(true) {
+        return Err(Error::unsupported("an init process (--init) is not supported yet"));
+    }
+    if !host.volume_driver.is_empty() && host.volume_driver != "local" {
+        return Err(Error::unsupported(format!(
+            "volume driver \"{}\" is not supported: use \"local\"",
+            host.volume_driver
+        )));
+    }
+    if host.runtime != RUNTIME && host.runtime != "runc" && host.runtime != "io.containerd.runc.v2" {
+        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    Ok(())
+}
+
+fn check_network(config: &Config) -> Result<(), Error> {
+    let host = &config.host;
+    let asked: Vec<&String> = config.endpoints.keys().collect();
+    match &host.network_mode {
+        NetworkMode::Container(other) if other.is_empty() => {
+            Err(Error::invalid("Invalid network mode: invalid container format container:<name|id>"))
+        }
+        NetworkMode::Container(_) if !config.hostname.is_empty() => {
+            Err(Error::invalid("conflicting options: hostname and the network mode"))
+        }
+        NetworkMode::Container(_) if !host.dns.is_empty() => {
+            Err(Error::invalid("conflicting options: dns and the network mode"))
+        }
+        NetworkMode::Container(_) if !host.extra_hosts.is_empty() => {
+            Err(Error::invalid("conflicting options: custom host-to-IP mapping and the network mode"))
+        }
+        NetworkMode::Container(_) | NetworkMode::Host if config.mac_address.is_some() => {
+            Err(Error::invalid("conflicting options: mac-address and the network mode"))
+        }
+        _ if asked.len() > 1 => Err(Error::unsupported("more than one network for a container is not supported yet")),
+        mode @ NetworkMode::Named(name) => match asked.first() {
+            Some(other) if *other != name && *other != "default" => Err(Error::invalid(format!(
+                "the container is on network \"{mode}\" but an endpoint is asked for on \"{other}\": they must be the same"
+            ))),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn check_namespaces(config: &Config) -> Result<(), Error> {
+    let host = &config.host;
+    if !matches!(host.userns_mode, NamespaceMode::Default | NamespaceMode::Host) {
+        return Err(Error::invalid(format!("invalid user namespace mode: {}", host.userns_mode)));
+    }
+    if !matches!(host.uts_mode, NamespaceMode::Default | NamespaceMode::Host | NamespaceMode::Private) {
+        return Err(Error::invalid(format!("invalid UTS mode: {}", host.uts_mode)));
+    }
+    if matches!(host.cgroupns_mode, NamespaceMode::Container(_)) {
+        return Err(Error::invalid(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode)));
+    }
+    if host.privileged && host.userns_mode == NamespaceMode::Private {
+        return Err(Error::invalid("privileged mode is incompatible with user namespaces"));
+    }
+    if host.uts_mode == NamespaceMode::Host && !config.hostname.is_empty() {
+        return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
+    }
+    Ok(())
+}
+
+fn check_resources(resources: &Resources, cpus: usize) -> Result<(), Error> {
+    let invalid = |text: &str| Err(Error::invalid(text));
+    let memory = resources.memory;
+    if memory < 0 || (memory > 0 && memory < 6 << 20) {
+        return invalid("Minimum memory limit allowed is 6MB");
+    }
+    if memory > 0 && resources.memory_swap > 0 && resources.memory_swap < memory {
+        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if memory == 0 && resources.memory_swap > 0 {
+        return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    if resources.memory_swap < -1 {
+        return Err(Error::invalid(format!("invalid memory and swap limit: {}", resources.memory_swap)));
+    }
+    if resources.memory_reservation < 0 || (resources.memory_reservation > 0 && resources.memory_reservation < 6 << 20)
+    {
+        return invalid("Minimum memory reservation allowed is 6MB");
+    }
+    if memory > 0 && resources.memory_reservation > memory {
+        return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    if let Some(swappiness) = resources.memory_swappiness
+        && !(-1..=100).contains(&swappiness)
+    {
+        return Err(Error::invalid(format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100")));
+    }
+    if resources.oom_kill_disable {
+        return Err(Error::unsupported(
+            "disabling the OOM killer for a container is not supported: it can hang the host",
+        ));
+    }
+    if resources.nano_cpus != 0 {
+        if resources.cpu_period > 0 {
+            return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+        }
+        if resources.cpu_quota > 0 {
+            return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+        }
+        if resources.nano_cpus < 0
+            || resources.nano_cpus > i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)
+        {
+            return Err(Error::invalid(format!(
+                "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+            )));
+        }
+    }
+    if resources.cpu_period != 0 && !(1000..=1_000_000).contains(&resources.cpu_period) {
+        return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+    }
+    if resources.cpu_quota > 0 && resources.cpu_quota < 1000 {
+        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if resources.cpu_shares < 0 {
+        return Err(Error::invalid(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            resources.cpu_shares
+        )));
+    }
+    if resources.cpu_realtime_period != 0 || resources.cpu_realtime_runtime != 0 {
+        return Err(Error::unsupported("real-time processor time is not supported"));
+    }
+    if resources.blkio_weight > 0 && !(10..=1000).contains(&resources.blkio_weight) {
+        return invalid("Range of blkio weight is from 10 to 1000");
+    }
+    for set in [&resources.cpuset_cpus, &resources.cpuset_mems] {
+        if !set.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')) {
+            return Err(Error::invalid(format!("Invalid value {set} for cpuset cpus")));
+        }
+    }
+    Ok(())
+}
+
+/// The name and the address of a line of `--add-host`: `name:address`, also `name=address`.
+pub(super) fn extra_host(line: &str) -> Option<(&str, &str)> {
+    let (name, address) = line.split_once('=').or_else(|| line.split_once(':'))?;
+    let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
+    (!name.is_empty()).then_some((name, address))
+}
+
+fn check_extra_host(line: &str) -> Result<(), Error> {
+    let Some((name, address)) = extra_host(line) else {
+        return Err(Error::invalid(format!("bad format for add-host: \"{line}\"")));
+    };
+    if name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
+        return Err(Error::invalid(format!("bad format for add-host: \"{line}\"")));
+    }
+    if address != "host-gateway" && address.parse::<IpAddr>().is_err() {
+        return Err(Error::invalid(format!("invalid IP address in add-host: \"{address}\"")));
+    }
+    Ok(())
+}
+
+fn check_hostname(name: &str) -> Result<(), Error> {
+    let valid = name.len() <= 64
+        && name.split('.').all(|label| !label.starts_with('-') && !label.ends_with('-'))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    if valid || name.is_empty() { Ok(()) } else { Err(Error::invalid(format!("invalid hostname: {name}"))) }
+}
+
+fn check_sysctl(name: &str, config: &Config) -> Result<(), Error> {
+    const IPC: [&str; 9] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+        "kernel.msg_next_id",
+    ];
+    let plain = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/'))
+        && !name.split(['.', '/']).any(str::is_empty);
+    let host = &config.host;
+    let ipc = IPC.contains(&name) || name.starts_with("fs.mqueue.");
+    if !plain {
+        return Err(Error::invalid(format!("invalid sysctl: {name:?}")));
+    }
+    if ipc && matches!(host.ipc_mode, IpcMode::Host) {
+        return Err(Error::invalid(format!("sysctl {name:?} not allowed in host ipc namespace")));
+    }
+    if name.starts_with("net.") && matches!(host.network_mode, NetworkMode::Host) {
+        return Err(Error::invalid(format!("sysctl {name:?} not allowed in host network namespace")));
+    }
+    if matches!(name, "kernel.domainname" | "kernel.hostname") {
+        return Err(Error::invalid(format!(
+            "sysctl {name:?} is set by the host name and the domain name of the container"
+        )));
+    }
+    if ipc || name.starts_with("net.") {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("sysctl {name:?} is not in a separate kernel namespace")))
+    }
+}
+
+/// The bounds of a json-file log: bytes of a file (0: none) and number of files.
+pub(super) fn log_bounds(config: &Config) -> Result<(u64, u32), Error> {
+    let options = &config.host.log.options;
+    let size = match options.get("max-size").map(String::as_str) {
+        None | Some("-1") => 0,
+        Some(text) => text
+            .parse::<crate::settings::Bytes>()
+            .map_err(|_| Error::invalid(format!("invalid value for max-size: {text}")))?
+            .get(),
+    };
+    let files = match options.get("max-file") {
+        None => 1,
+        Some(text) => text
+            .parse::<u32>()
+            .ok()
+            .filter(|count| (1..=1000).contains(count))
+            .ok_or_else(|| Error::invalid(format!("invalid value for max-file: {text}")))?,
+    };
+    if size == 0 && files > 1 && options.contains_key("max-file") {
+        return Err(Error::invalid("max-file cannot be used without max-size"));
+    }
+    Ok((size, files))
+}
+
+fn check_log(config: &Config) -> Result<(), Error> {
+    let log = &config.host.log;
+    match log.driver.as_str() {
+        "json-file" => {
+            for (option, value) in &log.options {
+                match option.as_str() {
+                    "max-size" | "max-file" => {}
+                    "compress" if value == "false" => {}
+                    "mode" if value == "blocking" => {}
+                    "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode"
+                    | "max-buffer-size" => {
+                        return Err(Error::unsupported(format!("log option '{option}' is not supported yet")));
+                    }
+                    _ => return Err(Error::invalid(format!("unknown log opt '{option}' for json-file log driver"))),
+                }
+            }
+            log_bounds(config).map(drop)
+        }
+        "none" => Ok(()),
+        driver => Err(Error::invalid(format!("logger: no log driver named '{driver}' is registered"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::oci::Healthcheck;
+    use crate::settings::{Settings, Ulimit};
+
+    fn checked(change: impl FnOnce(&mut ContainerSpec)) -> Result<(), String> {
+        let mut spec = ContainerSpec::new("i").command(["true"]);
+        change(&mut spec);
+        check_spec(&spec)
+            .and_then(|()| {
+                super::super::config::decide(spec, &Default::default(), &Settings::default(), "0123456789ab")
+            })
+            .and_then(|config| check(&config, 2))
+            .map_err(|error| error.to_string())
+    }
+
+    fn refused(change: impl FnOnce(&mut ContainerSpec)) -> String {
+        checked(change).unwrap_err()
+    }
+
+    #[test]
+    fn plain_specs_pass() {
+        checked(|_| {}).unwrap();
+        checked(|spec| {
+            spec.host.extra_hosts = vec!["a:1.2.3.4".into(), "b:[::1]".into(), "c=host-gateway".into()];
+            spec.host.sysctls.insert("net.core.somaxconn".into(), "1".into());
+            spec.host.resources.memory = 64 << 20;
+            spec.host.resources.nano_cpus = 1_500_000_000;
+            spec.healthcheck = Some(Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() });
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn resources_are_bounded_in_dockers_words() {
+        assert_eq!(refused(|spec| spec.host.resources.memory = 1), "Minimum memory limit allowed is 6MB");
+        assert_eq!(
+            refused(|spec| (spec.host.resources.memory, spec.host.resources.memory_swap) = (64 << 20, 32 << 20)),
+            "Minimum memoryswap limit should be larger than memory limit, see usage"
+        );
+        assert!(refused(|spec| spec.host.resources.nano_cpus = 9_000_000_000).contains("only 2 CPUs available"));
+        assert!(refused(|spec| spec.host.resources.cpu_period = 1).contains("CPU cfs period"));
+        assert!(refused(|spec| spec.host.resources.cpuset_cpus = "0;1".into()).contains("cpuset"));
+        assert!(refused(|spec| spec.host.ulimits.push(Ulimit::new("nofile", 2, 1))).contains("ulimit soft limit"));
+        assert!(refused(|spec| spec.host.ulimits.push(Ulimit::new("files", 1, 1))).contains("invalid ulimit type"));
+        assert!(refused(|spec| spec.host.oom_score_adj = 1001).contains("oom score adj"));
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused() {
+        for change in [
+            (|spec| spec.host.publish_all_ports = true) as fn(&mut ContainerSpec),
+            |spec| spec.host.restart_policy = RestartPolicy::Always,
+            |spec| spec.host.init = Some(true),
+            |spec| spec.host.links.push("a:b".into()),
+            |spec| spec.host.volumes_from.push("a".into()),
+            |spec| {
+                spec.healthcheck =
+                    Some(Healthcheck { test: vec!["CMD".into(), "true".into()], ..Healthcheck::default() })
+            },
+        ] {
+            assert!(refused(change).contains("not"), "{}", refused(change));
+        }
+        assert_eq!(
+            refused(|spec| (spec.host.restart_policy, spec.host.auto_remove) = (RestartPolicy::Always, true)),
+            "can't create 'AutoRemove' container with restart policy"
+        );
+    }
+
+    #[test]
+    fn names_and_addresses_are_checked() {
+        assert_eq!(refused(|spec| spec.host.extra_hosts.push("a".into())), "bad format for add-host: \"a\"");
+        assert!(refused(|spec| spec.host.extra_hosts.push("a\nb:1.2.3.4".into())).contains("bad format"));
+        assert!(refused(|spec| spec.host.extra_hosts.push("a:b".into())).contains("invalid IP address in add-host"));
+        assert!(refused(|spec| spec.host.dns.push("x".into())).contains("invalid IP address"));
+        assert!(refused(|spec| spec.hostname = "a b".into()).contains("invalid hostname"));
+        assert!(refused(|spec| spec.env.push("=x".into())).contains("invalid environment variable"));
+    }
+
+    #[test]
+    fn kernel_parameters_of_the_host_are_refused() {
+        for name in ["kernel.panic", "vm.swappiness", "../kernel.panic", "net..x", "kernel.hostname", ""] {
+            assert!(checked(|spec| drop(spec.host.sysctls.insert(name.into(), "1".into()))).is_err(), "{name}");
+        }
+        let shared = refused(|spec| {
+            spec.host.network_mode = NetworkMode::Host;
+            spec.host.sysctls.insert("net.core.somaxconn".into(), "1".into());
+        });
+        assert!(shared.contains("not allowed in host network namespace"));
+    }
+
+    #[test]
+    fn log_options_are_checked() {
+        let with = |driver: &str, option: Option<(&str, &str)>| {
+            checked(|spec| {
+                spec.host.log.driver = driver.into();
+                spec.host.log.options.extend(option.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            })
+        };
+        with("none", None).unwrap();
+        with("json-file", Some(("max-size", "10k"))).unwrap();
+        assert!(with("json-file", Some(("max-size", "x"))).unwrap_err().contains("max-size"));
+        assert!(with("json-file", Some(("max-file", "0"))).unwrap_err().contains("max-file"));
+        assert!(with("json-file", Some(("bogus", "1"))).unwrap_err().contains("unknown log opt 'bogus'"));
+        assert_eq!(with("gelf", None).unwrap_err(), "logger: no log driver named 'gelf' is registered");
+    }
+}
