@@ -1,6 +1,6 @@
 //! From an OCI runtime specification to a running process.
 //!
-//! What is to be done is decided purely: the plan compiler turns a [`Bundle`] and what is known of the [`Host`] into a plan.
+//! [`plan::compile`] decides everything purely: it turns a [`Bundle`] and what is known of the [`Host`] into a plan.
 //! The runtime acts: it makes the cgroup and the run directory, opens what the plan needs, and has it executed.
 
 mod bundle;
@@ -9,7 +9,11 @@ pub mod cgroup;
 pub mod defaults;
 mod error;
 mod host;
+pub mod monitor;
+pub mod plan;
+pub mod protocol;
 pub mod seccomp;
+pub mod spawner;
 
 pub use bundle::{Bundle, ExecTarget, Output, Rootfs, Stdin};
 pub use error::{Error, ErrorKind};

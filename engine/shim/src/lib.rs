@@ -8,3 +8,20 @@
 extern crate std;
 
 pub mod plan;
+pub mod protocol;
+
+/// The program itself: a static ELF file for the target that this crate is built for.
+pub static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/program"));
+
+#[cfg(test)]
+mod tests {
+    use super::PROGRAM;
+
+    #[test]
+    fn the_program_is_a_static_elf_file() {
+        assert_eq!(&PROGRAM[..4], b"\x7fELF");
+        let kind = u16::from_le_bytes([PROGRAM[16], PROGRAM[17]]);
+        assert_eq!(kind, 2, "an executable at a fixed address needs no dynamic linker");
+        assert!(PROGRAM.len() < 200 << 10, "{} bytes", PROGRAM.len());
+    }
+}

@@ -30,7 +30,8 @@ pub struct Slot(pub u8);
 
 macro_rules! operations {
     ($($(#[doc = $doc:literal])* $name:ident = $tag:literal { $($(#[doc = $field_doc:literal])* $field:ident: $type:ty),* $(,)? })*) => {
-        /// One step of a plan.
+        /// One step of a plan. The fields of an operation are explained by its own text.
+        #[allow(missing_docs, reason = "the text of an operation names its fields")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Op<'a> {
             $($(#[doc = $doc])* $name { $($(#[doc = $field_doc])* $field: $type),* },)*
@@ -264,19 +265,19 @@ fn take_operation<'a>(rest: &mut &'a [u8]) -> Option<Op<'a>> {
     Op::read(tag, &mut Reader { rest: fields })
 }
 
-struct Reader<'a> {
-    rest: &'a [u8],
+pub(crate) struct Reader<'a> {
+    pub(crate) rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.rest.split_at_checked(length)?;
         self.rest = tail;
         Some(head)
     }
 }
 
-trait Field<'a>: Sized {
+pub(crate) trait Field<'a>: Sized {
     fn put(&self, out: &mut dyn FnMut(&[u8]));
     fn take(reader: &mut Reader<'a>) -> Option<Self>;
 }

@@ -1,1 +1,89 @@
-//! Layer trees and what containers write above them.
+//! Layer trees and what containers write above them: `<root>/layers/<diff id>/` are the unpacked layers, each on its
+//! own, and `<root>/containers/<id>/` has what one container changed.
+
+mod extract;
+#[cfg(test)]
+mod hostile;
+mod layers;
+mod stream;
+pub mod tar;
+mod upper;
+
+use crate::error::ErrorKind;
+use crate::oci::Digest;
+use crate::state;
+
+pub use extract::{Limits, Unpacked};
+pub use layers::{Layer, LayerRecord, Layers, Retired, Staged, Staging};
+pub use upper::{Snapshots, Upper};
+
+/// What can go wrong with layers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The archive is damaged, or has what no image has.
+    #[error("unpack layer: {0}")]
+    Archive(#[from] tar::Error),
+    /// An entry that no honest layer has.
+    #[error("unpack layer: entry {name:?} is refused: {reason}")]
+    Refused {
+        /// The entry's name.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The host cannot make an entry.
+    #[error("unpack layer: make {name:?}: {source}")]
+    Entry {
+        /// The entry's name.
+        name: String,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    /// The layer is larger than allowed.
+    #[error("unpack layer: it has {0}; that is more than this engine unpacks")]
+    Limit(String),
+    /// The disk is as good as full.
+    #[error("unpack layer: no space left on the file system, save what is kept free for the engine itself")]
+    Full,
+    /// The bytes are not those of the layer.
+    #[error("layer verification failed: expected {expected}, got {found}")]
+    Mismatch {
+        /// What the image says.
+        expected: Digest,
+        /// What the bytes are.
+        found: Digest,
+    },
+    /// A layer that was there went away before the image was complete.
+    #[error("layer {0} was removed in the meantime: try again")]
+    Vanished(Digest),
+    /// The host failed us.
+    #[error("{what}: {source}")]
+    Host {
+        /// What was tried on what.
+        what: String,
+        /// What the kernel says.
+        source: std::io::Error,
+    },
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] state::Error),
+}
+
+impl Error {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Archive(tar::Error::Read(_)) => ErrorKind::Unavailable,
+            Self::Archive(_) | Self::Refused { .. } | Self::Limit(_) | Self::Mismatch { .. } => ErrorKind::Invalid,
+            Self::Full | Self::Vanished(_) => ErrorKind::Unavailable,
+            Self::Entry { .. } | Self::Host { .. } => ErrorKind::Internal,
+            Self::State(error) => error.kind(),
+        }
+    }
+
+    fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        |source| Self::Host { what, source }
+    }
+}

@@ -1,1 +1,78 @@
-//! Processes by pidfd.
+//! Processes by pidfd: signals and waiting that cannot hit the wrong process.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// A pidfd of a process.
+///
+/// # Errors
+/// `ESRCH` when there is no such process.
+pub fn open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Sends a signal by number. A process that is gone is not an error: `false`.
+///
+/// # Errors
+/// `EPERM`, or [`io::ErrorKind::InvalidInput`] for a number that is no signal.
+pub fn signal(process: impl AsFd, number: i32) -> io::Result<bool> {
+    // Real-time signals have names in no library: the kernel checks the number.
+    let signal = match Signal::from_named_raw(number) {
+        Some(signal) => signal,
+        None if (32..=64).contains(&number) => real_time(number),
+        None => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    match rustix::process::pidfd_send_signal(process, signal) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn real_time(number: i32) -> Signal {
+    // SAFETY: the library reserves some real-time signals for libc's own threads; sending one to another process
+    // touches none of ours, and the kernel checks the range.
+    unsafe { Signal::from_raw_unchecked(number) }
+}
+
+/// Waits until the process is gone; `None` waits for ever. Says whether it is.
+///
+/// # Errors
+/// What `poll` says.
+pub fn wait(process: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
+    let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
+        let left = left.map(Timespec::try_from).transpose().map_err(|_| io::ErrorKind::InvalidInput)?;
+        let process = process.as_fd();
+        match rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], left.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_process_is_signalled_and_waited_for() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = open(child.id()).unwrap();
+        assert!(!wait(&process, Some(Duration::ZERO)).unwrap());
+        assert!(signal(&process, 0).is_err());
+        assert!(signal(&process, 65).is_err());
+        assert!(signal(&process, 34).unwrap());
+        assert!(wait(&process, None).unwrap());
+        child.wait().unwrap();
+        assert!(!signal(&process, 9).unwrap());
+    }
+}

@@ -2,5 +2,7 @@
 //! used, and taking it away.
 
 mod layout;
+mod places;
 
 pub use layout::{Hierarchy, Layout, Unified};
+pub(crate) use places::Places;

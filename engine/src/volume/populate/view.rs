@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use engine_sys::path::Root;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
@@ -12,17 +13,23 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 pub(super) fn directory(layers: &[PathBuf], path: &Path) -> io::Result<Option<OwnedFd>> {
     let root = match layers {
         [] => return Ok(None),
-        [only] => rustix::fs::open(only, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
-        many => merged(many)?,
+        [only] => Root::open(only)?,
+        many => {
+            let mount = merged(many)?;
+            Root::from_fd(rustix::fs::openat(
+                mount,
+                ".",
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?)
+        }
     };
-    let inside = path.strip_prefix("/").unwrap_or(path);
-    let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(&root, inside, flags, Mode::empty(), resolve) {
-        Ok(directory) => Ok(Some(directory)),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(error) => Err(error.into()),
+    match root.directory(path) {
+        Ok(directory) => Ok(Some(directory.into_fd())),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 

@@ -1,0 +1,213 @@
+//! The plan compiler: from a bundle, and what is known of the host, to the operations that the shim executes. Pure: nothing is
+//! opened, made or looked up, so the same input gives the same plan.
+
+mod attributes;
+mod check;
+mod devices;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
+mod sysctl;
+mod writer;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use engine_shim::plan::{Op, Plan as Parsed};
+use oci_spec::runtime::{Process, Spec};
+
+use crate::cgroup::Places;
+use crate::seccomp::{self, Filter};
+use crate::{Bundle, Error, Host, Output, Stdin};
+use writer::Writer;
+
+/// What the shim executes, and what has to be opened for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Plan {
+    bytes: Vec<u8>,
+    resources: Vec<Resource>,
+}
+
+/// A descriptor that travels with a plan; its place in [`Plan::resources`] is its number there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resource {
+    /// The network namespace that was handed to [`crate::Runtime::launch`].
+    Network,
+    /// A pidfd of the container's init (`exec`).
+    Process,
+    /// The socket on which the monitor listens.
+    Listener,
+    /// The run directory of the container.
+    RunDirectory,
+    /// A file that is read: a namespace, a counter.
+    Read(PathBuf),
+    /// A file that is written: a `tasks` file of a cgroup.
+    Write(PathBuf),
+    /// A directory: where the log goes, a cgroup of version 2.
+    Directory(PathBuf),
+}
+
+impl Plan {
+    /// The bytes, as [`engine_shim::plan`] defines them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What has to be opened, in order.
+    #[must_use]
+    pub fn resources(&self) -> &[Resource] {
+        &self.resources
+    }
+
+    /// The operations in order.
+    pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
+        Parsed::parse(&self.bytes).ok().into_iter().flat_map(|plan| plan.operations())
+    }
+}
+
+/// One operation a line, then one resource a line.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for op in self.operations() {
+            match op {
+                Op::Seccomp { flags, filter } => {
+                    writeln!(f, "Seccomp {{ flags: {flags}, {} instructions }}", filter.len() / 8)?
+                }
+                op => writeln!(f, "{op:?}")?,
+            }
+        }
+        self.resources.iter().enumerate().try_for_each(|(at, resource)| writeln!(f, "{at}: {resource:?}"))
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Compiles the launch of a container.
+///
+/// # Errors
+/// [`Error::Invalid`] when the bundle contradicts itself, [`Error::Unsupported`] when it asks for what cannot be done here.
+pub fn compile(bundle: &Bundle, host: &Host) -> Result<Plan, Error> {
+    let filter = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let filter = filter.map(seccomp::compile).transpose()?;
+    compile_with(bundle, host, false, filter.as_ref())
+}
+
+/// As [`compile`], with a network namespace that is handed over at launch and a filter that is compiled already.
+pub(crate) fn compile_with(
+    bundle: &Bundle,
+    host: &Host,
+    network: bool,
+    filter: Option<&Filter>,
+) -> Result<Plan, Error> {
+    let spec = &bundle.spec;
+    check::id(&bundle.id)?;
+    check::spec(spec)?;
+    let invalid = |what: &str| Error::Invalid(format!("the specification has no {what}"));
+    let linux = spec.linux().as_ref().ok_or_else(|| invalid("linux section"))?;
+    let process = spec.process().as_ref().ok_or_else(|| invalid("process"))?;
+    let cgroup = Places::of(spec, &bundle.id, host)?;
+    let namespaces = namespaces::Namespaces::of(linux, network, host)?;
+    let terminal = process.terminal().unwrap_or(false);
+
+    let mut plan = Writer::default();
+    plan.push(Op::Namespaces { flags: namespaces.new });
+    monitor(&mut plan, bundle, process, &cgroup);
+    namespaces.write(&mut plan, &cgroup);
+    rootfs::write(&mut plan, bundle, linux, host, &cgroup, &namespaces)?;
+    sysctl::write(&mut plan, linux, &namespaces)?;
+    if terminal {
+        plan.push(Op::Console {});
+    }
+    rootfs::finish(&mut plan, spec, linux)?;
+    namespaces.names(&mut plan, spec)?;
+    let user = process::User {
+        name: bundle.user.as_deref(),
+        groups: &bundle.additional_groups,
+        make_working_directory: bundle.make_working_directory,
+    };
+    process::write(&mut plan, process, &user, host, filter)?;
+    plan.finish()
+}
+
+/// What the monitor reads.
+fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, cgroup: &Places) {
+    let terminal = process.terminal().unwrap_or(false);
+    let socket = plan.descriptor(Resource::Listener);
+    plan.push(Op::Listener { socket });
+    let directory = plan.descriptor(Resource::RunDirectory);
+    plan.push(Op::RunDirectory { directory });
+    match &bundle.output {
+        Output::Discard => plan.push(Op::DiscardOutput {}),
+        Output::AttachOnly => {}
+        Output::JsonLog { directory, name, max_size, max_files } => {
+            let directory = plan.descriptor(Resource::Directory(directory.clone()));
+            plan.with_text(name, |name| Op::JsonLog { directory, name, max_size: *max_size, max_files: *max_files });
+        }
+    }
+    if let Stdin::Open { once } = bundle.stdin {
+        plan.push(Op::OpenStdin { once: once.into() });
+    }
+    if terminal && let Some((rows, columns)) = bundle.terminal_size.or_else(|| console_size(process)) {
+        plan.push(Op::TerminalSize { rows, columns });
+    }
+    if bundle.tasks_die_with_launcher {
+        plan.push(Op::DieWithLauncher {});
+    }
+    if let Some(file) = cgroup.oom_counter() {
+        let file = plan.descriptor(Resource::Read(file));
+        plan.push(Op::OomCounter { file });
+    }
+    if bundle.wait_for_start {
+        plan.push(Op::WaitForStart {});
+    }
+}
+
+fn console_size(process: &Process) -> Option<(u16, u16)> {
+    let size = process.console_size()?;
+    Some((u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?))
+}
+
+/// A further process of a running container.
+#[derive(Debug)]
+pub(crate) struct Exec<'a> {
+    pub(crate) id: &'a str,
+    /// What the container was launched with.
+    pub(crate) spec: &'a Spec,
+    pub(crate) process: &'a Process,
+    /// Docker's USER.
+    pub(crate) user: Option<&'a str>,
+    /// Every capability that this machine gives.
+    pub(crate) privileged: bool,
+}
+
+/// Compiles an `exec`.
+pub(crate) fn compile_exec(exec: &Exec<'_>, host: &Host, filter: Option<&Filter>) -> Result<Plan, Error> {
+    check::id(exec.id)?;
+    check::process(exec.process)?;
+    let cgroup = Places::of(exec.spec, exec.id, host)?;
+    let mut plan = Writer::default();
+    if exec.process.terminal().unwrap_or(false)
+        && let Some((rows, columns)) = console_size(exec.process)
+    {
+        plan.push(Op::TerminalSize { rows, columns });
+    }
+    namespaces::enter(&mut plan, &cgroup);
+    if exec.process.terminal().unwrap_or(false) {
+        plan.push(Op::Console {});
+    }
+    let mut process = std::borrow::Cow::Borrowed(exec.process);
+    if exec.privileged {
+        let all = crate::capabilities::set(host.bounding);
+        process.to_mut().set_capabilities(Some(crate::defaults::capability_sets(&all)));
+    }
+    let user = process::User { name: exec.user, groups: &[], make_working_directory: false };
+    process::write(&mut plan, &process, &user, host, filter)?;
+    plan.finish()
+}
