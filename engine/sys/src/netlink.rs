@@ -164,6 +164,9 @@ impl Netlink {
 
     /// False when the answer changed while it was given.
     fn exchange(&mut self, messages: &mut [Message], mut each: impl FnMut(u16, &[u8])) -> Result<bool, Error> {
+        if messages.is_empty() {
+            return Ok(true);
+        }
         let first = self.sequence.wrapping_add(1);
         let mut awaited = 0usize;
         for message in messages.iter_mut() {

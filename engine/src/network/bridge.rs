@@ -1,0 +1,273 @@
+//! The host's side of bridge networks: the bridge itself, its addresses and rules, and the ports for containers.
+//!
+//! A bridge is made when the first container needs it. Everything here is idempotent, since another engine on the
+//! same root may do the same at the same time, and since it may have been interrupted anywhere the last time.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use engine_sys::netlink::{Netlink, Protocol};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::link::{self, Link};
+use super::record::{Bridge, Network};
+use super::{Error, MacAddress, Subnet, firewall, forwarding, subnet};
+use crate::id::NetworkId;
+use crate::settings::AddressPool;
+
+/// What a packet of a usual network has at most.
+const USUAL_MTU: u32 = 1500;
+/// How long another engine may take to choose its addresses before we no longer wait for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The kernel's side of all networks of one engine.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) route: Netlink,
+    filter: Option<Netlink>,
+    /// The bridges known to be in place.
+    ready: HashMap<NetworkId, Ready>,
+    guard: Option<firewall::Ruleset>,
+    /// The state of the packet filter in which our rules were seen in place.
+    generation: Option<u32>,
+}
+
+/// A bridge that is in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ready {
+    pub(super) index: u32,
+    pub(super) mtu: u32,
+    /// The addresses it was made for.
+    pub(super) subnet: Subnet,
+}
+
+/// What of the settings decides how bridges are made.
+#[derive(Debug, Clone)]
+pub(super) struct Policy {
+    pub(super) table: String,
+    pub(super) pools: Vec<AddressPool>,
+    pub(super) firewall: bool,
+    pub(super) forward: bool,
+}
+
+impl Host {
+    pub(super) fn open(firewall: bool) -> Result<Self, Error> {
+        let open = |protocol| Netlink::open(protocol).map_err(Error::system("open a netlink socket"));
+        Ok(Self {
+            route: open(Protocol::Route)?,
+            filter: if firewall { Some(open(Protocol::Netfilter)?) } else { None },
+            ready: HashMap::new(),
+            guard: None,
+            generation: None,
+        })
+    }
+
+    /// The bridge, when it was seen in place and nothing has happened since.
+    pub(super) fn ready(&self, network: &NetworkId) -> Option<Ready> {
+        self.ready.get(network).copied()
+    }
+
+    /// Forgets that a bridge was seen in place.
+    pub(super) fn doubt(&mut self, network: &NetworkId) {
+        self.ready.remove(network);
+    }
+
+    /// Whether there is anything to keep in place.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.ready.is_empty() || self.guard.is_some()
+    }
+
+    pub(super) fn in_use(&mut self, except: Option<u32>) -> Result<Vec<Subnet>, Error> {
+        let mut used = link::routes(&mut self.route).map_err(Error::kernel("list the routes"))?.destinations;
+        let addresses = link::addresses(&mut self.route).map_err(Error::kernel("list the addresses"))?;
+        let own = |index: u32| Some(index) == except;
+        let ours: Vec<Subnet> = addresses.iter().filter(|(index, ..)| own(*index)).map(|(.., block)| *block).collect();
+        // The routes to the bridge itself are no obstacle to it.
+        used.retain(|used| !ours.iter().any(|own| own.overlaps(*used)));
+        used.extend(addresses.into_iter().filter(|(index, ..)| !own(*index)).map(|(.., block)| block));
+        Ok(used)
+    }
+
+    /// Chooses the addresses of a network that has not used any yet, while no other engine of this host chooses.
+    pub(super) fn settle(&mut self, network: &Network, policy: &Policy) -> Result<(Bridge, Option<File>), Error> {
+        let mut bridge = network.bridge.clone().ok_or_else(|| not_a_bridge(network))?;
+        let turn = if bridge.settled { None } else { Some(take_turn()?) };
+        if !bridge.settled {
+            let link = self.find(&bridge.interface)?;
+            let used = self.in_use(link.as_ref().map(|link| link.index))?;
+            if bridge.chosen && used.iter().any(|used| used.overlaps(bridge.subnet)) {
+                let free = subnet::choose(&policy.pools, &used);
+                let free = free.ok_or_else(|| Error::SubnetsExhausted { network: network.name.clone() })?;
+                bridge.move_to(free);
+            }
+            bridge.settled = true;
+        }
+        Ok((bridge, turn))
+    }
+
+    /// Puts the bridge in place.
+    pub(super) fn make(&mut self, network: &Network, bridge: &Bridge, policy: &Policy) -> Result<Ready, Error> {
+        let name = &bridge.interface;
+        let mtu = match bridge.mtu {
+            Some(mtu) => mtu,
+            None => self.uplink_mtu()?.map_or(USUAL_MTU, |mtu| mtu.min(USUAL_MTU)),
+        };
+        let link = match self.find(name)? {
+            Some(link) => link,
+            None => {
+                match self.route.request(&mut [link::make_bridge(name, MacAddress::random(), mtu)]) {
+                    Err(error) if !error.is(Errno::EXIST) => {
+                        return Err(Error::kernel(format!("make the bridge {name}"))(error));
+                    }
+                    _ => {}
+                }
+                self.find(name)?.ok_or_else(|| Error::kernel(format!("find the bridge {name}"))(Errno::NODEV.into()))?
+            }
+        };
+        if link.kind != "bridge" {
+            return Err(Error::NoBridge { interface: name.clone() });
+        }
+        // Containers can send what they like to the bridge: it takes no IPv6 configuration from them.
+        for (switch, value) in [("accept_ra", "0"), ("disable_ipv6", "1")] {
+            let path = PathBuf::from(format!("/proc/sys/net/ipv6/conf/{name}/{switch}"));
+            forwarding::write_switch_if_there(&path, value)?;
+        }
+        let mut changes = Vec::new();
+        let mut address_there = false;
+        for (index, address, block) in link::addresses(&mut self.route).map_err(Error::kernel("list the addresses"))? {
+            if index != link.index {
+                continue;
+            }
+            if (address, block) == (bridge.gateway, bridge.subnet) {
+                address_there = true;
+            } else if link.alias == alias(policy) {
+                changes.push(link::delete_address(index, address, block));
+            }
+        }
+        if !address_there {
+            changes.push(link::add_address(link.index, bridge.gateway, bridge.subnet));
+        }
+        if !link.up {
+            changes.push(link::bring_up_as(link.index, &alias(policy)));
+        }
+        self.route.request(&mut changes).map_err(Error::kernel(format!("set the bridge {name} up")))?;
+        let ready = Ready { index: link.index, mtu, subnet: bridge.subnet };
+        self.ready.insert(network.id, ready);
+        Ok(ready)
+    }
+
+    /// Turns the host's forwarding on when it is off; the guard that this took, when it did.
+    pub(super) fn forward(&mut self, policy: &Policy) -> Result<Option<firewall::Ruleset>, Error> {
+        if !policy.forward {
+            return Ok(None);
+        }
+        let guard = forwarding::ensure(&mut self.route, self.filter.as_mut())?;
+        self.guard = guard.clone().or(self.guard.take());
+        Ok(guard)
+    }
+
+    /// Keeps this guard from now on.
+    pub(super) fn set_guard(&mut self, guard: firewall::Ruleset) {
+        self.guard = Some(guard);
+    }
+
+    /// Puts our rules in place when they are not, and says whether that was so; `bridges` are those they are for.
+    /// Costs microseconds when nobody has changed the packet filter since the last time.
+    pub(super) fn keep_rules(
+        &mut self,
+        policy: &Policy,
+        bridges: impl FnOnce() -> Result<Vec<Bridge>, Error>,
+    ) -> Result<bool, Error> {
+        let Some(filter) = &mut self.filter else { return Ok(false) };
+        let look = || Error::kernel("look at the packet filter (nftables)");
+        let generation = firewall::generation(filter).map_err(look())?;
+        if self.generation == Some(generation) {
+            return Ok(false);
+        }
+        let bridges = bridges()?;
+        let rules = (!bridges.is_empty()).then(|| firewall::rules(&policy.table, &bridges));
+        let mut changed = false;
+        for rules in rules.iter().chain(&self.guard) {
+            if !firewall::is_in_place(filter, rules).map_err(look())? {
+                firewall::apply(filter, rules)
+                    .map_err(Error::kernel("set the rules of the packet filter (nftables)"))?;
+                changed = true;
+            }
+        }
+        // It was read before we looked: what somebody else changes meanwhile is seen the next time.
+        self.generation = if changed { None } else { Some(generation) };
+        Ok(changed)
+    }
+
+    /// Forgets that the rules were seen in place.
+    pub(super) fn doubt_rules(&mut self) {
+        self.generation = None;
+    }
+
+    /// Removes our bridges of these networks and our rules.
+    pub(super) fn remove<'a>(
+        &mut self,
+        bridges: impl Iterator<Item = (&'a NetworkId, &'a Bridge)>,
+        policy: &Policy,
+    ) -> Result<(), Error> {
+        for (network, bridge) in bridges {
+            self.ready.remove(network);
+            let Some(link) = self.find(&bridge.interface)? else { continue };
+            if link.kind != "bridge" || link.alias != alias(policy) {
+                continue;
+            }
+            match self.route.request(&mut [link::delete_link(link.index)]) {
+                Err(error) if !error.is(Errno::NODEV) => {
+                    return Err(Error::kernel(format!("remove the bridge {}", bridge.interface))(error));
+                }
+                _ => {}
+            }
+        }
+        self.doubt_rules();
+        let Some(filter) = &mut self.filter else { return Ok(()) };
+        firewall::remove(filter, &policy.table)
+            .map_err(Error::kernel("remove the rules of the packet filter (nftables)"))
+    }
+
+    fn find(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        link::find_link(&mut self.route, name).map_err(Error::kernel(format!("look for the interface {name}")))
+    }
+
+    fn uplink_mtu(&mut self) -> Result<Option<u32>, Error> {
+        let routes = link::routes(&mut self.route).map_err(Error::kernel("list the routes"))?;
+        let Some(uplink) = routes.uplink else { return Ok(None) };
+        let link = link::find_link_by_index(&mut self.route, uplink).map_err(Error::kernel("look at the uplink"))?;
+        Ok(link.map(|link| link.mtu).filter(|mtu| *mtu > 0))
+    }
+}
+
+/// How a bridge of ours is known again.
+fn alias(policy: &Policy) -> String {
+    format!("container engine, table {}", policy.table)
+}
+
+fn not_a_bridge(network: &Network) -> Error {
+    Error::Invalid { network: network.name.clone(), reason: "it has no bridge".to_owned() }
+}
+
+/// One engine of this network namespace at a time chooses addresses: the namespace itself is the lock.
+fn take_turn() -> Result<File, Error> {
+    let what = "wait for other engines to choose their addresses";
+    let namespace = File::open("/proc/thread-self/ns/net").map_err(Error::system(what))?;
+    let start = Instant::now();
+    loop {
+        match flock(&namespace, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(namespace),
+            // Anybody can hold this lock, so nobody is waited for for ever.
+            Err(Errno::WOULDBLOCK) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(1)),
+            Err(Errno::WOULDBLOCK) => {
+                tracing::warn!("another process holds the lock of the network namespace; going on without");
+                return Ok(namespace);
+            }
+            Err(errno) => return Err(Error::system(what)(errno.into())),
+        }
+    }
+}

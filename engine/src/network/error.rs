@@ -1,0 +1,157 @@
+//! What networking can fail with.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use engine_sys::netlink;
+
+use super::Subnet;
+use crate::error::ErrorKind;
+use crate::state;
+
+/// An error of the networks.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such network.
+    #[error("network {name} not found")]
+    NotFound {
+        /// What was asked for.
+        name: String,
+    },
+    /// Several networks begin like that.
+    #[error("network {name} is ambiguous: several ids begin with it")]
+    Ambiguous {
+        /// What was asked for.
+        name: String,
+    },
+    /// The container is on that network already.
+    #[error("container {container} is already connected to network {network}")]
+    Connected {
+        /// The container's short id.
+        container: String,
+        /// The network's name.
+        network: String,
+    },
+    /// The container is not on that network.
+    #[error("container {container} is not connected to network {network}")]
+    NotConnected {
+        /// The container's short id.
+        container: String,
+        /// The network's name.
+        network: String,
+    },
+    /// An interface needs a namespace to be in.
+    #[error("connect to network {network}: the container has no network namespace of its own")]
+    NoNamespace {
+        /// The network's name.
+        network: String,
+    },
+    /// An option does not go with this kind of network.
+    #[error("network {network}: {reason}")]
+    Invalid {
+        /// The network's name.
+        network: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The address is somebody's.
+    #[error("address {address} of network {network} is in use")]
+    AddressInUse {
+        /// The network's name.
+        network: String,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Every address is somebody's.
+    #[error("network {network} has no free address in {subnet}")]
+    AddressesExhausted {
+        /// The network's name.
+        network: String,
+        /// Where addresses are taken from.
+        subnet: Subnet,
+    },
+    /// Every block of the pools overlaps an address or a route of the host.
+    #[error(
+        "no block of addresses is free for network {network}: all overlap addresses or routes of this host; set one"
+    )]
+    SubnetsExhausted {
+        /// The network's name.
+        network: String,
+    },
+    /// The name of the bridge is taken by something else.
+    #[error("interface {interface} is there and is no bridge: remove it or set another name for the bridge")]
+    NoBridge {
+        /// The interface.
+        interface: String,
+    },
+    /// The kernel refused a change of links, addresses, routes or rules.
+    #[error("{what}: {source}")]
+    Kernel {
+        /// What was tried on what.
+        what: String,
+        /// Its answer.
+        source: netlink::Error,
+    },
+    /// A file of the system could not be read or written, or a namespace not be made.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried on what.
+        what: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A switch of the kernel could not be turned.
+    #[error("write {value} to {}: {source}", path.display())]
+    Switch {
+        /// The file.
+        path: PathBuf,
+        /// What was to be written.
+        value: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The work was given up because the runtime is shutting down.
+    #[error("networking was interrupted: the runtime is shutting down")]
+    Interrupted,
+}
+
+impl Error {
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Ambiguous { .. } | Self::Invalid { .. } | Self::NoNamespace { .. } => ErrorKind::Invalid,
+            Self::Connected { .. } | Self::NotConnected { .. } | Self::AddressInUse { .. } => ErrorKind::Conflict,
+            Self::AddressesExhausted { .. } | Self::SubnetsExhausted { .. } | Self::Interrupted => {
+                ErrorKind::Unavailable
+            }
+            Self::Kernel { source, .. } => system(&source.source),
+            Self::System { source, .. } | Self::Switch { source, .. } => system(source),
+            Self::NoBridge { .. } => ErrorKind::Conflict,
+            Self::State(error) => error.kind(),
+        }
+    }
+
+    pub(super) fn kernel(what: impl Into<String>) -> impl FnOnce(netlink::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Kernel { what, source }
+    }
+
+    pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::System { what, source }
+    }
+}
+
+fn system(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+        io::ErrorKind::Unsupported => ErrorKind::Unsupported,
+        _ => ErrorKind::Internal,
+    }
+}

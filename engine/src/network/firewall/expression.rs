@@ -1,0 +1,130 @@
+//! What a rule is made of: the few expressions that the engine needs, as the kernel knows them.
+
+use std::net::Ipv4Addr;
+
+use engine_sys::netlink::Message;
+
+use super::ruleset::padded;
+use crate::network::Subnet;
+
+const REGISTER: u32 = 1;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+
+/// One step of a rule. Values travel in one register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expression {
+    /// Loads the name of the interface that the packet came by.
+    InputInterface,
+    /// Loads the name of the interface that the packet leaves by.
+    OutputInterface,
+    /// Loads the source address.
+    Source,
+    /// Loads the state of the connection that the packet is of, as bits.
+    ConnectionState,
+    /// Loads what is known of the connection, as bits.
+    ConnectionStatus,
+    /// Keeps these bits of what was loaded.
+    Mask(Vec<u8>),
+    /// Goes on when what was loaded is this.
+    Equal(Vec<u8>),
+    /// Goes on when what was loaded is not this.
+    Different(Vec<u8>),
+    /// Goes on when what was loaded is in the set.
+    In(&'static str),
+    /// Counts packets and bytes.
+    Counter,
+    /// Lets the packet pass this chain; chains of others are still asked.
+    Accept,
+    /// Throws the packet away.
+    Drop,
+    /// Puts the address of the outgoing interface in place of the source.
+    Masquerade,
+}
+
+/// Bits of [`Expression::ConnectionState`].
+const ESTABLISHED: u32 = 2;
+const RELATED: u32 = 4;
+/// A bit of [`Expression::ConnectionStatus`]: the destination was translated.
+const DESTINATION_TRANSLATED: u32 = 0x20;
+
+impl Expression {
+    pub(crate) fn comes_by(interface: &str) -> [Self; 2] {
+        [Self::InputInterface, Self::Equal(padded(interface).to_vec())]
+    }
+
+    pub(crate) fn leaves_by(interface: &str) -> [Self; 2] {
+        [Self::OutputInterface, Self::Equal(padded(interface).to_vec())]
+    }
+
+    pub(crate) fn leaves_by_another_than(interface: &str) -> [Self; 2] {
+        [Self::OutputInterface, Self::Different(padded(interface).to_vec())]
+    }
+
+    pub(crate) fn from(subnet: Subnet) -> [Self; 3] {
+        let bytes = |address: Ipv4Addr| address.octets().to_vec();
+        [Self::Source, Self::Mask(bytes(subnet.mask())), Self::Equal(bytes(subnet.first()))]
+    }
+
+    /// The packet belongs to a connection that was let through before.
+    pub(crate) fn of_a_known_connection() -> [Self; 3] {
+        Self::any_bit(Self::ConnectionState, ESTABLISHED | RELATED)
+    }
+
+    /// The connection was made to a published port, not to the container itself.
+    pub(crate) fn to_a_published_port() -> [Self; 3] {
+        Self::any_bit(Self::ConnectionStatus, DESTINATION_TRANSLATED)
+    }
+
+    fn any_bit(load: Self, bits: u32) -> [Self; 3] {
+        [load, Self::Mask(bits.to_ne_bytes().to_vec()), Self::Different(vec![0; 4])]
+    }
+
+    /// The kernel's name of it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::InputInterface | Self::OutputInterface => "meta",
+            Self::Source => "payload",
+            Self::ConnectionState | Self::ConnectionStatus => "ct",
+            Self::Mask(_) => "bitwise",
+            Self::Equal(_) | Self::Different(_) => "cmp",
+            Self::In(_) => "lookup",
+            Self::Counter => "counter",
+            Self::Accept | Self::Drop => "immediate",
+            Self::Masquerade => "masq",
+        }
+    }
+
+    pub(super) fn encode(&self, into: Message) -> Message {
+        const NETWORK_HEADER: u32 = 1;
+        const SOURCE_OFFSET: u32 = 12;
+        match self {
+            Self::InputInterface => into.u32_be(1, REGISTER).u32_be(2, 6),
+            Self::OutputInterface => into.u32_be(1, REGISTER).u32_be(2, 7),
+            Self::Source => into.u32_be(1, REGISTER).u32_be(2, NETWORK_HEADER).u32_be(3, SOURCE_OFFSET).u32_be(4, 4),
+            Self::ConnectionState => into.u32_be(1, REGISTER).u32_be(2, 0),
+            Self::ConnectionStatus => into.u32_be(1, REGISTER).u32_be(2, 2),
+            Self::Mask(mask) => into
+                .u32_be(1, REGISTER)
+                .u32_be(2, REGISTER)
+                .u32_be(3, u32::try_from(mask.len()).unwrap_or_default())
+                .nest(4, |value| value.attribute(DATA_VALUE, mask))
+                .nest(5, |value| value.attribute(DATA_VALUE, &vec![0; mask.len()])),
+            Self::Equal(value) => compare(into, 0, value),
+            Self::Different(value) => compare(into, 1, value),
+            Self::In(set) => into.text(1, set).u32_be(2, REGISTER),
+            Self::Counter | Self::Masquerade => into,
+            Self::Accept => verdict(into, 1),
+            Self::Drop => verdict(into, 0),
+        }
+    }
+}
+
+fn compare(into: Message, operation: u32, value: &[u8]) -> Message {
+    into.u32_be(1, REGISTER).u32_be(2, operation).nest(3, |data| data.attribute(DATA_VALUE, value))
+}
+
+fn verdict(into: Message, code: u32) -> Message {
+    const VERDICT_REGISTER: u32 = 0;
+    into.u32_be(1, VERDICT_REGISTER).nest(2, |data| data.nest(DATA_VERDICT, |verdict| verdict.u32_be(1, code)))
+}

@@ -1,0 +1,175 @@
+//! A table of the packet filter as data, and its encoding into one transaction that replaces the whole table.
+
+use engine_sys::netlink::{ACK, CREATE, Message};
+
+use super::expression::Expression;
+
+pub(super) const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+const NEW_TABLE: u16 = 0;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const NEW_SET: u16 = 9;
+const NEW_ELEMENTS: u16 = 12;
+const FAMILY_IPV4: u8 = 2;
+const APPEND: u16 = 0x800;
+const LIST_ITEM: u16 = 1;
+const DATA_VALUE: u16 = 1;
+
+/// An interface's name as the kernel compares it.
+pub(super) const NAME: usize = 16;
+
+/// One table of IPv4 rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ruleset {
+    pub(crate) table: String,
+    pub(crate) sets: Vec<InterfaceSet>,
+    pub(crate) chains: Vec<Chain>,
+}
+
+/// Interfaces by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InterfaceSet {
+    pub(crate) name: &'static str,
+    pub(crate) interfaces: Vec<String>,
+}
+
+/// Rules that packets pass at one hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) name: &'static str,
+    pub(crate) hook: Hook,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// Where a chain is hooked in, and how early among others. All let pass what no rule decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// What the host routes through, at the usual place of filters.
+    Forward,
+    /// What leaves the host, where sources are translated.
+    TranslateSource,
+}
+
+impl Hook {
+    /// Kind, number and priority.
+    fn place(self) -> (&'static str, u32, i32) {
+        match self {
+            Self::Forward => ("filter", 2, 0),
+            Self::TranslateSource => ("nat", 4, 100),
+        }
+    }
+}
+
+/// Expressions that are passed one after the other until one says no or decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// Shown by `nft list ruleset`, and how a rule is known again.
+    pub(crate) comment: String,
+    pub(crate) expressions: Vec<Expression>,
+}
+
+pub(super) fn message(kind: u16, flags: u16) -> Message {
+    Message::new(SUBSYSTEM << 8 | kind, flags).put(&[FAMILY_IPV4, 0, 0, 0])
+}
+
+fn boundary(kind: u16) -> Message {
+    // The last two bytes say whose transaction it is.
+    Message::new(kind, 0).put(&[0, 0, 0, SUBSYSTEM as u8])
+}
+
+impl Ruleset {
+    /// One transaction after which the table is as described, whatever it was before.
+    pub(super) fn replacement(&self) -> Vec<Message> {
+        // Deleting needs it to be there; making what is there is fine.
+        let mut messages = vec![boundary(BATCH_BEGIN), self.make_table(), self.remove_table(), self.make_table()];
+        let sets = self.sets.iter().zip(1..);
+        messages.extend(sets.flat_map(|(set, id)| self.make_set(set, id)));
+        messages.extend(self.chains.iter().map(|chain| self.make_chain(chain)));
+        for chain in &self.chains {
+            messages.extend(chain.rules.iter().map(|rule| self.make_rule(chain.name, rule)));
+        }
+        messages.push(boundary(BATCH_END));
+        messages
+    }
+
+    /// One transaction after which there is no such table.
+    pub(super) fn removal(&self) -> Vec<Message> {
+        vec![boundary(BATCH_BEGIN), self.make_table(), self.remove_table(), boundary(BATCH_END)]
+    }
+
+    fn make_table(&self) -> Message {
+        message(NEW_TABLE, ACK | CREATE).text(1, &self.table).u32_be(2, 0)
+    }
+
+    fn remove_table(&self) -> Message {
+        message(DELETE_TABLE, ACK).text(1, &self.table)
+    }
+
+    fn make_set(&self, set: &InterfaceSet, id: u32) -> Vec<Message> {
+        const INTERFACE_NAME: u32 = 41;
+        let make = message(NEW_SET, ACK | CREATE)
+            .text(1, &self.table)
+            .text(2, set.name)
+            .u32_be(3, 0)
+            .u32_be(4, INTERFACE_NAME)
+            .u32_be(5, NAME as u32)
+            .u32_be(10, id);
+        let mut messages = vec![make];
+        // An attribute has at most 64 kB, enough for 1,600 names.
+        for some in set.interfaces.chunks(1000) {
+            let elements = message(NEW_ELEMENTS, ACK | CREATE).text(1, &self.table).text(2, set.name).u32_be(4, id);
+            messages.push(elements.nest(3, |list| {
+                some.iter().fold(list, |list, interface| {
+                    let key = |item: Message| item.nest(1, |key| key.attribute(DATA_VALUE, &padded(interface)));
+                    list.nest(LIST_ITEM, key)
+                })
+            }));
+        }
+        messages
+    }
+
+    fn make_chain(&self, chain: &Chain) -> Message {
+        const ACCEPT: u32 = 1;
+        let (kind, number, priority) = chain.hook.place();
+        message(NEW_CHAIN, ACK | CREATE)
+            .text(1, &self.table)
+            .text(3, chain.name)
+            .nest(4, |hook| hook.u32_be(1, number).attribute(2, &priority.to_be_bytes()))
+            .u32_be(5, ACCEPT)
+            .text(7, kind)
+    }
+
+    fn make_rule(&self, chain: &str, rule: &Rule) -> Message {
+        message(NEW_RULE, ACK | CREATE | APPEND)
+            .text(1, &self.table)
+            .text(2, chain)
+            .nest(4, |list| {
+                rule.expressions.iter().fold(list, |list, expression| {
+                    list.nest(LIST_ITEM, |item| {
+                        item.text(1, expression.name()).nest(2, |content| expression.encode(content))
+                    })
+                })
+            })
+            .attribute(7, &comment(&rule.comment))
+    }
+}
+
+/// The layout in which `nft` keeps comments: a type, a length, and the text with its closing zero.
+pub(super) fn comment(text: &str) -> Vec<u8> {
+    let text: String = text.chars().filter(char::is_ascii).take(127).collect();
+    let mut bytes = vec![0, text.len() as u8 + 1];
+    bytes.extend(text.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+pub(super) fn padded(interface: &str) -> [u8; NAME] {
+    let mut name = [0; NAME];
+    // The kernel's names have at most 15 bytes; a longer one matches nothing.
+    let length = interface.len().min(NAME - 1);
+    name[..length].copy_from_slice(&interface.as_bytes()[..length]);
+    name
+}

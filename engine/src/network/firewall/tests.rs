@@ -1,0 +1,131 @@
+#![allow(clippy::unwrap_used)]
+use std::fmt::Write;
+
+use engine_sys::namespace::new_network;
+use engine_sys::netlink::Protocol;
+
+use super::expression::Expression;
+use super::*;
+use crate::network::record::Bridge;
+
+fn bridge(interface: &str, subnet: &str, inter_container: bool) -> Bridge {
+    let subnet: crate::network::Subnet = subnet.parse().unwrap();
+    Bridge {
+        interface: interface.to_owned(),
+        subnet,
+        gateway: subnet.at(1).unwrap(),
+        range: subnet,
+        chosen: true,
+        settled: true,
+        mtu: None,
+        inter_container,
+        masquerade: inter_container,
+    }
+}
+
+/// A ruleset in words.
+fn tell(ruleset: &Ruleset) -> String {
+    let mut text = format!("table {}\n", ruleset.table);
+    for set in &ruleset.sets {
+        writeln!(text, "  set {} {:?}", set.name, set.interfaces).unwrap();
+    }
+    for chain in &ruleset.chains {
+        writeln!(text, "  chain {} {:?}", chain.name, chain.hook).unwrap();
+        for rule in &chain.rules {
+            let steps: Vec<_> = rule.expressions.iter().map(tell_expression).collect();
+            writeln!(text, "    {}  # {}", steps.join(" "), rule.comment).unwrap();
+        }
+    }
+    text
+}
+
+fn tell_expression(expression: &Expression) -> String {
+    let value = |value: &[u8]| match value.len() {
+        ruleset::NAME => text(value).to_owned(),
+        _ => format!("{value:?}"),
+    };
+    match expression {
+        Expression::Equal(equal) => format!("= {}", value(equal)),
+        Expression::Different(other) => format!("!= {}", value(other)),
+        Expression::Mask(mask) => format!("& {mask:?}"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn two_bridges_one_with_its_containers_kept_apart() {
+    let ruleset = rules("engine", &[bridge("engine0", "172.17.0.0/16", true), bridge("br1", "10.0.0.0/24", false)]);
+    insta::assert_snapshot!(tell(&ruleset), @r"
+    table engine
+      chain forward Forward
+        OutputInterface = engine0 ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # engine0: answers and what belongs to them
+        OutputInterface = engine0 InputInterface = engine0 Accept  # engine0: containers among each other
+        OutputInterface = engine0 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # engine0: published ports
+        OutputInterface = engine0 Counter Drop  # engine0: nothing else, from wherever
+        OutputInterface = br1 ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: answers and what belongs to them
+        OutputInterface = br1 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: published ports
+        OutputInterface = br1 Counter Drop  # br1: nothing else, from wherever
+      chain postrouting TranslateSource
+        Source & [255, 255, 0, 0] = [172, 17, 0, 0] OutputInterface != engine0 Masquerade  # engine0: 172.17.0.0/16 leaves with the host's address
+    ");
+}
+
+#[test]
+fn the_guard() {
+    insta::assert_snapshot!(tell(&guard("engine_guard", vec!["eth0".into(), "wlan0".into()])), @r#"
+    table engine_guard
+      set guarded ["eth0", "wlan0"]
+      chain forward Forward
+        InputInterface In("guarded") OutputInterface In("guarded") Counter Drop  # forwarding was off before a container engine turned it on
+    "#);
+}
+
+#[test]
+fn a_rule_is_encoded_as_the_kernel_wants_it() {
+    let masked = Expression::Mask(vec![255, 255, 0, 0]).encode(Message::new(0, 0));
+    let expected: &[&[u8]] = &[
+        &[8, 0, 1, 0, 0, 0, 0, 1],
+        &[8, 0, 2, 0, 0, 0, 0, 1],
+        &[8, 0, 3, 0, 0, 0, 0, 4],
+        &[12, 0, 4, 0x80, 8, 0, 1, 0, 255, 255, 0, 0],
+        &[12, 0, 5, 0x80, 8, 0, 1, 0, 0, 0, 0, 0],
+    ];
+    assert_eq!(masked.bytes()[16..], expected.concat());
+    let dropped = Expression::Drop.encode(Message::new(0, 0));
+    let expected: &[&[u8]] = &[&[8, 0, 1, 0, 0, 0, 0, 0], &[16, 0, 2, 0x80, 12, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 0]];
+    assert_eq!(dropped.bytes()[16..], expected.concat());
+    assert_eq!(ruleset::comment("hi"), [0, 3, b'h', b'i', 0]);
+    assert_eq!(ruleset::comment(&"x".repeat(500)).len(), 130);
+    assert_eq!(ruleset::padded(&"n".repeat(20)), *b"nnnnnnnnnnnnnnn\0");
+}
+
+#[test]
+fn the_kernel_takes_replaces_and_removes_tables() {
+    let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
+    let one = rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)]);
+    let two = rules("engine_1", &[bridge("br1", "10.0.0.0/24", true), bridge("br2", "10.0.1.0/24", false)]);
+    let other = guard("engine_guard", (0..2500).map(|number| format!("if{number}")).collect());
+    assert!(!is_in_place(&mut socket, &one).unwrap());
+    let before = generation(&mut socket).unwrap();
+    for ruleset in [&one, &two, &two, &other, &one] {
+        apply(&mut socket, ruleset).unwrap();
+        assert!(is_in_place(&mut socket, ruleset).unwrap());
+    }
+    assert!(generation(&mut socket).unwrap() > before);
+    assert!(!is_in_place(&mut socket, &two).unwrap());
+    remove(&mut socket, "engine_1").unwrap();
+    remove(&mut socket, "engine_1").unwrap();
+    assert!(!is_in_place(&mut socket, &one).unwrap());
+    assert!(is_in_place(&mut socket, &other).unwrap());
+}
+
+#[test]
+fn a_refused_table_changes_nothing() {
+    let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
+    let good = rules("engine", &[bridge("br1", "10.0.0.0/24", true)]);
+    apply(&mut socket, &good).unwrap();
+    let mut bad = good.clone();
+    bad.chains[0].rules[0].expressions = vec![Expression::In("no such set")];
+    assert!(apply(&mut socket, &bad).is_err());
+    assert!(is_in_place(&mut socket, &good).unwrap());
+}

@@ -1,0 +1,270 @@
+//! Links, addresses and routes: the messages that change them, as data, and what the kernel tells of them.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use engine_sys::netlink::{
+    ACK, CREATE, DUMP, EXCLUSIVE, Error, Message, Netlink, REPLACE, attributes, text, u32_native,
+};
+use rustix::io::Errno;
+
+use super::{MacAddress, Subnet};
+
+const NEW_LINK: u16 = 16;
+const DELETE_LINK: u16 = 17;
+const GET_LINK: u16 = 18;
+const NEW_ADDRESS: u16 = 20;
+const DELETE_ADDRESS: u16 = 21;
+const GET_ADDRESS: u16 = 22;
+const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
+
+const LINK_ADDRESS: u16 = 1;
+const LINK_NAME: u16 = 3;
+const LINK_MTU: u16 = 4;
+const LINK_MASTER: u16 = 10;
+const LINK_INFO: u16 = 18;
+const LINK_ALIAS: u16 = 20;
+const LINK_NAMESPACE: u16 = 28;
+const LINK_DETAIL: u16 = 29;
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const INFO_PORT_KIND: u16 = 4;
+const INFO_PORT_DATA: u16 = 5;
+const PORT_ISOLATED: u16 = 33;
+const VETH_PEER: u16 = 1;
+const WITHOUT_STATISTICS: u32 = 8;
+
+const UP: u32 = 1;
+
+/// A pair of interfaces: one on a bridge of the host, its peer in a container.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Veth<'a> {
+    pub(super) host_name: &'a str,
+    pub(super) bridge: u32,
+    pub(super) mtu: u32,
+    pub(super) name: &'a str,
+    pub(super) mac: MacAddress,
+    pub(super) namespace: BorrowedFd<'a>,
+}
+
+/// Makes the pair with the peer already in the container's namespace, and the host's end up and on the bridge.
+///
+/// The peer stays down: one that comes up in this message makes the kernel wait.
+pub(super) fn make_veth(veth: Veth<'_>) -> Message {
+    let namespace = u32::try_from(veth.namespace.as_raw_fd()).unwrap_or_default();
+    link(NEW_LINK, ACK | CREATE | EXCLUSIVE, 0, UP)
+        .text(LINK_NAME, veth.host_name)
+        .u32(LINK_MTU, veth.mtu)
+        .u32(LINK_MASTER, veth.bridge)
+        .nest(LINK_INFO, |info| {
+            info.text(INFO_KIND, "veth").nest(INFO_DATA, |data| {
+                data.nest(VETH_PEER, |peer| {
+                    peer.put(&interface(0, 0))
+                        .text(LINK_NAME, veth.name)
+                        .attribute(LINK_ADDRESS, &veth.mac.bytes())
+                        .u32(LINK_MTU, veth.mtu)
+                        .u32(LINK_NAMESPACE, namespace)
+                })
+            })
+        })
+}
+
+/// Keeps a port of a bridge from talking to other ports that are kept from it too.
+pub(super) fn isolate(port: &str) -> Message {
+    link(NEW_LINK, ACK, 0, 0).text(LINK_NAME, port).nest(LINK_INFO, |info| {
+        info.text(INFO_PORT_KIND, "bridge").nest(INFO_PORT_DATA, |data| data.attribute(PORT_ISOLATED, &[1]))
+    })
+}
+
+pub(super) fn make_bridge(name: &str, mac: MacAddress, mtu: u32) -> Message {
+    link(NEW_LINK, ACK | CREATE | EXCLUSIVE, 0, 0)
+        .text(LINK_NAME, name)
+        // Its own address, or it would take that of whichever port has the lowest and change it as ports come and go.
+        .attribute(LINK_ADDRESS, &mac.bytes())
+        .u32(LINK_MTU, mtu)
+        .nest(LINK_INFO, |info| info.text(INFO_KIND, "bridge"))
+}
+
+pub(super) fn bring_up(index: u32) -> Message {
+    link(NEW_LINK, ACK, index, UP)
+}
+
+/// As [`bring_up`], with a text that says whose the link is.
+pub(super) fn bring_up_as(index: u32, alias: &str) -> Message {
+    link(NEW_LINK, ACK, index, UP).text(LINK_ALIAS, alias)
+}
+
+pub(super) fn delete_link(index: u32) -> Message {
+    link(DELETE_LINK, ACK, index, 0)
+}
+
+pub(super) fn delete_link_named(name: &str) -> Message {
+    link(DELETE_LINK, ACK, 0, 0).text(LINK_NAME, name)
+}
+
+pub(super) fn add_address(index: u32, address: Ipv4Addr, subnet: Subnet) -> Message {
+    address_message(NEW_ADDRESS, ACK | CREATE | REPLACE, index, address, subnet)
+}
+
+pub(super) fn delete_address(index: u32, address: Ipv4Addr, subnet: Subnet) -> Message {
+    address_message(DELETE_ADDRESS, ACK, index, address, subnet)
+}
+
+fn address_message(kind: u16, flags: u16, index: u32, address: Ipv4Addr, subnet: Subnet) -> Message {
+    let fixed = [libc::AF_INET as u8, subnet.prefix_len(), 0, 0];
+    Message::new(kind, flags)
+        .put(&fixed)
+        .put(&index.to_ne_bytes())
+        .attribute(2, &address.octets())
+        .attribute(1, &address.octets())
+        .attribute(4, &subnet.broadcast().octets())
+}
+
+pub(super) fn add_default_route(index: u32, gateway: Ipv4Addr) -> Message {
+    const MAIN: u8 = 254;
+    const BY_ADMINISTRATOR: u8 = 3;
+    const UNICAST: u8 = 1;
+    Message::new(NEW_ROUTE, ACK | CREATE | EXCLUSIVE)
+        .put(&[libc::AF_INET as u8, 0, 0, 0, MAIN, BY_ADMINISTRATOR, 0, UNICAST, 0, 0, 0, 0])
+        .attribute(5, &gateway.octets())
+        .u32(4, index)
+}
+
+fn link(kind: u16, flags: u16, index: u32, set: u32) -> Message {
+    Message::new(kind, flags).put(&interface(index, set))
+}
+
+/// `struct ifinfomsg`: family, padding, type, index, flags, and which flags to change.
+fn interface(index: u32, set: u32) -> [u8; 16] {
+    let mut fixed = [0; 16];
+    fixed[4..8].copy_from_slice(&index.to_ne_bytes());
+    fixed[8..12].copy_from_slice(&set.to_ne_bytes());
+    fixed[12..16].copy_from_slice(&set.to_ne_bytes());
+    fixed
+}
+
+/// What the kernel tells of a link.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    /// Such as `bridge`; empty for hardware.
+    pub(super) kind: String,
+    /// Whose it is, when somebody has noted that.
+    pub(super) alias: String,
+    pub(super) mtu: u32,
+    pub(super) up: bool,
+}
+
+impl Link {
+    fn read(content: &[u8]) -> Option<Self> {
+        let mut found = Self {
+            index: u32_native(content.get(4..)?)?,
+            up: u32_native(content.get(8..)?)? & UP != 0,
+            ..Self::default()
+        };
+        for attribute in attributes(content.get(16..)?) {
+            match attribute.kind {
+                LINK_NAME => text(attribute.content).clone_into(&mut found.name),
+                LINK_ALIAS => text(attribute.content).clone_into(&mut found.alias),
+                LINK_MTU => found.mtu = u32_native(attribute.content)?,
+                LINK_INFO => {
+                    let kind = attributes(attribute.content).find(|inner| inner.kind == INFO_KIND);
+                    found.kind = kind.map(|inner| text(inner.content).to_owned()).unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+        Some(found)
+    }
+}
+
+pub(super) fn find_link(socket: &mut Netlink, name: &str) -> Result<Option<Link>, Error> {
+    let question = link(GET_LINK, ACK, 0, 0).text(LINK_NAME, name).u32(LINK_DETAIL, WITHOUT_STATISTICS);
+    one_link(socket, question)
+}
+
+pub(super) fn find_link_by_index(socket: &mut Netlink, index: u32) -> Result<Option<Link>, Error> {
+    one_link(socket, link(GET_LINK, ACK, index, 0).u32(LINK_DETAIL, WITHOUT_STATISTICS))
+}
+
+fn one_link(socket: &mut Netlink, question: Message) -> Result<Option<Link>, Error> {
+    let mut found = None;
+    match socket.ask(question, |_, content| found = Link::read(content)) {
+        Ok(()) => Ok(found),
+        Err(error) if error.is(Errno::NODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn links(socket: &mut Netlink) -> Result<Vec<Link>, Error> {
+    let question = link(GET_LINK, DUMP, 0, 0).u32(LINK_DETAIL, WITHOUT_STATISTICS);
+    let mut found = Vec::new();
+    socket.dump(&question, |part| match part {
+        None => found.clear(),
+        Some((_, content)) => found.extend(Link::read(content)),
+    })?;
+    Ok(found)
+}
+
+/// The IPv4 addresses of all links, as index, address and subnet.
+pub(super) fn addresses(socket: &mut Netlink) -> Result<Vec<(u32, Ipv4Addr, Subnet)>, Error> {
+    let question = Message::new(GET_ADDRESS, DUMP).put(&[libc::AF_INET as u8, 0, 0, 0]).put(&[0; 4]);
+    let mut found = Vec::new();
+    socket.dump(&question, |part| match part {
+        None => found.clear(),
+        Some((_, content)) => found.extend(read_address(content)),
+    })?;
+    Ok(found)
+}
+
+fn read_address(content: &[u8]) -> Option<(u32, Ipv4Addr, Subnet)> {
+    let (prefix_len, index) = (*content.get(1)?, u32_native(content.get(4..)?)?);
+    let local = attributes(content.get(8..)?).find(|attribute| attribute.kind == 2)?;
+    let address = Ipv4Addr::from(*local.content.first_chunk()?);
+    Some((index, address, Subnet::of(address, prefix_len)?))
+}
+
+/// Where the host's routes lead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Routes {
+    /// All destinations but the default.
+    pub(super) destinations: Vec<Subnet>,
+    /// The link of the best default route.
+    pub(super) uplink: Option<u32>,
+}
+
+pub(super) fn routes(socket: &mut Netlink) -> Result<Routes, Error> {
+    let question = Message::new(GET_ROUTE, DUMP).put(&[libc::AF_INET as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let mut found = Routes::default();
+    let mut best = u32::MAX;
+    socket.dump(&question, |part| {
+        let Some((_, content)) = part else {
+            found = Routes::default();
+            best = u32::MAX;
+            return;
+        };
+        let Some((destination, index, priority)) = read_route(content) else { return };
+        if destination.prefix_len() > 0 {
+            found.destinations.push(destination);
+        } else if index != 0 && (priority < best || found.uplink.is_none()) {
+            best = priority;
+            found.uplink = Some(index);
+        }
+    })?;
+    Ok(found)
+}
+
+fn read_route(content: &[u8]) -> Option<(Subnet, u32, u32)> {
+    let (prefix_len, mut address, mut index, mut priority) = (*content.get(1)?, Ipv4Addr::UNSPECIFIED, 0, 0);
+    for attribute in attributes(content.get(12..)?) {
+        match attribute.kind {
+            1 => address = Ipv4Addr::from(*attribute.content.first_chunk()?),
+            4 => index = u32_native(attribute.content)?,
+            6 => priority = u32_native(attribute.content)?,
+            _ => {}
+        }
+    }
+    Some((Subnet::of(address, prefix_len)?, index, priority))
+}
