@@ -1,1 +1,330 @@
-//! Bytes by digest.
+//! Bytes by digest, `<root>/blobs/sha256/<digits>`: manifests and compressed layers, visible only once their digest
+//! has been checked, and there only once the state has a record of them.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine_sys::file;
+use engine_sys::path::Root;
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ErrorKind;
+use crate::oci::{Digest, Hasher};
+use crate::state::{self, Snapshot, Table, Transaction};
+
+/// What can go wrong with blobs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes are not those of the digest.
+    #[error("blob verification failed: expected {expected}, got {found}")]
+    Mismatch {
+        /// What was promised.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// There is no such blob.
+    #[error("no such blob: {0}")]
+    Missing(Digest),
+    /// The blob is larger than its reader takes.
+    #[error("blob {digest} is larger than {limit} bytes")]
+    TooLarge {
+        /// Which blob.
+        digest: Digest,
+        /// What it may have, in bytes.
+        limit: u64,
+    },
+    /// The host failed us.
+    #[error("{what}: {source}")]
+    Host {
+        /// What was tried on what.
+        what: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] state::Error),
+}
+
+impl Error {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Mismatch { .. } | Self::TooLarge { .. } => ErrorKind::Invalid,
+            Self::Missing(_) => ErrorKind::NotFound,
+            Self::Host { .. } => ErrorKind::Internal,
+            Self::State(error) => error.kind(),
+        }
+    }
+
+    fn host(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        |source| Self::Host { what, source }
+    }
+}
+
+/// The blobs beneath one root directory. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    directory: Root,
+}
+
+/// What the state store keeps of a blob.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlobRecord {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its media type; empty when nobody said.
+    pub media_type: String,
+    /// The layer it unpacks to.
+    pub diff_id: Option<Digest>,
+}
+
+/// A blob in the making; removed when dropped.
+#[derive(Debug)]
+pub struct Writer {
+    blobs: Blobs,
+    name: String,
+    file: Option<File>,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Blobs {
+    /// Opens the blobs beneath `root`, the engine's root directory.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let top = root.join("blobs");
+        let path = top.join("sha256");
+        let what = || Error::host(format!("make {}", path.display()));
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(what())?;
+        std::fs::set_permissions(&top, Permissions::from_mode(0o700)).map_err(what())?;
+        let directory = Root::open(&path).map_err(Error::host(format!("open {}", path.display())))?;
+        Ok(Self { shared: Arc::new(Shared { path, directory }) })
+    }
+
+    /// Where the blob is, when it is there.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.shared.path.join(digest.hex())
+    }
+
+    /// The record of a blob, if it is there and whole.
+    pub fn get(&self, state: &Snapshot<'_>, digest: &Digest) -> Result<Option<BlobRecord>, Error> {
+        let record = state.get::<BlobRecord>(Table::Blob, &digest.to_string())?;
+        Ok(record.filter(|_| self.is_file(digest)))
+    }
+
+    fn is_file(&self, digest: &Digest) -> bool {
+        fs::statat(&self.shared.directory, digest.hex(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Opens a blob for reading.
+    pub fn file(&self, digest: &Digest) -> Result<File, Error> {
+        match fs::openat(&self.shared.directory, digest.hex(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(file) => Ok(file.into()),
+            Err(Errno::NOENT) => Err(Error::Missing(*digest)),
+            Err(error) => Err(Error::host(format!("open blob {digest}"))(error.into())),
+        }
+    }
+
+    /// All bytes of a small blob, checked again.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        let mut file = self.file(digest)?.take(limit.saturating_add(1));
+        file.read_to_end(&mut bytes).map_err(Error::host(format!("read blob {digest}")))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLarge { digest: *digest, limit });
+        }
+        match Digest::of(&bytes) {
+            found if found == *digest => Ok(bytes),
+            found => Err(Error::Mismatch { expected: *digest, found }),
+        }
+    }
+
+    /// A new blob.
+    pub fn writer(&self) -> Result<Writer, Error> {
+        let (name, file) = file::temporary(self.shared.directory.as_fd(), Mode::from_raw_mode(0o600))
+            .map_err(Error::host("make a blob"))?;
+        // The sweeper leaves alone what is locked.
+        fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| Error::host("lock a new blob")(error.into()))?;
+        Ok(Writer { blobs: self.clone(), name, file: Some(file.into()), hasher: Hasher::new(), size: 0 })
+    }
+
+    /// Stores a small blob.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, Error> {
+        let mut writer = self.writer()?;
+        writer.write(bytes)?;
+        writer.finish(None)
+    }
+
+    /// Writes everything stored to the disk. Blocks.
+    pub fn sync(&self) -> Result<(), Error> {
+        fs::syncfs(&self.shared.directory).map_err(|error| Error::host("sync the blobs")(error.into()))
+    }
+
+    /// Makes a blob part of the state and lets `by` hold it. It has been written and synced before; should somebody
+    /// have removed it since, it is [`Missing`](Error::Missing) and has to be written again.
+    pub fn commit(
+        &self,
+        transaction: &mut Transaction<'_>,
+        digest: &Digest,
+        record: &BlobRecord,
+        by: (Table, &str),
+    ) -> Result<(), Error> {
+        if !self.is_file(digest) {
+            return Err(Error::Missing(*digest));
+        }
+        let key = digest.to_string();
+        transaction.put(Table::Blob, &key, record)?;
+        Ok(transaction.hold((Table::Blob, &key), by)?)
+    }
+
+    /// Removes and forgets the blob, if nothing holds it; the hold was released in an earlier transaction.
+    pub fn retire(&self, transaction: &mut Transaction<'_>, digest: &Digest) -> Result<bool, Error> {
+        let key = digest.to_string();
+        if !transaction.holders((Table::Blob, &key))?.is_empty() {
+            return Ok(false);
+        }
+        transaction.delete(Table::Blob, &key)?;
+        match fs::unlinkat(&self.shared.directory, digest.hex(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(error) => Err(Error::host(format!("remove blob {digest}"))(error.into())),
+        }
+    }
+
+    /// Removes what crashed programs left: files in the making that nobody has locked.
+    pub fn sweep(&self) -> Result<(), Error> {
+        let fail = || Error::host("look for leftovers of blobs");
+        for entry in std::fs::read_dir(&self.shared.path).map_err(fail())? {
+            let name = entry.map_err(fail())?.file_name();
+            if !name.as_bytes().starts_with(b".tmp-") {
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let Ok(file) = fs::openat(&self.shared.directory, &name, flags, Mode::empty()) else { continue };
+            if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                let _ = fs::unlinkat(&self.shared.directory, &name, AtFlags::empty());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Adds bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let Some(file) = &self.file else { return Ok(()) };
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        file::write_all(file.as_fd(), bytes).map_err(Error::host("write a blob"))
+    }
+
+    /// Bytes written so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Gives the blob its name, if its bytes are the expected ones. Not synced.
+    pub fn finish(mut self, expected: Option<&Digest>) -> Result<Digest, Error> {
+        let found = std::mem::take(&mut self.hasher).finish();
+        if let Some(expected) = expected
+            && *expected != found
+        {
+            return Err(Error::Mismatch { expected: *expected, found });
+        }
+        let directory = &self.blobs.shared.directory;
+        fs::renameat(directory, &*self.name, directory, found.hex())
+            .map_err(|error| Error::host(format!("store blob {found}"))(error.into()))?;
+        self.file = None;
+        Ok(found)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = fs::unlinkat(&self.blobs.shared.directory, &*self.name, AtFlags::empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::state::{Durability, State};
+
+    fn files(root: &Path) -> usize {
+        std::fs::read_dir(root.join("blobs/sha256")).unwrap().count()
+    }
+
+    #[test]
+    fn only_checked_bytes_become_visible() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(root.path()).unwrap();
+        let mut writer = blobs.writer().unwrap();
+        writer.write(b"hel").unwrap();
+        writer.write(b"lo").unwrap();
+        assert_eq!(writer.size(), 5);
+        let digest = Digest::of(b"hello");
+        assert_eq!(writer.finish(Some(&digest)).unwrap(), digest);
+        assert_eq!(blobs.read(&digest, 5).unwrap(), b"hello");
+        assert!(matches!(blobs.read(&digest, 4), Err(Error::TooLarge { .. })));
+        let mut writer = blobs.writer().unwrap();
+        writer.write(b"other").unwrap();
+        assert!(matches!(writer.finish(Some(&digest)), Err(Error::Mismatch { .. })));
+        drop(blobs.writer().unwrap());
+        assert_eq!(files(root.path()), 1);
+        assert!(matches!(blobs.read(&Digest::of(b"other"), 9), Err(Error::Missing(_))));
+        std::fs::write(blobs.path(&digest), "hallo").unwrap();
+        assert!(matches!(blobs.read(&digest, 5), Err(Error::Mismatch { .. })));
+    }
+
+    #[test]
+    fn a_blob_lives_as_long_as_something_holds_it() {
+        let root = tempfile::tempdir().unwrap();
+        let state = State::open(root.path()).unwrap();
+        let blobs = Blobs::open(root.path()).unwrap();
+        let digest = blobs.put(b"x").unwrap();
+        let record = BlobRecord { size: 1, ..BlobRecord::default() };
+        let get = || state.read(|snapshot| blobs.get(snapshot, &digest)).unwrap();
+        assert_eq!(get(), None);
+        state.write(Durability::Process, |tx| blobs.commit(tx, &digest, &record, (Table::Image, "i"))).unwrap();
+        assert_eq!(get(), Some(record.clone()));
+        let retire = || state.write(Durability::Process, |tx| blobs.retire(tx, &digest)).unwrap();
+        assert!(!retire());
+        state.write::<_, Error>(Durability::Process, |tx| Ok(tx.release_all((Table::Image, "i"))?)).unwrap();
+        assert!(retire());
+        assert_eq!((get(), files(root.path())), (None, 0));
+        let again = state.write(Durability::Process, |tx| blobs.commit(tx, &digest, &record, (Table::Image, "i")));
+        assert!(matches!(again, Err(Error::Missing(_))));
+    }
+
+    #[test]
+    fn leftovers_are_swept_and_work_in_progress_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(root.path()).unwrap();
+        let mut writer = blobs.writer().unwrap();
+        std::fs::write(root.path().join("blobs/sha256/.tmp-dead"), "x").unwrap();
+        blobs.sweep().unwrap();
+        assert_eq!(files(root.path()), 1);
+        writer.write(b"y").unwrap();
+        writer.finish(None).unwrap();
+    }
+}

@@ -96,7 +96,7 @@ pub struct Index {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
     /// One image.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// A choice of images.
     Index(Index),
 }
@@ -161,7 +161,7 @@ impl Document {
         let parsed = if is_index {
             serde_json::from_value(value).map(Self::Index)
         } else {
-            serde_json::from_value(value).map(Self::Manifest)
+            serde_json::from_value(value).map(|manifest| Self::Manifest(Box::new(manifest)))
         };
         let document = parsed.map_err(|error| Error::document(MANIFEST, error))?;
         document.check()?;

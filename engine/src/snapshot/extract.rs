@@ -70,7 +70,7 @@ pub(super) fn unpack<R: BufRead>(archive: &mut Archive<R>, root: &Root, limits: 
         // A thread that cannot have its own umask sets each mode a second time.
         exact_modes: file::private_umask().is_ok(),
     };
-    while let Some(entry) = archive.next()? {
+    while let Some(entry) = archive.next_entry()? {
         extractor.count(&entry)?;
         let name = show(&entry.path);
         extractor.entry(archive, entry).map_err(|error| match error {

@@ -328,9 +328,8 @@ fn a_layer_is_there_once_it_is_committed_and_gone_once_nothing_holds_it() {
     assert!(commit(Some(apply()), "two").unwrap().is_some());
     commit(None, "two").unwrap();
     assert_eq!(scene.staged(), 1);
-    let release = |by| {
-        state.write(Durability::Process, |tx| tx.release_all((Table::Image, by)).map_err(state::Error::from)).unwrap()
-    };
+    let release =
+        |by| state.write::<_, state::Error>(Durability::Process, |tx| tx.release_all((Table::Image, by))).unwrap();
     release("one");
     assert!(retire().is_none());
     release("two");

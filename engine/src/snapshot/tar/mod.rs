@@ -136,7 +136,7 @@ impl<R: BufRead> Archive<R> {
     }
 
     /// The next entry; what was not read of the one before is skipped.
-    pub fn next(&mut self) -> Result<Option<Entry>, Error> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, Error> {
         let skipped = self.rest + self.padding;
         (self.rest, self.padding) = (0, 0);
         self.skip(skipped)?;
@@ -503,7 +503,7 @@ mod tests {
         // A small buffer, so that everything is split somewhere.
         let mut archive = Archive::new(io::BufReader::with_capacity(7, bytes));
         let mut entries = Vec::new();
-        while let Some(entry) = archive.next()? {
+        while let Some(entry) = archive.next_entry()? {
             let contents = archive.contents(1 << 20)?.unwrap();
             entries.push((entry, contents));
         }
@@ -527,11 +527,11 @@ mod tests {
     fn unread_contents_are_skipped() {
         let bytes = [with_body("a", b'0', &[7; 1000]), with_body("b", b'0', b"x")].concat();
         let mut archive = Archive::new(bytes.as_slice());
-        archive.next().unwrap().unwrap();
+        archive.next_entry().unwrap().unwrap();
         archive.chunk().unwrap();
         archive.consume(3);
         assert_eq!(archive.rest(), 997);
-        assert_eq!(archive.next().unwrap().unwrap().path, b"b");
+        assert_eq!(archive.next_entry().unwrap().unwrap().path, b"b");
     }
 
     #[test]

@@ -159,8 +159,8 @@ mod tests {
         let mut archive = Archive::new(bytes.as_slice());
         for mut entry in entries {
             entry.size = if entry.kind == Kind::File { 8 } else { 0 };
-            assert_eq!(archive.next().unwrap().unwrap(), entry);
+            assert_eq!(archive.next_entry().unwrap().unwrap(), entry);
         }
-        assert_eq!(archive.next().unwrap(), None);
+        assert_eq!(archive.next_entry().unwrap(), None);
     }
 }
