@@ -1,6 +1,7 @@
 //! Bytes by digest, `<root>/blobs/sha256/<digits>`: manifests and compressed layers, visible only once their digest
 //! has been checked, and there only once the state has a record of them.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -96,6 +97,13 @@ pub struct BlobRecord {
     pub diff_id: Option<Digest>,
 }
 
+/// A blob whose bytes have been written and checked, and that has no name yet; removed when dropped.
+#[derive(Debug)]
+pub struct Sealed {
+    digest: Digest,
+    writer: Writer,
+}
+
 /// A blob in the making; removed when dropped.
 #[derive(Debug)]
 pub struct Writer {
@@ -166,11 +174,11 @@ impl Blobs {
         Ok(Writer { blobs: self.clone(), name, file: Some(file.into()), hasher: Hasher::new(), size: 0 })
     }
 
-    /// Stores a small blob.
-    pub fn put(&self, bytes: &[u8]) -> Result<Digest, Error> {
+    /// Writes a small blob.
+    pub fn put(&self, bytes: &[u8]) -> Result<Sealed, Error> {
         let mut writer = self.writer()?;
         writer.write(bytes)?;
-        writer.finish(None)
+        writer.seal(None)
     }
 
     /// Writes everything stored to the disk. Blocks.
@@ -178,19 +186,25 @@ impl Blobs {
         fs::syncfs(&self.shared.directory).map_err(|error| Error::host("sync the blobs")(error.into()))
     }
 
-    /// Makes a blob part of the state and lets `by` hold it. It has been written and synced before; should somebody
-    /// have removed it since, it is [`Missing`](Error::Missing) and has to be written again.
+    /// Makes a blob part of the state and lets `by` hold it. What was sealed has been synced before; without it, the
+    /// blob must be there, and is [`Missing`](Error::Missing) should somebody have removed it meanwhile.
     pub fn commit(
         &self,
         transaction: &mut Transaction<'_>,
         digest: &Digest,
+        sealed: Option<Sealed>,
         record: &BlobRecord,
         by: (Table, &str),
     ) -> Result<(), Error> {
-        if !self.is_file(digest) {
-            return Err(Error::Missing(*digest));
-        }
         let key = digest.to_string();
+        let known = self.get(transaction, digest)?.is_some();
+        match sealed.filter(|sealed| sealed.digest == *digest) {
+            Some(_) if known => {}
+            // What has this name without a record may be torn, and is replaced.
+            Some(sealed) => sealed.publish()?,
+            None if known => {}
+            None => return Err(Error::Missing(*digest)),
+        }
         transaction.put(Table::Blob, &key, record)?;
         Ok(transaction.hold((Table::Blob, &key), by)?)
     }
@@ -206,6 +220,21 @@ impl Blobs {
             Ok(()) | Err(Errno::NOENT) => Ok(true),
             Err(error) => Err(Error::host(format!("remove blob {digest}"))(error.into())),
         }
+    }
+
+    /// Removes every blob that nothing holds, and every file that no record speaks of.
+    pub fn collect(&self, transaction: &mut Transaction<'_>) -> Result<(), Error> {
+        let fail = || Error::host("look for blobs that nothing holds");
+        let mut found: BTreeSet<Digest> =
+            transaction.keys(Table::Blob)?.iter().filter_map(|key| key.parse().ok()).collect();
+        for entry in std::fs::read_dir(&self.shared.path).map_err(fail())? {
+            let name = entry.map_err(fail())?.file_name();
+            found.extend(name.to_str().and_then(|name| Digest::from_hex(name).ok()));
+        }
+        for digest in found {
+            self.retire(transaction, &digest)?;
+        }
+        Ok(())
     }
 
     /// Removes what crashed programs left: files in the making that nobody has locked.
@@ -240,19 +269,33 @@ impl Writer {
         self.size
     }
 
-    /// Gives the blob its name, if its bytes are the expected ones. Not synced.
-    pub fn finish(mut self, expected: Option<&Digest>) -> Result<Digest, Error> {
-        let found = std::mem::take(&mut self.hasher).finish();
-        if let Some(expected) = expected
-            && *expected != found
-        {
-            return Err(Error::Mismatch { expected: *expected, found });
+    /// Ends the blob, if its bytes are the expected ones.
+    pub fn seal(mut self, expected: Option<&Digest>) -> Result<Sealed, Error> {
+        let digest = std::mem::take(&mut self.hasher).finish();
+        match expected {
+            Some(expected) if *expected != digest => Err(Error::Mismatch { expected: *expected, found: digest }),
+            _ => Ok(Sealed { digest, writer: self }),
         }
-        let directory = &self.blobs.shared.directory;
-        fs::renameat(directory, &*self.name, directory, found.hex())
-            .map_err(|error| Error::host(format!("store blob {found}"))(error.into()))?;
-        self.file = None;
-        Ok(found)
+    }
+}
+
+impl Sealed {
+    /// What the bytes are.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How many they are.
+    pub fn size(&self) -> u64 {
+        self.writer.size
+    }
+
+    fn publish(mut self) -> Result<(), Error> {
+        let directory = &self.writer.blobs.shared.directory;
+        let fail = |error: Errno| Error::host(format!("store blob {}", self.digest))(error.into());
+        fs::renameat(directory, &*self.writer.name, directory, self.digest.hex()).map_err(fail)?;
+        self.writer.file = None;
+        fs::fsync(&self.writer.blobs.shared.directory).map_err(fail)
     }
 }
 
@@ -274,24 +317,35 @@ mod tests {
         std::fs::read_dir(root.join("blobs/sha256")).unwrap().count()
     }
 
+    fn commit(state: &State, blobs: &Blobs, sealed: Option<Sealed>, digest: &Digest, by: &str) -> Result<(), Error> {
+        let record = BlobRecord { size: 1, ..BlobRecord::default() };
+        state.write(Durability::Process, |tx| blobs.commit(tx, digest, sealed, &record, (Table::Image, by)))
+    }
+
     #[test]
     fn only_checked_bytes_become_visible() {
         let root = tempfile::tempdir().unwrap();
+        let state = State::open(root.path()).unwrap();
         let blobs = Blobs::open(root.path()).unwrap();
         let mut writer = blobs.writer().unwrap();
         writer.write(b"hel").unwrap();
         writer.write(b"lo").unwrap();
-        assert_eq!(writer.size(), 5);
         let digest = Digest::of(b"hello");
-        assert_eq!(writer.finish(Some(&digest)).unwrap(), digest);
+        let sealed = writer.seal(Some(&digest)).unwrap();
+        assert_eq!((sealed.size(), sealed.digest()), (5, digest));
+        assert!(matches!(blobs.read(&digest, 5), Err(Error::Missing(_))));
+        // A torn file that a crash left under the name.
+        std::fs::write(blobs.path(&digest), "hel").unwrap();
+        commit(&state, &blobs, Some(sealed), &digest, "i").unwrap();
         assert_eq!(blobs.read(&digest, 5).unwrap(), b"hello");
         assert!(matches!(blobs.read(&digest, 4), Err(Error::TooLarge { .. })));
         let mut writer = blobs.writer().unwrap();
         writer.write(b"other").unwrap();
-        assert!(matches!(writer.finish(Some(&digest)), Err(Error::Mismatch { .. })));
+        assert!(matches!(writer.seal(Some(&digest)), Err(Error::Mismatch { .. })));
         drop(blobs.writer().unwrap());
+        drop(blobs.put(b"never committed").unwrap());
+        commit(&state, &blobs, Some(blobs.put(b"hello").unwrap()), &digest, "i").unwrap();
         assert_eq!(files(root.path()), 1);
-        assert!(matches!(blobs.read(&Digest::of(b"other"), 9), Err(Error::Missing(_))));
         std::fs::write(blobs.path(&digest), "hallo").unwrap();
         assert!(matches!(blobs.read(&digest, 5), Err(Error::Mismatch { .. })));
     }
@@ -301,19 +355,18 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let state = State::open(root.path()).unwrap();
         let blobs = Blobs::open(root.path()).unwrap();
-        let digest = blobs.put(b"x").unwrap();
-        let record = BlobRecord { size: 1, ..BlobRecord::default() };
+        let sealed = blobs.put(b"x").unwrap();
+        let digest = sealed.digest();
         let get = || state.read(|snapshot| blobs.get(snapshot, &digest)).unwrap();
         assert_eq!(get(), None);
-        state.write(Durability::Process, |tx| blobs.commit(tx, &digest, &record, (Table::Image, "i"))).unwrap();
-        assert_eq!(get(), Some(record.clone()));
+        commit(&state, &blobs, Some(sealed), &digest, "i").unwrap();
+        assert_eq!(get().unwrap().size, 1);
         let retire = || state.write(Durability::Process, |tx| blobs.retire(tx, &digest)).unwrap();
         assert!(!retire());
         state.write::<_, Error>(Durability::Process, |tx| Ok(tx.release_all((Table::Image, "i"))?)).unwrap();
         assert!(retire());
         assert_eq!((get(), files(root.path())), (None, 0));
-        let again = state.write(Durability::Process, |tx| blobs.commit(tx, &digest, &record, (Table::Image, "i")));
-        assert!(matches!(again, Err(Error::Missing(_))));
+        assert!(matches!(commit(&state, &blobs, None, &digest, "i"), Err(Error::Missing(_))));
     }
 
     #[test]
@@ -325,6 +378,7 @@ mod tests {
         blobs.sweep().unwrap();
         assert_eq!(files(root.path()), 1);
         writer.write(b"y").unwrap();
-        writer.finish(None).unwrap();
+        drop(writer);
+        assert_eq!(files(root.path()), 0);
     }
 }

@@ -1,1 +1,142 @@
-//! Images: load, pull, list, tag, remove.
+//! Images: loaded, imported, pulled, listed, tagged and removed. An image is its configuration, whose digest is its
+//! id, and layers that are shared with every other image of the same root.
+
+mod commit;
+mod decode;
+mod find;
+mod import;
+mod load;
+mod record;
+mod remove;
+mod rootfs;
+mod stream;
+mod tag;
+mod task;
+mod unpack;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::blob::{self, Blobs};
+use crate::error::ErrorKind;
+use crate::events::Events;
+use crate::snapshot::{self, Layers};
+use crate::state::State;
+use crate::{oci, state};
+
+pub use import::ImportOptions;
+pub use load::Loaded;
+pub use record::Image;
+pub use remove::{RemoveOptions, Removed};
+pub use rootfs::Rootfs;
+pub use task::{Import, Load, Progress, ProgressStream, Pull, Status, Task};
+
+/// The images of one root directory. Cheap to clone; several programs may work on one root at once.
+#[derive(Debug, Clone)]
+pub struct Images {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: State,
+    events: Events,
+    blobs: Blobs,
+    layers: Layers,
+}
+
+impl Images {
+    /// Opens the images beneath `root`, the engine's root directory.
+    pub fn open(root: &Path, state: State, events: Events) -> Result<Self, Error> {
+        let shared = Shared { state, events, blobs: Blobs::open(root)?, layers: Layers::open(root)? };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The unpacked layers, for whoever mounts them.
+    pub fn layers(&self) -> &Layers {
+        &self.shared.layers
+    }
+
+    /// The stored manifests and compressed layers.
+    pub fn blobs(&self) -> &Blobs {
+        &self.shared.blobs
+    }
+
+    /// Removes what crashed programs left, and layers that nothing holds any more. Blocks; not needed for anything to
+    /// work, and best called when nobody waits.
+    pub fn collect_garbage(&self) -> Result<(), Error> {
+        let shared = &self.shared;
+        shared.layers.sweep()?;
+        shared.blobs.sweep()?;
+        let retired = shared.state.write(state::Durability::Process, |tx| {
+            shared.blobs.collect(tx)?;
+            Ok::<_, Error>(shared.layers.collect(tx)?)
+        })?;
+        drop(retired);
+        Ok(())
+    }
+}
+
+/// What can go wrong with images.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is none of that name or id.
+    #[error("No such image: {0}")]
+    NoSuch(String),
+    /// Several ids begin like that.
+    #[error("ambiguous reference: several images have an id that begins with {0}")]
+    Ambiguous(String),
+    /// Something that is in use, or named more than once, would go.
+    #[error("{0}")]
+    Conflict(String),
+    /// What was given as an archive of images is none.
+    #[error("invalid archive: {0}")]
+    Archive(String),
+    /// A known kind of archive that cannot be read here.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The bytes stopped before their end.
+    #[error("read the archive: {0}")]
+    Read(#[source] std::io::Error),
+    /// Nobody waits any more.
+    #[error("cancelled")]
+    Cancelled,
+    /// A document of an image is wrong, or a name is none.
+    #[error(transparent)]
+    Oci(#[from] oci::Error),
+    /// A layer is wrong, or cannot be unpacked.
+    #[error(transparent)]
+    Snapshot(#[from] snapshot::Error),
+    /// Bytes cannot be stored.
+    #[error(transparent)]
+    Blob(#[from] blob::Error),
+    /// The state store failed.
+    #[error(transparent)]
+    State(#[from] state::Error),
+}
+
+impl Error {
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuch(_) | Self::Ambiguous(_) => ErrorKind::NotFound,
+            Self::Conflict(_) => ErrorKind::Conflict,
+            Self::Archive(_) => ErrorKind::Invalid,
+            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Read(_) | Self::Cancelled => ErrorKind::Unavailable,
+            Self::Oci(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
+            Self::Blob(error) => error.kind(),
+            Self::State(error) => error.kind(),
+        }
+    }
+
+    /// Whether somebody removed a part of the image while it was being put together.
+    fn is_race(&self) -> bool {
+        matches!(self, Self::Snapshot(snapshot::Error::Vanished(_)) | Self::Blob(blob::Error::Missing(_)))
+    }
+}

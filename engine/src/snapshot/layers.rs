@@ -322,18 +322,32 @@ impl Staged {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if self.directory.is_some()
-            && let Err(error) = self.layers.remove(&self.name)
-        {
-            tracing::warn!(%error, "a leftover stays until the next start");
+        // The lock is held until everything is gone: nobody else has to sweep.
+        if let Some(lock) = self.directory.take() {
+            remove_beside(self.layers.clone(), std::mem::take(&mut self.name), Some(lock));
         }
     }
 }
 
 impl Drop for Retired {
     fn drop(&mut self) {
-        if let Err(error) = self.layers.remove(&self.name) {
+        remove_beside(self.layers.clone(), std::mem::take(&mut self.name), None);
+    }
+}
+
+/// Removes a tree, and keeps no task of an async program waiting for it.
+fn remove_beside(layers: Layers, name: OsString, lock: Option<OwnedFd>) {
+    let remove = move || {
+        if let Err(error) = layers.remove(&name) {
             tracing::warn!(%error, "a leftover stays until the next start");
         }
+        drop(lock);
+    };
+    if tokio::runtime::Handle::try_current().is_err() {
+        return remove();
+    }
+    let thread = std::thread::Builder::new().name("engine-remove".to_owned());
+    if let Err(error) = thread.spawn(remove) {
+        tracing::warn!(%error, "a leftover stays until the next start");
     }
 }

@@ -1,0 +1,103 @@
+//! Making an image part of the state: one sync, then one transaction, after which it is there and whole.
+
+use super::record::{ImageRecord, chain_ids};
+use super::{Error, Image, Images, tag};
+use crate::blob::{BlobRecord, Sealed};
+use crate::id::ImageId;
+use crate::oci::{Digest, ImageConfig, Reference};
+use crate::snapshot::{LayerRecord, Staged};
+use crate::state::{Durability, Table};
+
+/// An image whose parts have been fetched and checked.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    /// The configuration as it came.
+    pub(super) config: String,
+    /// Its layers, the lowest first.
+    pub(super) layers: Vec<Part>,
+    /// The manifest.
+    pub(super) manifest: Option<Kept>,
+    /// Its new names, with a tag or a digest.
+    pub(super) names: Vec<Reference>,
+    /// The image that it was built upon.
+    pub(super) parent: Option<ImageId>,
+}
+
+/// One layer of an image.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) diff_id: Digest,
+    /// The unpacked layer, unless it was there before.
+    pub(super) staged: Option<Staged>,
+    /// The blob that it was unpacked from, if that was kept.
+    pub(super) blob: Option<Kept>,
+}
+
+/// A blob of an image.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) digest: Digest,
+    pub(super) record: BlobRecord,
+    /// The blob itself, unless it was there before.
+    pub(super) sealed: Option<Sealed>,
+}
+
+impl Images {
+    /// Writes everything staged to the disk; once for any number of images. Blocks.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        self.shared.layers.sync()?;
+        // Nothing is dirty any more if both are of one file system, and then this costs nothing.
+        self.shared.blobs.sync()?;
+        Ok(())
+    }
+
+    /// Commits an image whose parts have been [`sync`](Self::sync)ed. Blocks.
+    pub(super) fn commit(&self, parts: Parts) -> Result<Image, Error> {
+        let shared = &self.shared;
+        let config = ImageConfig::parse(parts.config.as_bytes())?;
+        let id = ImageId::from(Digest::of(parts.config.as_bytes()));
+        let same = config.rootfs.diff_ids.iter().eq(parts.layers.iter().map(|part| &part.diff_id));
+        if !same {
+            return Err(Error::Archive("the layers are not those of the configuration".to_owned()));
+        }
+        // What another program staged first is removed after the transaction, which others wait for.
+        let mut surplus = Vec::new();
+        let image = shared.state.write(Durability::Power, |tx| {
+            let by = (Table::Image, id.as_str());
+            for part in parts.layers {
+                let blob = part.blob.as_ref().map(|blob| blob.digest);
+                surplus.extend(shared.layers.commit(tx, &part.diff_id, part.staged, blob, by)?);
+                if let Some(Kept { digest, record, sealed }) = part.blob {
+                    shared.blobs.commit(tx, &digest, sealed, &record, by)?;
+                } else if let Some(LayerRecord { blob: Some(digest), .. }) =
+                    tx.get(Table::Layer, &part.diff_id.to_string())?
+                {
+                    // A layer of another image: its blob is this image's, too.
+                    tx.hold((Table::Blob, &digest.to_string()), by)?;
+                }
+            }
+            let manifest = parts.manifest.as_ref().map(|manifest| manifest.digest);
+            if let Some(Kept { digest, record, sealed }) = parts.manifest {
+                shared.blobs.commit(tx, &digest, sealed, &record, by)?;
+            }
+            let before = tx.get::<ImageRecord>(Table::Image, id.as_str())?;
+            let record = ImageRecord {
+                config: parts.config,
+                manifest: manifest.or(before.as_ref().and_then(|before| before.manifest)),
+                tagged_at: tag::now(),
+                parent: parts.parent.or(before.and_then(|before| before.parent)),
+            };
+            if let Some(parent) = &record.parent {
+                tx.hold((Table::Image, parent.as_str()), by)?;
+            }
+            tx.put(Table::Image, id.as_str(), &record)?;
+            for name in &parts.names {
+                tag::name(tx, &id, name)?;
+            }
+            Image::complete(tx, id, record)
+        })?;
+        drop(surplus);
+        tracing::debug!(image = id.short(), layers = chain_ids(image.layers()).len(), "image committed");
+        Ok(image)
+    }
+}

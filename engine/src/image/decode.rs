@@ -1,0 +1,217 @@
+//! Undoing compression, recognised by its first bytes.
+
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How bytes are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+const HEAD: usize = 6;
+
+/// Recognises compression; `None` for one that is known and not supported.
+pub(super) fn recognise(head: &[u8]) -> Result<Encoding, &'static str> {
+    match head {
+        [0x1f, 0x8b, 0x08, ..] => Ok(Encoding::Gzip),
+        // The frame itself, or a skippable one before it.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Encoding::Zstd),
+        [b'B', b'Z', b'h', ..] => Err("bzip2"),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Err("xz"),
+        _ => Ok(Encoding::Plain),
+    }
+}
+
+/// A reader whose first bytes have been looked at.
+pub(super) struct Peeked<R> {
+    head: Vec<u8>,
+    at: usize,
+    rest: R,
+}
+
+impl<R: BufRead> Peeked<R> {
+    /// Looks at the first `length` bytes, or all of them if there are fewer.
+    pub(super) fn new(mut rest: R, length: usize) -> io::Result<Self> {
+        let mut head = Vec::new();
+        while head.len() < length {
+            let buffer = rest.fill_buf()?;
+            if buffer.is_empty() {
+                break;
+            }
+            let step = buffer.len().min(length - head.len());
+            head.extend_from_slice(&buffer[..step]);
+            rest.consume(step);
+        }
+        Ok(Self { head, at: 0, rest })
+    }
+
+    /// The bytes that have been looked at.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// The reader; the first bytes must have been read.
+    pub(super) fn into_inner(self) -> R {
+        self.rest
+    }
+}
+
+impl<R: BufRead> Read for Peeked<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let buffer = self.fill_buf()?;
+        let length = buffer.len().min(target.len());
+        target[..length].copy_from_slice(&buffer[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+impl<R: BufRead> BufRead for Peeked<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.at < self.head.len() { Ok(&self.head[self.at..]) } else { self.rest.fill_buf() }
+    }
+
+    fn consume(&mut self, length: usize) {
+        if self.at < self.head.len() { self.at += length } else { self.rest.consume(length) }
+    }
+}
+
+/// A reader of what was compressed.
+pub(super) struct Decoded<R: BufRead> {
+    inner: Inner<Counting<Peeked<R>>>,
+    taken: Arc<AtomicU64>,
+    given: u64,
+}
+
+enum Inner<R: BufRead> {
+    Plain(R),
+    Gzip(flate2::bufread::MultiGzDecoder<R>),
+    Zstd(zstd::stream::read::Decoder<'static, R>),
+}
+
+/// Beyond this much, contents that were a small part of it are taken for a bomb.
+const HARMLESS: u64 = 4 << 30;
+const RATIO: u64 = 500;
+
+impl<R: BufRead> Decoded<R> {
+    pub(super) fn new(reader: R) -> io::Result<Self> {
+        let reader = Peeked::new(reader, HEAD)?;
+        let encoding = recognise(&reader.head)
+            .map_err(|what| io::Error::new(io::ErrorKind::Unsupported, format!("compression with {what}")))?;
+        let taken = Arc::new(AtomicU64::new(0));
+        let reader = Counting { reader, count: taken.clone() };
+        let inner = match encoding {
+            Encoding::Plain => Inner::Plain(reader),
+            Encoding::Gzip => Inner::Gzip(flate2::bufread::MultiGzDecoder::new(reader)),
+            Encoding::Zstd => Inner::Zstd(zstd::stream::read::Decoder::with_buffer(reader)?),
+        };
+        Ok(Self { inner, taken, given: 0 })
+    }
+
+    pub(super) fn encoding(&self) -> Encoding {
+        match self.inner {
+            Inner::Plain(_) => Encoding::Plain,
+            Inner::Gzip(_) => Encoding::Gzip,
+            Inner::Zstd(_) => Encoding::Zstd,
+        }
+    }
+
+    /// The compressed bytes that follow the last frame.
+    pub(super) fn into_inner(self) -> Peeked<R> {
+        match self.inner {
+            Inner::Plain(reader) => reader.reader,
+            Inner::Gzip(decoder) => decoder.into_inner().reader,
+            Inner::Zstd(decoder) => decoder.finish().reader,
+        }
+    }
+}
+
+impl<R: BufRead> Read for Decoded<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let length = match &mut self.inner {
+            Inner::Plain(reader) => reader.read(target)?,
+            Inner::Gzip(decoder) => decoder.read(target)?,
+            Inner::Zstd(decoder) => decoder.read(target)?,
+        };
+        self.given += length as u64;
+        if self.given > HARMLESS && self.given / RATIO > self.taken.load(Ordering::Relaxed) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("decompression bomb: {} bytes unpack to more than {} bytes", self.given / RATIO, self.given),
+            ));
+        }
+        Ok(length)
+    }
+}
+
+struct Counting<R> {
+    reader: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: BufRead> Read for Counting<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let length = self.reader.read(target)?;
+        self.count.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+impl<R: BufRead> BufRead for Counting<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.count.fetch_add(length as u64, Ordering::Relaxed);
+        self.reader.consume(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Write;
+
+    fn decode(bytes: &[u8]) -> io::Result<(Encoding, Vec<u8>)> {
+        let mut decoded = Decoded::new(io::BufReader::with_capacity(5, bytes))?;
+        let mut contents = Vec::new();
+        decoded.read_to_end(&mut contents)?;
+        Ok((decoded.encoding(), contents))
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn each_encoding_is_recognised_and_undone() {
+        assert_eq!(decode(b"plain text").unwrap(), (Encoding::Plain, b"plain text".to_vec()));
+        assert_eq!(decode(b"").unwrap(), (Encoding::Plain, Vec::new()));
+        let members = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(decode(&members).unwrap(), (Encoding::Gzip, b"one two".to_vec()));
+        let frames = [zstd::encode_all(&b"one "[..], 1).unwrap(), zstd::encode_all(&b"two"[..], 1).unwrap()].concat();
+        assert_eq!(decode(&frames).unwrap(), (Encoding::Zstd, b"one two".to_vec()));
+        assert!(decode(b"BZh91AY").unwrap_err().to_string().contains("bzip2"));
+        assert!(decode(b"\xfd7zXZ\0").unwrap_err().to_string().contains("xz"));
+    }
+
+    #[test]
+    fn damaged_streams_are_errors() {
+        let whole = gzip(&[7; 5000]);
+        decode(&whole[..whole.len() - 3]).unwrap_err();
+        let mut flipped = whole;
+        let last = flipped.len() - 6;
+        flipped[last] ^= 1;
+        decode(&flipped).unwrap_err();
+        let whole = zstd::encode_all(&[7; 5000][..], 1).unwrap();
+        decode(&whole[..whole.len() - 1]).unwrap_err();
+    }
+}

@@ -1,0 +1,128 @@
+//! Making an image of one tree of files, in the process, without a builder.
+
+use std::io::{self, BufRead, BufReader};
+
+use bytes::Bytes;
+use tokio::io::AsyncRead;
+
+use super::commit::{Part, Parts};
+use super::decode::Decoded;
+use super::load::on_thread;
+use super::stream::{self, Source};
+use super::unpack::{self, PIECE, PIECES};
+use super::{Error, Image, Images, Import, Rootfs, Task};
+use crate::oci::{History, ImageConfig, Platform, Reference, RootFs};
+use crate::snapshot::{Staged, tar};
+
+/// What an imported image says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// The name it gets.
+    pub reference: Option<Reference>,
+    /// How its containers are run, its author, its platform (the host's if it has none). Layers and history are set.
+    pub config: ImageConfig,
+    /// The remark in its history.
+    pub message: String,
+}
+
+impl ImportOptions {
+    /// An image of this name, and nothing else said.
+    pub fn named(reference: Reference) -> Self {
+        Self { reference: Some(reference), ..Self::default() }
+    }
+
+    /// Sets [`ImportOptions::config`].
+    #[must_use]
+    pub fn config(mut self, config: ImageConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets what containers run when they are told nothing.
+    #[must_use]
+    pub fn command<S: Into<String>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
+        self.config.config.cmd = Some(command.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Adds a variable, as `NAME=value`.
+    #[must_use]
+    pub fn env(mut self, variable: impl Into<String>) -> Self {
+        self.config.config.env.push(variable.into());
+        self
+    }
+}
+
+impl Images {
+    /// Makes an image with one layer of a root file system's archive: tar, plain, gzip or zstd.
+    pub fn import(&self, archive: impl AsyncRead + Send + Unpin + 'static, options: ImportOptions) -> Import {
+        let images = self.clone();
+        Task::new(move |reporter| async move {
+            let image = on_thread(archive, move |bytes| images.import_blocking(bytes, options)).await?;
+            reporter.message(None, image.id().as_str());
+            Ok(image)
+        })
+    }
+
+    /// Makes an image of files that the program has at hand.
+    pub fn build_from(&self, rootfs: Rootfs, options: ImportOptions) -> Import {
+        self.import(io::Cursor::new(rootfs.into_archive()), options)
+    }
+
+    fn import_blocking(&self, bytes: Source, options: ImportOptions) -> Result<Image, Error> {
+        let staged = self.stage_archive(bytes)?;
+        let ImportOptions { reference, mut config, message } = options;
+        let host = Platform::host();
+        if config.os.is_empty() {
+            config.os = host.os;
+        }
+        if config.architecture.is_empty() {
+            (config.architecture, config.variant) = (host.architecture, host.variant);
+        }
+        let created = jiff::Timestamp::now().to_string();
+        config.created.get_or_insert_with(|| created.clone());
+        let diff_id = staged.diff_id;
+        config.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] };
+        config.history = vec![History { created: Some(created), comment: Some(message), ..History::default() }];
+        let config = serde_json::to_string(&config)
+            .map_err(|error| Error::Archive(format!("the configuration cannot be written: {error}")))?;
+        self.sync()?;
+        let image = self.commit(Parts {
+            config,
+            layers: vec![Part { diff_id, staged: Some(staged), blob: None }],
+            names: reference.clone().into_iter().collect(),
+            ..Parts::default()
+        })?;
+        let shown = reference.map_or_else(|| image.id().to_string(), |reference| reference.to_string());
+        self.announce("import", &image, image.id().as_str(), &shown);
+        Ok(image)
+    }
+
+    fn stage_archive(&self, bytes: Source) -> Result<Staged, Error> {
+        let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
+        let mut decoded =
+            super::decode::Peeked::new(BufReader::with_capacity(PIECE, decoded), 512).map_err(unpack::read_error)?;
+        if !tar::looks_like_tar(decoded.head()) {
+            return Err(Error::Archive("it is no tar archive".to_owned()));
+        }
+        let (sink, archive) = stream::channel(PIECES);
+        let unpacking = unpack::plain(&self.shared.layers, archive)?;
+        let pumped: Result<(), Error> = (|| {
+            loop {
+                let buffer = decoded.fill_buf().map_err(unpack::read_error)?;
+                let length = buffer.len();
+                if length == 0 {
+                    let _ = sink.finish_blocking();
+                    return Ok(());
+                }
+                if sink.send_blocking(Bytes::copy_from_slice(buffer)).is_err() {
+                    return Ok(());
+                }
+                decoded.consume(length);
+            }
+        })();
+        let staged = unpack::join(unpacking);
+        pumped?;
+        Ok(staged?)
+    }
+}

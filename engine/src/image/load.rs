@@ -1,0 +1,108 @@
+//! Loading archives of images, as `docker save` writes them and as OCI layouts, in one pass: layers are unpacked while
+//! they pass, before anybody knows which image they are of, and what no image claims is dropped again.
+
+mod archive;
+mod layout;
+
+use std::collections::BTreeMap;
+use std::io::BufReader;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::oneshot;
+
+use super::commit::Parts;
+use super::decode::Decoded;
+use super::stream::{self, Sink, Source};
+use super::task::Reporter;
+use super::unpack::{self, PIECE, PIECES};
+use super::{Error, Image, Images, Load, Task};
+use crate::oci::Reference;
+
+/// An image that was loaded.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The name that it was given, one of several perhaps; `None` for an image without a name.
+    pub reference: Option<Reference>,
+    /// The image.
+    pub image: Image,
+}
+
+impl Images {
+    /// Loads all images of an archive: one that `docker save` wrote or an OCI layout, plain, gzip or zstd. Nothing is
+    /// stored unless everything is sound.
+    pub fn load(&self, source: impl AsyncRead + Send + Unpin + 'static) -> Load {
+        let images = self.clone();
+        Task::new(move |reporter| async move {
+            let report = reporter.clone();
+            let loaded = on_thread(source, move |bytes| images.load_blocking(bytes, &report)).await?;
+            for Loaded { reference, image } in &loaded {
+                reporter.message(
+                    None,
+                    match reference {
+                        Some(reference) => format!("Loaded image: {reference}"),
+                        None => format!("Loaded image ID: {}", image.id()),
+                    },
+                );
+            }
+            Ok(loaded)
+        })
+    }
+
+    fn load_blocking(&self, bytes: Source, reporter: &Reporter) -> Result<Vec<Loaded>, Error> {
+        let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
+        let contents = archive::read(self, BufReader::with_capacity(PIECE, decoded), reporter)?;
+        let found = layout::images(contents)?;
+        self.sync()?;
+        let mut loaded = Vec::new();
+        for layout::Found { parts, names } in found {
+            let image = self.commit(Parts { names: names.clone(), ..parts })?;
+            let shown = names.first().map_or_else(|| image.id().to_string(), ToString::to_string);
+            self.announce("load", &image, image.id().as_str(), &shown);
+            if names.is_empty() {
+                loaded.push(Loaded { reference: None, image });
+            } else {
+                loaded.extend(names.into_iter().map(|name| Loaded { reference: Some(name), image: image.clone() }));
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+/// Runs `work` on a thread and feeds it what `source` gives. When this is dropped, the thread meets an error.
+pub(super) async fn on_thread<T: Send + 'static>(
+    mut source: impl AsyncRead + Unpin,
+    work: impl FnOnce(Source) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let (sink, bytes) = stream::channel(PIECES);
+    let (sender, receiver) = oneshot::channel();
+    unpack::spawn("engine-load", move || {
+        let _ = sender.send(work(bytes));
+    })?;
+    let fed = feed(&mut source, sink).await;
+    let result = receiver.await.map_err(|_| Error::Cancelled)?;
+    match (fed, result) {
+        // The thread met the lost source and says no more than that.
+        (Err(error), Err(Error::Cancelled)) => Err(error),
+        (_, result) => result,
+    }
+}
+
+async fn feed(source: &mut (impl AsyncRead + Unpin), sink: Sink) -> Result<(), Error> {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(PIECE);
+        let length = source.read_buf(&mut buffer).await.map_err(Error::Read)?;
+        if length == 0 {
+            let _ = sink.finish().await;
+            return Ok(());
+        }
+        // A reader that is gone has its reasons, which its thread tells.
+        if sink.send(buffer.split().freeze()).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// The documents of an archive by their path.
+type Documents = BTreeMap<String, Vec<u8>>;

@@ -1,0 +1,110 @@
+//! Bytes on their way between the async side and threads, or between threads: bounded, and an end that was reached is
+//! told apart from a sender that went away.
+
+use std::io::{self, BufRead, Read};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// The side that gives bytes.
+#[derive(Debug)]
+pub(super) struct Sink {
+    sender: mpsc::Sender<Piece>,
+}
+
+/// The side that reads them, on a thread.
+#[derive(Debug)]
+pub(super) struct Source {
+    receiver: mpsc::Receiver<Piece>,
+    current: Bytes,
+    ended: bool,
+}
+
+/// The reader went away: it has failed, and knows why.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// `pieces` are waited for at most, before the giving side has to.
+pub(super) fn channel(pieces: usize) -> (Sink, Source) {
+    let (sender, receiver) = mpsc::channel(pieces);
+    (Sink { sender }, Source { receiver, current: Bytes::new(), ended: false })
+}
+
+impl Sink {
+    pub(super) async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
+        self.sender.send(Piece::Data(bytes)).await.map_err(|_| Gone)
+    }
+
+    pub(super) async fn finish(self) -> Result<(), Gone> {
+        self.sender.send(Piece::End).await.map_err(|_| Gone)
+    }
+
+    /// For threads.
+    pub(super) fn send_blocking(&self, bytes: Bytes) -> Result<(), Gone> {
+        self.sender.blocking_send(Piece::Data(bytes)).map_err(|_| Gone)
+    }
+
+    /// For threads.
+    pub(super) fn finish_blocking(self) -> Result<(), Gone> {
+        self.sender.blocking_send(Piece::End).map_err(|_| Gone)
+    }
+}
+
+impl BufRead for Source {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() && !self.ended {
+            match self.receiver.blocking_recv() {
+                Some(Piece::Data(bytes)) => self.current = bytes,
+                Some(Piece::End) => self.ended = true,
+                None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cancelled")),
+            }
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, length: usize) {
+        let _ = self.current.split_to(length.min(self.current.len()));
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let buffer = self.fill_buf()?;
+        let length = buffer.len().min(target.len());
+        target[..length].copy_from_slice(&buffer[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_end_is_an_end_and_a_loss_is_an_error() {
+        let (sink, mut source) = channel(2);
+        std::thread::spawn(move || {
+            for piece in ["a", "", "bc"] {
+                sink.send_blocking(Bytes::from(piece)).unwrap();
+            }
+            sink.finish_blocking().unwrap();
+        });
+        let mut text = String::new();
+        source.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abc");
+        let (sink, mut source) = channel(2);
+        sink.send_blocking(Bytes::from("a")).unwrap();
+        drop(sink);
+        source.read_to_string(&mut text).unwrap_err();
+        let (sink, source) = channel(2);
+        drop(source);
+        assert!(sink.send_blocking(Bytes::new()).is_err());
+    }
+}

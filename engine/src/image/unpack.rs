@@ -1,0 +1,177 @@
+//! The threads that a layer passes through: one keeps and inflates its bytes, the other hashes and unpacks them.
+
+use std::io::{self, BufRead, Read};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::Error;
+use super::decode::{Decoded, Encoding};
+use super::stream::{self, Source};
+use crate::blob::{Sealed, Writer};
+use crate::oci::Digest;
+use crate::snapshot::{self, Layers, Staged};
+
+/// Bytes that are handed on at once, and how many such pieces may wait.
+pub(super) const PIECE: usize = 256 << 10;
+pub(super) const PIECES: usize = 16;
+
+/// A layer that has been kept and unpacked.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    pub(super) staged: Staged,
+    pub(super) encoding: Encoding,
+    /// The bytes as they came.
+    pub(super) blob: Sealed,
+}
+
+/// What is to become of a layer's bytes.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) layers: Layers,
+    /// Where they are kept as they came.
+    pub(super) blob: Writer,
+    /// What they must be, as they come.
+    pub(super) digest: Option<Digest>,
+    /// What they must be, uncompressed.
+    pub(super) diff_id: Option<Digest>,
+}
+
+/// Unpacks an uncompressed layer on a thread of its own.
+pub(super) fn plain(layers: &Layers, archive: Source) -> Result<JoinHandle<Result<Staged, snapshot::Error>>, Error> {
+    let layers = layers.clone();
+    spawn("engine-unpack", move || layers.stage()?.unpack(archive))
+}
+
+/// Keeps and unpacks a layer as it comes, on threads of their own.
+pub(super) fn any(order: Order, bytes: Source) -> Result<JoinHandle<Result<Unpacked, Error>>, Error> {
+    spawn("engine-inflate", move || inflate(order, bytes))
+}
+
+/// The same for the async side.
+pub(super) fn any_async(order: Order, bytes: Source) -> Result<oneshot::Receiver<Result<Unpacked, Error>>, Error> {
+    let (sender, receiver) = oneshot::channel();
+    spawn("engine-inflate", move || {
+        // When nobody waits any more, the layer is dropped here, and with it what was unpacked.
+        let _ = sender.send(inflate(order, bytes));
+    })?;
+    Ok(receiver)
+}
+
+pub(super) fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, Error> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|source| {
+        Error::Snapshot(snapshot::Error::Host { what: "start a thread for a layer".to_owned(), source })
+    })
+}
+
+/// The result of a thread; a panic is a bug, and is passed on as one.
+pub(super) fn join<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
+    let mut decoded = Decoded::new(Keeping { reader: bytes, blob: order.blob, kept: 0 }).map_err(read_error)?;
+    let encoding = decoded.encoding();
+    let (sink, archive) = stream::channel(PIECES);
+    let unpacking = plain(&order.layers, archive)?;
+    let pumped = (|| {
+        loop {
+            let mut piece = vec![0; PIECE];
+            let mut filled = 0;
+            // Inflating gives what it has at hand; a piece is worth filling, for each is a hand-over and a write.
+            while filled < piece.len() {
+                match decoded.read(&mut piece[filled..]) {
+                    Ok(0) => break,
+                    Ok(length) => filled += length,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(read_error(error)),
+                }
+            }
+            if filled == 0 {
+                break;
+            }
+            piece.truncate(filled);
+            if sink.send_blocking(Bytes::from(piece)).is_err() {
+                // The other thread has failed and says why below.
+                return Ok(None);
+            }
+        }
+        let mut rest = decoded.into_inner();
+        loop {
+            let length = rest.fill_buf().map_err(read_error)?.len();
+            if length == 0 {
+                break;
+            }
+            rest.consume(length);
+        }
+        Ok(Some(rest.into_inner().blob.seal(order.digest.as_ref())?))
+    })();
+    let pumped = match pumped {
+        Ok(Some(blob)) => {
+            // Only now: bytes that are not those of the digest must not become a layer.
+            let _ = sink.finish_blocking();
+            Ok(Some(blob))
+        }
+        other => {
+            drop(sink);
+            other
+        }
+    };
+    let staged = join(unpacking);
+    let Some(blob) = pumped? else {
+        return Err(staged.err().map_or(Error::Cancelled, Error::Snapshot));
+    };
+    let staged = staged?;
+    if let Some(diff_id) = &order.diff_id {
+        staged.verify(diff_id)?;
+    }
+    Ok(Unpacked { staged, encoding, blob })
+}
+
+/// What an error of reading is about: the bytes, or that nobody sends them any more.
+pub(super) fn read_error(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::ConnectionAborted => Error::Cancelled,
+        io::ErrorKind::Unsupported => Error::Unsupported(error.to_string()),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Error::Archive(error.to_string()),
+        io::ErrorKind::UnexpectedEof => Error::Archive("it ends early".to_owned()),
+        _ => Error::Read(error),
+    }
+}
+
+/// Keeps each buffer of `reader` when it is first seen.
+struct Keeping {
+    reader: Source,
+    blob: Writer,
+    kept: usize,
+}
+
+impl BufRead for Keeping {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let buffer = self.reader.fill_buf()?;
+        if let Some(new) = buffer.get(self.kept..).filter(|new| !new.is_empty()) {
+            self.blob.write(new).map_err(io::Error::other)?;
+            self.kept = buffer.len();
+        }
+        Ok(buffer)
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.kept = self.kept.saturating_sub(length);
+        self.reader.consume(length);
+    }
+}
+
+impl Read for Keeping {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let buffer = self.fill_buf()?;
+        let length = buffer.len().min(target.len());
+        target[..length].copy_from_slice(&buffer[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
