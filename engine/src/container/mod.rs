@@ -1,7 +1,9 @@
 //! Containers: what is asked for, what is decided, and their life from create to remove.
 
 mod attach;
+mod bundle;
 mod config;
+mod devices;
 mod error;
 mod exec_spec;
 mod filter;
@@ -11,6 +13,7 @@ mod mount_plan;
 mod mounts;
 mod names;
 mod record;
+mod security;
 mod spec;
 mod status;
 mod validate;
