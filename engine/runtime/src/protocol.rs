@@ -88,6 +88,12 @@ impl PlanWriter {
         self.count
     }
 
+    /// How many bytes there are so far.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Completes the plan. `descriptors` is how many travel with it.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use engine_shim::plan::{Op, Plan as Parsed};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::cgroup::Places;
+use crate::protocol::PlanBytes;
 use crate::seccomp::{self, Filter};
 use crate::{Bundle, Error, Host, Output, Stdin};
 use writer::Writer;
@@ -25,7 +26,7 @@ use writer::Writer;
 /// What the shim executes, and what has to be opened for it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Plan {
-    bytes: Vec<u8>,
+    bytes: PlanBytes,
     resources: Vec<Resource>,
 }
 
@@ -52,7 +53,7 @@ pub enum Resource {
 impl Plan {
     /// The bytes, as [`engine_shim::plan`] defines them.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &PlanBytes {
         &self.bytes
     }
 
@@ -64,7 +65,7 @@ impl Plan {
 
     /// The operations in order.
     pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
-        Parsed::parse(&self.bytes).ok().into_iter().flat_map(|plan| plan.operations())
+        Parsed::parse(self.bytes.as_bytes()).ok().into_iter().flat_map(|plan| plan.operations())
     }
 }
 

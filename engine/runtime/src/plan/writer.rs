@@ -2,16 +2,16 @@
 
 use std::ffi::{CStr, CString};
 
-use engine_shim::plan::{Fd, HEADER_LEN, MAGIC, MAX_DESCRIPTORS, MAX_LEN, MAX_SLOTS, Op, Slot, VERSION};
+use engine_shim::plan::{Fd, MAX_DESCRIPTORS, MAX_LEN, MAX_SLOTS, Op, Slot};
 
 use super::{Plan, Resource};
 use crate::Error;
+use crate::protocol::PlanWriter;
 
 /// A plan that is being written. What goes wrong on the way is told by [`Writer::finish`].
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    operations: Vec<u8>,
-    count: u32,
+    operations: PlanWriter,
     resources: Vec<Resource>,
     slots: u32,
     wrong: Option<Error>,
@@ -19,20 +19,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn push(&mut self, op: Op<'_>) {
-        let start = self.operations.len();
-        self.operations.extend_from_slice(&op.tag().to_le_bytes());
-        self.operations.extend_from_slice(&[0; 6]);
-        op.write(&mut |bytes| self.operations.extend_from_slice(bytes));
-        let length = self.operations.len() - start - 8;
-        if self.operations.len() > MAX_LEN - HEADER_LEN {
-            // Nothing more is kept, so that a hostile input costs no more memory than this.
-            self.operations.truncate(start);
-            self.fail(Error::Invalid(format!("the specification is too long: its plan has more than {MAX_LEN} bytes")));
-            return;
+        // What is too long is refused at the end; until then it is not to cost memory.
+        if self.operations.length() <= MAX_LEN {
+            self.operations.push(&op);
         }
-        #[allow(clippy::cast_possible_truncation, reason = "it was checked to be below MAX_LEN")]
-        self.operations[start + 4..start + 8].copy_from_slice(&(length as u32).to_le_bytes());
-        self.count += 1;
     }
 
     /// Pushes an operation that has a text.
@@ -66,12 +56,11 @@ impl Writer {
     /// The number of a descriptor; one that is there already is used again.
     pub(super) fn descriptor(&mut self, resource: Resource) -> Fd {
         let at = self.resources.iter().position(|known| *known == resource).unwrap_or_else(|| {
-            self.resources.push(resource);
+            if self.resources.len() <= MAX_DESCRIPTORS {
+                self.resources.push(resource);
+            }
             self.resources.len() - 1
         });
-        if at >= MAX_DESCRIPTORS {
-            self.fail(Error::Invalid(format!("the specification needs more than {MAX_DESCRIPTORS} descriptors")));
-        }
         Fd(u8::try_from(at).unwrap_or(u8::MAX))
     }
 
@@ -99,14 +88,7 @@ impl Writer {
         if let Some(error) = self.wrong {
             return Err(error);
         }
-        let length = HEADER_LEN + self.operations.len();
-        let mut bytes = Vec::with_capacity(length);
-        bytes.extend_from_slice(&MAGIC);
-        #[allow(clippy::cast_possible_truncation, reason = "both were checked against the limits of a plan")]
-        for word in [VERSION, length as u32, self.count, self.resources.len() as u32] {
-            bytes.extend_from_slice(&word.to_le_bytes());
-        }
-        bytes.extend_from_slice(&self.operations);
+        let bytes = self.operations.finish(self.resources.len()).map_err(|error| Error::Invalid(error.to_string()))?;
         Ok(Plan { bytes, resources: self.resources })
     }
 }
@@ -150,8 +132,8 @@ mod tests {
         for _ in 0..9 {
             plan.with_text(&text, |value| Op::Arg { value });
         }
-        assert!(plan.operations.len() < MAX_LEN);
-        assert!(plan.finish().unwrap_err().to_string().contains("too long"));
+        assert!(plan.operations.length() < MAX_LEN + (2 << 20));
+        assert!(plan.finish().unwrap_err().to_string().contains("bytes"));
     }
 
     #[test]
