@@ -16,6 +16,7 @@ pub mod seccomp;
 pub mod spawner;
 
 pub use bundle::{Bundle, ExecTarget, Output, Rootfs, Stdin};
+pub use cgroup::Cgroup;
 pub use error::{Error, ErrorKind};
 pub use host::{Features, Host, KernelVersion};
 pub use oci_spec::runtime as spec;

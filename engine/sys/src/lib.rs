@@ -3,6 +3,7 @@
 //! The rule for adding: a function lands here when it needs `unsafe`, or when doing it by hand elsewhere
 //! would invite a mistake (paths beneath a root, descriptors through a socket, a namespace on its own thread).
 
+pub mod bpf;
 pub mod file;
 pub mod memfd;
 pub mod namespace;

@@ -1,8 +1,297 @@
 //! Control groups, version 1 in all its hierarchies and version 2: making one for a container, what it may use, what it has
 //! used, and taking it away.
+//!
+//! No pid is ever written to `cgroup.procs`: that waits for a grace period of the kernel, up to 20 ms. Processes enter by
+//! themselves (version 1) or are born inside (version 2).
 
+mod devices;
+mod files;
 mod layout;
 mod places;
+mod processes;
+mod setting;
+mod usage;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+
+use crate::Error;
+use setting::{Setting, Version};
 
 pub use layout::{Hierarchy, Layout, Unified};
 pub(crate) use places::Places;
+pub use usage::{CpuUsage, IoUsage, MemoryUsage, PidsUsage, Usage};
+
+/// The cgroup of a container, whether it exists or not. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cgroup {
+    places: Places,
+}
+
+impl Cgroup {
+    pub(crate) fn new(places: Places) -> Self {
+        Self { places }
+    }
+
+    /// The cgroup at a path beneath the mounts of the hierarchies.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the root and for a path with `..`, [`Error::Unsupported`] for systemd's `slice:prefix:name`.
+    pub fn at(path: &Path, layout: &Layout) -> Result<Self, Error> {
+        Places::at(path, layout).map(Self::new)
+    }
+
+    /// The path beneath the mounts of the hierarchies, without a leading slash.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.places.relative()
+    }
+
+    /// Whether there is a directory of it in any hierarchy.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.places.directories().any(|directory| directory.exists())
+    }
+
+    /// Makes it in every hierarchy and sets what it may use. What is left of an earlier one is taken away first. On failure
+    /// nothing is left.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when an earlier one has processes, [`Error::Resource`] when the kernel refuses a value,
+    /// [`Error::Unsupported`] when this machine lacks a controller.
+    pub fn create(&self, resources: &LinuxResources) -> Result<(), Error> {
+        // All that can be found wrong without the kernel is found before anything is made.
+        let settings = setting::settings(resources, self.places.layout())?;
+        let rules = resources.devices().as_deref().unwrap_or_default();
+        devices::lines(rules)?;
+        let made = self.make().and_then(|()| {
+            self.write(&settings)?;
+            self.set_devices(rules)
+        });
+        if made.is_err() && !matches!(made, Err(Error::Exists(_))) {
+            // The failure that is reported is the first one.
+            let _ = self.remove();
+        }
+        made
+    }
+
+    fn make(&self) -> Result<(), Error> {
+        let layout = self.places.layout();
+        let relative = self.places.relative();
+        for hierarchy in &layout.hierarchies {
+            self.make_directory(&hierarchy.mount.join(relative), |parent| {
+                make_parents(&hierarchy.mount, parent, |_, made| {
+                    if hierarchy.controllers.iter().any(|c| c == "cpuset") { inherit_cpuset(made) } else { Ok(()) }
+                })
+            })?;
+            if hierarchy.controllers.iter().any(|c| c == "cpuset") {
+                inherit_cpuset(&hierarchy.mount.join(relative))?;
+            }
+        }
+        if let Some(unified) = &layout.unified {
+            self.make_directory(&unified.mount.join(relative), |parent| {
+                make_parents(&unified.mount, parent, |above, _| enable(above, &unified.controllers))?;
+                enable(parent, &unified.controllers)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Usually the parent is there already and one call does it.
+    fn make_directory(&self, path: &Path, parents: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(parent) = path.parent() {
+                    parents(parent)?;
+                }
+                fs::create_dir(path).map_err(Error::io("make cgroup", path))
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let id = || Error::Exists(self.places.relative().display().to_string());
+                remove_tree(path).map_err(|_| id())?;
+                fs::create_dir(path).map_err(Error::io("make cgroup", path))
+            }
+            made => made.map_err(Error::io("make cgroup", path)),
+        }
+    }
+
+    /// Changes what it may use. Devices are left as they are.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`]; values before the refused one have been changed.
+    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.write(&setting::settings(resources, self.places.layout())?)
+    }
+
+    fn directory(&self, setting: &Setting) -> Option<PathBuf> {
+        match setting.version {
+            Version::One => self.places.controller(&setting.controller),
+            Version::Two => self.places.unified(),
+        }
+    }
+
+    fn write(&self, settings: &[Setting]) -> Result<(), Error> {
+        let mut index = 0;
+        while let Some(setting) = settings.get(index) {
+            index += 1;
+            let Some(directory) = self.directory(setting) else { continue };
+            let file = directory.join(&setting.file);
+            let mut result = files::write(&file, &setting.value);
+            if let (Err(error), Some((name, value))) = (&result, &setting.otherwise)
+                && error.kind() == io::ErrorKind::NotFound
+            {
+                result = files::write(&directory.join(name), value);
+            }
+            // Two values that bound each other are set in the order in which they are possible: a limit of memory above that
+            // of memory with swap, a period that makes the present quota too small.
+            let pair =
+                [("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"), ("cpu.cfs_period_us", "cpu.cfs_quota_us")];
+            if let (Err(error), Some(next)) = (&result, settings.get(index))
+                && error.raw_os_error() == Some(libc::EINVAL)
+                && pair.contains(&(setting.file.as_str(), next.file.as_str()))
+            {
+                let second = directory.join(&next.file);
+                files::write(&second, &next.value).map_err(refused(&second, &next.value))?;
+                result = files::write(&file, &setting.value);
+                index += 1;
+            }
+            match result {
+                // A machine without swap accounting has no such file, and its containers no swap to bound.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && setting.file.contains("memsw") => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound && setting.file == "memory.swap.max" => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && setting.file == "memory.limit_in_bytes" => {
+                    let usage = files::number(&directory.join("memory.usage_in_bytes")).ok().flatten().unwrap_or(0);
+                    return Err(Error::Invalid(format!(
+                        "unable to set memory limit to {} (current usage: {usage})",
+                        setting.value
+                    )));
+                }
+                result => result.map_err(refused(&file, &setting.value))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn set_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+        if rules.is_empty() {
+            return Ok(());
+        }
+        if let Some(directory) = self.places.controller("devices") {
+            let path = |allow| directory.join(if allow { "devices.allow" } else { "devices.deny" });
+            let open = |allow| OpenOptions::new().write(true).open(path(allow)).map_err(Error::io("open", path(allow)));
+            let (mut allow, mut deny) = (open(true)?, open(false)?);
+            for (allowed, line) in devices::lines(rules)? {
+                let file = if allowed { &mut allow } else { &mut deny };
+                file.write_all(line.as_bytes()).map_err(refused(&path(allowed), &line))?;
+            }
+            return Ok(());
+        }
+        let Some(directory) = self.places.unified() else {
+            return Err(Error::Unsupported("device rules: this machine has no cgroup for them".to_owned()));
+        };
+        let program = engine_sys::bpf::load_device_program(&devices::program(rules)?)
+            .map_err(Error::io("load the device program of", &directory))?;
+        let cgroup = fs::File::open(&directory).map_err(Error::io("open", &directory))?;
+        engine_sys::bpf::attach_device_program(cgroup.as_fd(), program)
+            .map_err(Error::io("attach the device program of", &directory))
+    }
+
+    /// Takes it away, with what the container made beneath it. What still runs inside is killed.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when it is not empty after two seconds.
+    pub fn remove(&self) -> Result<(), Error> {
+        // Whoever is being killed is gone a moment later, only the first tries are likely to be too early.
+        let mut wait = Duration::from_micros(200);
+        let mut waited = Duration::ZERO;
+        loop {
+            let left = self.places.directories().find(|directory| match remove_tree(directory) {
+                Ok(()) => false,
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            });
+            let Some(path) = left else { return Ok(()) };
+            if waited > Duration::from_secs(2) {
+                return Err(Error::Busy { path });
+            }
+            let _ = self.kill();
+            std::thread::sleep(wait);
+            waited += wait;
+            wait = (wait * 2).min(Duration::from_millis(50));
+        }
+    }
+}
+
+fn refused<'a>(file: &'a Path, value: &'a str) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Resource { file: file.to_path_buf(), value: value.to_owned(), source }
+}
+
+/// Makes the directories from below `mount` down to `path`; `made` gets the one above and the new one.
+fn make_parents(mount: &Path, path: &Path, made: impl Fn(&Path, &Path) -> Result<(), Error>) -> Result<(), Error> {
+    let Ok(relative) = path.strip_prefix(mount) else { return Ok(()) };
+    let mut above = mount.to_path_buf();
+    for part in relative {
+        let path = above.join(part);
+        made_above(&above, &path, &made)?;
+        above = path;
+    }
+    Ok(())
+}
+
+fn made_above(above: &Path, path: &Path, made: &impl Fn(&Path, &Path) -> Result<(), Error>) -> Result<(), Error> {
+    match fs::create_dir(path) {
+        // Another engine may be as far.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("make cgroup", path)(error)),
+        _ => made(above, path),
+    }
+}
+
+/// A new cpuset of version 1 is empty, and no process can enter it, unless the one above says that its children are to be
+/// its clones. Ours do.
+fn inherit_cpuset(path: &Path) -> Result<(), Error> {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let file = path.join(name);
+        if !files::read(&file).map_err(Error::io("read", &file))?.trim().is_empty() {
+            return Ok(());
+        }
+        let Some(parent) = path.parent() else { continue };
+        let above = parent.join(name);
+        let value = files::read(&above).map_err(Error::io("read", &above))?;
+        files::write(&file, value.trim()).map_err(refused(&file, value.trim()))?;
+    }
+    let file = path.join("cgroup.clone_children");
+    files::write(&file, "1").map_err(refused(&file, "1"))
+}
+
+/// Lets the cgroups beneath `path` have these controllers. One that cannot be had there is missed by whoever sets a limit.
+fn enable(path: &Path, controllers: &[String]) -> Result<(), Error> {
+    let file = path.join("cgroup.subtree_control");
+    for controller in controllers {
+        match files::write(&file, &format!("+{controller}")) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                return Err(Error::Unsupported(format!(
+                    "cgroups beneath {}: processes run in it itself, and version 2 wants either",
+                    path.display()
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Removes a cgroup and what is beneath it. Its files cannot and need not be removed.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir(path) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+        done => return done,
+    }
+    for child in processes::children(path)?.iter().rev() {
+        fs::remove_dir(child)?;
+    }
+    fs::remove_dir(path)
+}
