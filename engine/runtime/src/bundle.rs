@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 
 /// A container as the runtime is told it. Pure data: nothing is opened or made before [`crate::Runtime::launch`].
 #[derive(Clone, Debug)]
@@ -107,13 +107,43 @@ pub enum Output {
     },
 }
 
-/// A running container in which a further process is to be executed.
+/// A further process of a running container.
 #[derive(Clone, Copy, Debug)]
-pub struct ExecTarget<'a> {
+pub struct Exec<'a> {
     /// The name of the container.
     pub id: &'a str,
-    /// A pidfd of its init.
-    pub process: BorrowedFd<'a>,
-    /// The specification that it was launched with: the new process gets its seccomp filter and its cgroup.
+    /// A pidfd of the container's init.
+    pub init: BorrowedFd<'a>,
+    /// The specification that the container was launched with: the new process gets its seccomp filter and its cgroup.
     pub spec: &'a Spec,
+    /// What is executed. Without capabilities of its own it gets none, so they are usually those of `spec`.
+    pub command: &'a Process,
+    /// A user in Docker's form, as [`Bundle::user`].
+    pub user: Option<&'a str>,
+    /// As [`Bundle::additional_groups`].
+    pub additional_groups: &'a [String],
+    /// All capabilities that this machine gives, in place of those of `command`. The seccomp filter stays.
+    pub privileged: bool,
+    /// Standard input.
+    pub stdin: Stdin,
+    /// Nobody will attach to its output: it goes to `/dev/null`.
+    pub discard_output: bool,
+}
+
+impl<'a> Exec<'a> {
+    /// A process with nothing on its input, whose output attached clients get.
+    #[must_use]
+    pub fn new(id: &'a str, init: BorrowedFd<'a>, spec: &'a Spec, command: &'a Process) -> Self {
+        Self {
+            id,
+            init,
+            spec,
+            command,
+            user: None,
+            additional_groups: &[],
+            privileged: false,
+            stdin: Stdin::Null,
+            discard_output: false,
+        }
+    }
 }

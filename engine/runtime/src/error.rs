@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::monitor::MonitorError;
+use crate::spawner::LaunchError;
+
 /// What kind of failure an [`Error`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -68,6 +71,12 @@ pub enum Error {
         /// What a shell would report: 127 not found, 126 not executable, 128 otherwise.
         exit_code: i32,
     },
+    /// The process that starts containers, or the new monitor, failed.
+    #[error(transparent)]
+    Spawner(LaunchError),
+    /// The monitor of a container could not be talked to, or its exit record not be read.
+    #[error(transparent)]
+    Monitor(MonitorError),
 }
 
 impl Error {
@@ -79,7 +88,9 @@ impl Error {
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Exists(_) => ErrorKind::Conflict,
             Self::Resource { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => ErrorKind::Invalid,
-            Self::Io { .. } | Self::Resource { .. } | Self::Busy { .. } => ErrorKind::Internal,
+            Self::Io { .. } | Self::Resource { .. } | Self::Busy { .. } | Self::Spawner(_) | Self::Monitor(_) => {
+                ErrorKind::Internal
+            }
             Self::Process { .. } => ErrorKind::Process,
         }
     }

@@ -1,22 +1,27 @@
 //! From an OCI runtime specification to a running process.
 //!
 //! [`plan::compile`] decides everything purely: it turns a [`Bundle`] and what is known of the [`Host`] into a plan.
-//! The runtime acts: it makes the cgroup and the run directory, opens what the plan needs, and has it executed.
+//! [`Runtime`] acts: it makes the cgroup and the run directory, opens what the plan needs, and has it executed.
 
 mod bundle;
 pub mod capabilities;
 pub mod cgroup;
 pub mod defaults;
 mod error;
+mod failure;
 mod host;
 pub mod monitor;
 pub mod plan;
 pub mod protocol;
+mod runtime;
 pub mod seccomp;
 pub mod spawner;
 
-pub use bundle::{Bundle, ExecTarget, Output, Rootfs, Stdin};
+pub use bundle::{Bundle, Exec, Output, Rootfs, Stdin};
 pub use cgroup::Cgroup;
 pub use error::{Error, ErrorKind};
 pub use host::{Features, Host, KernelVersion};
+pub use monitor::{ExitRecord, Monitor};
 pub use oci_spec::runtime as spec;
+pub use runtime::{ExecPlan, Runtime, RuntimeSettings};
+pub use spawner::Launched;

@@ -31,7 +31,7 @@ impl Cgroup {
             let file = directory.join("cgroup.procs");
             match files::read(&file) {
                 Ok(text) => {
-                    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 0))
+                    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 0));
                 }
                 Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(Error::io("read", file)(error)),

@@ -15,13 +15,15 @@ use std::fmt;
 use std::path::PathBuf;
 
 use engine_shim::plan::{Op, Plan as Parsed};
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::Process;
 
 use crate::cgroup::Places;
 use crate::protocol::PlanBytes;
 use crate::seccomp::{self, Filter};
-use crate::{Bundle, Error, Host, Output, Stdin};
+use crate::{Bundle, Error, Exec, Host, Output, Stdin};
 use writer::Writer;
+
+pub(crate) use check::id as check_id;
 
 /// What the shim executes, and what has to be opened for it.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,7 +77,7 @@ impl fmt::Display for Plan {
         for op in self.operations() {
             match op {
                 Op::Seccomp { flags, filter } => {
-                    writeln!(f, "Seccomp {{ flags: {flags}, {} instructions }}", filter.len() / 8)?
+                    writeln!(f, "Seccomp {{ flags: {flags}, {} instructions }}", filter.len() / 8)?;
                 }
                 op => writeln!(f, "{op:?}")?,
             }
@@ -175,40 +177,32 @@ fn console_size(process: &Process) -> Option<(u16, u16)> {
     Some((u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?))
 }
 
-/// A further process of a running container.
-#[derive(Debug)]
-pub(crate) struct Exec<'a> {
-    pub(crate) id: &'a str,
-    /// What the container was launched with.
-    pub(crate) spec: &'a Spec,
-    pub(crate) process: &'a Process,
-    /// Docker's USER.
-    pub(crate) user: Option<&'a str>,
-    /// Every capability that this machine gives.
-    pub(crate) privileged: bool,
-}
-
 /// Compiles an `exec`.
 pub(crate) fn compile_exec(exec: &Exec<'_>, host: &Host, filter: Option<&Filter>) -> Result<Plan, Error> {
     check::id(exec.id)?;
-    check::process(exec.process)?;
+    check::process(exec.command)?;
     let cgroup = Places::of(exec.spec, exec.id, host)?;
+    let terminal = exec.command.terminal().unwrap_or(false);
     let mut plan = Writer::default();
-    if exec.process.terminal().unwrap_or(false)
-        && let Some((rows, columns)) = console_size(exec.process)
-    {
+    if let Stdin::Open { once } = exec.stdin {
+        plan.push(Op::OpenStdin { once: once.into() });
+    }
+    if exec.discard_output {
+        plan.push(Op::DiscardOutput {});
+    }
+    if terminal && let Some((rows, columns)) = console_size(exec.command) {
         plan.push(Op::TerminalSize { rows, columns });
     }
     namespaces::enter(&mut plan, &cgroup);
-    if exec.process.terminal().unwrap_or(false) {
+    if terminal {
         plan.push(Op::Console {});
     }
-    let mut process = std::borrow::Cow::Borrowed(exec.process);
+    let mut command = std::borrow::Cow::Borrowed(exec.command);
     if exec.privileged {
         let all = crate::capabilities::set(host.bounding);
-        process.to_mut().set_capabilities(Some(crate::defaults::capability_sets(&all)));
+        command.to_mut().set_capabilities(Some(crate::defaults::capability_sets(&all)));
     }
-    let user = process::User { name: exec.user, groups: &[], make_working_directory: false };
-    process::write(&mut plan, &process, &user, host, filter)?;
+    let user = process::User { name: exec.user, groups: exec.additional_groups, make_working_directory: false };
+    process::write(&mut plan, &command, &user, host, filter)?;
     plan.finish()
 }

@@ -1,0 +1,319 @@
+//! Launches containers: makes what the plan needs, has it executed, and undoes everything in reverse when that fails.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine_sys::{memfd, socket};
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
+use rustix::fs::{Mode, OFlags};
+
+use crate::cgroup::Places;
+use crate::failure::{self, During};
+use crate::plan::{self, Plan, Resource};
+use crate::protocol::Failure;
+use crate::seccomp::{self, Filter};
+use crate::spawner::{LaunchError, Launched, Spawner};
+use crate::{Bundle, Cgroup, Error, Exec, ExitRecord, Host, Monitor};
+
+/// Filters that are kept compiled. Most containers of a machine have one of a few.
+const FILTERS: usize = 16;
+/// Files of a container's run directory.
+const SOCKET: &str = "monitor.sock";
+const CGROUP: &str = "cgroup";
+
+/// Where a [`Runtime`] works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// Holds what lives as long as the machine runs: `containers/<id>/` with the monitor's socket and the exit record. On a
+    /// tmpfs; made when it is missing, readable by root only.
+    pub run_directory: PathBuf,
+    /// The cgroup beneath which containers get theirs, relative to the mounts of the hierarchies, such as `engine`.
+    pub cgroup_parent: String,
+}
+
+/// Launches containers and finds them again. Its methods block for milliseconds. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    host: Host,
+    containers: PathBuf,
+    spawner: Spawner,
+    /// The most recently used one last.
+    filters: Mutex<Vec<(LinuxSeccomp, Arc<Filter>)>>,
+}
+
+/// A plan of an exec with everything that goes with it, to be sent to the container's monitor as
+/// [`crate::protocol::Request::Exec`] or [`crate::protocol::Request::ExecAttached`].
+#[derive(Debug)]
+pub struct ExecPlan {
+    plan: Plan,
+    file: OwnedFd,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl ExecPlan {
+    /// What travels with the request, in order: the plan and the plan's own descriptors. A client's socket comes before them.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        std::iter::once(&self.file).chain(&self.descriptors).map(AsFd::as_fd).collect()
+    }
+
+    /// The error behind an [`crate::protocol::Event::ExecFailed`] for this plan.
+    #[must_use]
+    pub fn failed(&self, failure: Failure) -> Error {
+        failure::render(&self.plan, failure, During::Exec)
+    }
+}
+
+impl Runtime {
+    /// Looks at the machine and makes the run directory. No process is started yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the directory cannot be made or the machine cannot be looked at.
+    pub fn open(settings: RuntimeSettings) -> Result<Self, Error> {
+        let mut host = Host::probe()?;
+        host.cgroup_parent = settings.cgroup_parent;
+        Places::at(Path::new(&host.cgroup_parent), &host.cgroups)?;
+        let containers = settings.run_directory.join("containers");
+        DirBuilder::new().recursive(true).mode(0o700).create(&containers).map_err(Error::io("make", &containers))?;
+        let spawner = Spawner::new(&settings.run_directory);
+        Ok(Self { shared: Arc::new(Shared { host, containers, spawner, filters: Mutex::default() }) })
+    }
+
+    /// What is known of the machine.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.shared.host
+    }
+
+    /// Starts the process behind all launches now, so that the first one is as fast as the others.
+    ///
+    /// # Errors
+    /// [`Error::Spawner`].
+    pub fn warm(&self) -> Result<(), Error> {
+        self.shared.spawner.warm().map_err(Error::Spawner)
+    }
+
+    /// Launches a container: returns once its program runs, or waits for start. `network` is a network namespace to join; without
+    /// it the specification decides.
+    ///
+    /// # Errors
+    /// [`Error::Process`] when the reason lies in the container, with the words of the OCI runtimes. Nothing is left then, and after
+    /// any other error neither.
+    pub fn launch(&self, bundle: &Bundle, network: Option<OwnedFd>) -> Result<Launched, Error> {
+        let host = self.host();
+        let linux = bundle.spec.linux().as_ref();
+        let filter = self.filter(linux.and_then(|linux| linux.seccomp().as_ref()))?;
+        let plan = plan::compile_with(bundle, host, network.is_some(), filter.as_deref())?;
+        let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
+
+        let mut made = Made { directory: self.directory(&bundle.id), cgroup: None };
+        made.make_directory(&bundle.id)?;
+        if linux.is_some_and(|linux| linux.cgroups_path().is_some()) {
+            let file = made.directory.join(CGROUP);
+            let path = cgroup.path().as_os_str().as_encoded_bytes();
+            fs::write(&file, path).map_err(Error::io("write", file))?;
+        }
+        let none = LinuxResources::default();
+        let resources = linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
+        cgroup.create(resources)?;
+        made.cgroup = Some(&cgroup);
+        let descriptors = made.open(&plan, network)?;
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let launched = self.shared.spawner.launch(plan.bytes(), &borrowed).map_err(|error| match error {
+            LaunchError::Step { index, errno, reason } => {
+                failure::render(&plan, Failure { index, errno, reason }, During::Launch)
+            }
+            other => Error::Spawner(other),
+        })?;
+        made.keep();
+        Ok(launched)
+    }
+
+    /// Compiles an exec and opens what it needs.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the container's cgroup is gone, [`Error::Invalid`] and [`Error::Unsupported`] for what cannot be
+    /// executed.
+    pub fn exec(&self, exec: &Exec<'_>) -> Result<ExecPlan, Error> {
+        let filter = self.filter(exec.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()))?;
+        let plan = plan::compile_exec(exec, self.host(), filter.as_deref())?;
+        let descriptors = plan
+            .resources()
+            .iter()
+            .map(|resource| match resource {
+                Resource::Process => duplicate(exec.init),
+                other => open(other),
+            })
+            .collect::<Result<_, _>>()?;
+        let file = memfd::sealed("engine-plan", plan.bytes().as_bytes(), memfd::Use::Read)
+            .map_err(Error::io("make", "the memory file of a plan"))?;
+        Ok(ExecPlan { plan, file, descriptors })
+    }
+
+    /// Connects to the monitor of a container that was launched by this or an earlier runtime; `None` when it has ended.
+    ///
+    /// # Errors
+    /// [`Error::Monitor`].
+    pub fn connect(&self, id: &str) -> Result<Option<Monitor>, Error> {
+        plan::check_id(id)?;
+        Monitor::connect(&self.directory(id).join(SOCKET)).map_err(Error::Monitor)
+    }
+
+    /// How a container ended; `None` when it runs, was killed together with its monitor, or is not known.
+    ///
+    /// # Errors
+    /// [`Error::Monitor`].
+    pub fn exit_record(&self, id: &str) -> Result<Option<ExitRecord>, Error> {
+        plan::check_id(id)?;
+        ExitRecord::read(&self.directory(id)).map_err(Error::Monitor)
+    }
+
+    /// The cgroup of a container.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no name of a container.
+    pub fn cgroup(&self, id: &str) -> Result<Cgroup, Error> {
+        plan::check_id(id)?;
+        let layout = &self.host().cgroups;
+        let file = self.directory(id).join(CGROUP);
+        match fs::read_to_string(&file) {
+            Ok(path) => Cgroup::at(Path::new(&path), layout),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Cgroup::at(&Path::new(&self.host().cgroup_parent).join(id), layout)
+            }
+            Err(error) => Err(Error::io("read", file)(error)),
+        }
+    }
+
+    /// Takes away what is left of a container: its cgroup, with whoever still runs in it, and its run directory. What is gone
+    /// already is no error.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when processes cannot be killed, [`Error::Io`].
+    pub fn remove(&self, id: &str) -> Result<(), Error> {
+        self.cgroup(id)?.remove()?;
+        let directory = self.directory(id);
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", directory)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The containers that have a run directory: those that run and those that ended and were not removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn containers(&self) -> Result<Vec<String>, Error> {
+        let directory = &self.shared.containers;
+        let entries = fs::read_dir(directory).map_err(Error::io("list", directory))?;
+        let mut ids: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// The run directory of a container.
+    fn directory(&self, id: &str) -> PathBuf {
+        self.shared.containers.join(id)
+    }
+
+    /// Compiles a filter, or finds it compiled.
+    fn filter(&self, seccomp: Option<&LinuxSeccomp>) -> Result<Option<Arc<Filter>>, Error> {
+        let Some(seccomp) = seccomp else { return Ok(None) };
+        if !self.host().features.seccomp {
+            return Err(Error::Unsupported("seccomp filters; this kernel has none".to_owned()));
+        }
+        let mut filters = self.shared.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = filters.iter().position(|(known, _)| known == seccomp) {
+            let found = filters.remove(at);
+            let filter = Arc::clone(&found.1);
+            filters.push(found);
+            return Ok(Some(filter));
+        }
+        let filter = Arc::new(seccomp::compile(seccomp)?);
+        if filters.len() == FILTERS {
+            filters.remove(0);
+        }
+        filters.push((seccomp.clone(), Arc::clone(&filter)));
+        Ok(Some(filter))
+    }
+}
+
+/// What a launch has made so far; taken away again unless it is kept.
+struct Made<'a> {
+    directory: PathBuf,
+    cgroup: Option<&'a Cgroup>,
+}
+
+impl Made<'_> {
+    fn make_directory(&mut self, id: &str) -> Result<(), Error> {
+        let made = DirBuilder::new().mode(0o700).create(&self.directory);
+        if let Err(error) = made {
+            // It is somebody else's.
+            let path = std::mem::take(&mut self.directory);
+            return Err(match error.kind() {
+                io::ErrorKind::AlreadyExists => Error::Exists(id.to_owned()),
+                _ => Error::io("make", path)(error),
+            });
+        }
+        Ok(())
+    }
+
+    fn open(&self, plan: &Plan, network: Option<OwnedFd>) -> Result<Vec<OwnedFd>, Error> {
+        let mut network = network;
+        plan.resources()
+            .iter()
+            .map(|resource| match resource {
+                Resource::Network => network
+                    .take()
+                    .ok_or_else(|| Error::Invalid("the plan needs a network namespace that was not given".to_owned())),
+                Resource::Listener => {
+                    let path = self.directory.join(SOCKET);
+                    socket::listen(&path, 0o600).map_err(Error::io("listen at", path))
+                }
+                Resource::RunDirectory => open(&Resource::Directory(self.directory.clone())),
+                other => open(other),
+            })
+            .collect()
+    }
+
+    fn keep(mut self) {
+        self.directory = PathBuf::new();
+        self.cgroup = None;
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        // The failure that led here is the one that is reported.
+        if let Some(cgroup) = self.cgroup {
+            let _ = cgroup.remove();
+        }
+        if !self.directory.as_os_str().is_empty() {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+fn open(resource: &Resource) -> Result<OwnedFd, Error> {
+    let (path, flags) = match resource {
+        Resource::Read(path) => (path, OFlags::RDONLY),
+        Resource::Write(path) => (path, OFlags::WRONLY),
+        Resource::Directory(path) => (path, OFlags::RDONLY | OFlags::DIRECTORY),
+        other => return Err(Error::Invalid(format!("the plan needs {other:?} where there is none"))),
+    };
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Error::io("open", path)(error.into()))
+}
+
+fn duplicate(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    descriptor.try_clone_to_owned().map_err(Error::io("duplicate", "a pidfd"))
+}
