@@ -270,7 +270,12 @@ impl Networks {
             }
             return Err(Error::kernel(what())(error));
         }
-        set_up(&mut namespace.inside(), interface).map_err(|error| {
+        let set_up = set_up(&mut namespace.inside(), interface).and_then(|()| {
+            // The port first: with its first port the bridge gets a carrier too.
+            let port = link::honour_carrier(0, &interface.host_name);
+            self.host().route.request(&mut [port, link::honour_carrier(ready.index, "")])
+        });
+        set_up.map_err(|error| {
             self.remove_port_after_failure(&interface.host_name);
             Error::kernel(format!("set the container's interface {} up", interface.name))(error)
         })

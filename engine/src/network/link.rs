@@ -198,6 +198,13 @@ fn one_link(socket: &mut Netlink, question: Message) -> Result<Option<Link>, Err
     }
 }
 
+/// Makes the kernel honour at once that a link has a carrier now. It would do so some milliseconds later, and lose the
+/// first packets until then, which then takes a second. Asking for a link does it (since Linux 6.8).
+pub(super) fn honour_carrier(index: u32, name: &str) -> Message {
+    let question = link(GET_LINK, ACK, index, 0).u32(LINK_DETAIL, WITHOUT_STATISTICS);
+    if index == 0 { question.text(LINK_NAME, name) } else { question }
+}
+
 pub(super) fn links(socket: &mut Netlink) -> Result<Vec<Link>, Error> {
     let question = link(GET_LINK, DUMP, 0, 0).u32(LINK_DETAIL, WITHOUT_STATISTICS);
     let mut found = Vec::new();
