@@ -1,1 +1,46 @@
-//! Being built.
+//! The client for humans: Docker's commands and flags against a daemon that speaks the Docker Engine API.
+//!
+//! [`run`] is the whole program: it takes arguments and streams, and gives the exit code.
+
+mod args;
+mod client;
+mod commands;
+mod credentials;
+mod error;
+mod output;
+mod session;
+mod terminal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+pub use session::{Environment, Io};
+
+/// Runs the client with these arguments (the first is the program's name) on these streams.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, io: Io) -> ExitCode {
+    let call = match args::parse(arguments.into_iter().collect(), &io) {
+        Ok(call) => call,
+        Err(code) => return ExitCode::from(code),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = std::io::Write::write_all(&mut &io.stderr, format!("enginectl: start: {error}\n").as_bytes());
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut session = session::Session::new(io, call.host);
+    let result = runtime.block_on((call.run)(call.matches, &mut session));
+    let code = match result {
+        Ok(code) => code,
+        Err(error) => {
+            if !error.is_silent() {
+                session.complain(&error);
+            }
+            error.exit_code()
+        }
+    };
+    // A thread may still read standard input: it must not be waited for.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}

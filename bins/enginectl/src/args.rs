@@ -1,0 +1,312 @@
+//! The command line: which command, with which flags. Flags behave as Docker's: `--flag=false`, `-it`, the last one wins, and
+//! what follows the image of `run` belongs to the container.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{IsTerminal, Write};
+use std::pin::Pin;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::commands;
+use crate::error::Error;
+use crate::session::{Io, Session};
+
+/// What a command does.
+pub(crate) type Run = for<'a> fn(ArgMatches, &'a mut Session) -> Pin<Box<dyn Future<Output = Result<u8, Error>> + 'a>>;
+
+/// A command: its name, its flags and what it does.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    pub(crate) aliases: &'static [&'static str],
+    pub(crate) augment: fn(Command) -> Command,
+    pub(crate) run: Run,
+}
+
+/// Commands on one kind of object.
+#[derive(Debug)]
+pub(crate) struct Noun {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) entries: &'static [Entry],
+}
+
+/// An [`Entry`] of a module that has `Args` and `run`.
+macro_rules! entry {
+    ($name:literal $(| $alias:literal)*, $($module:tt)+) => {
+        $crate::args::Entry {
+            name: $name,
+            aliases: &[$($alias),*],
+            augment: |command| $crate::args::as_docker(<$($module)+::Args as clap::Args>::augment_args(command)),
+            run: |matches, session| Box::pin(async move {
+                let args = <$($module)+::Args as clap::FromArgMatches>::from_arg_matches(&matches)
+                    .map_err(|error| $crate::error::Error::Invalid(error.to_string()))?;
+                $($module)+::run(args, session).await
+            }),
+        }
+    };
+}
+pub(crate) use entry;
+
+/// A command line that was understood.
+pub(crate) struct Call {
+    pub(crate) host: Option<String>,
+    pub(crate) run: Run,
+    pub(crate) matches: ArgMatches,
+}
+
+/// The exit code of a command line that makes no sense, as Docker's.
+const USAGE: u8 = 125;
+
+/// Understands the command line, or prints why not (or the help that was asked for) and gives the exit code.
+pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
+    // Help and completion want to know all flags of all commands; a command wants only its own.
+    let plain = arguments.get(1).is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
+    let mut command = command(!plain);
+    let mut matches = command.try_get_matches_from_mut(&arguments).map_err(|error| explain(&error, io))?;
+    let host = matches.remove_one::<String>("host");
+    let Some((name, mut matches)) = matches.remove_subcommand() else { return Err(USAGE) };
+    let mut entry = commands::TOP.iter().find(|entry| entry.name == name);
+    if let Some(noun) = commands::NOUNS.iter().find(|noun| noun.name == name)
+        && let Some((verb, inner)) = matches.remove_subcommand()
+    {
+        entry = noun.entries.iter().find(|entry| entry.name == verb);
+        matches = inner;
+    }
+    match entry {
+        Some(entry) => Ok(Call { host, run: entry.run, matches }),
+        None => Err(USAGE),
+    }
+}
+
+/// The whole command. Unless `eager`, the flags of a command are made when it turns out to be the one.
+pub(crate) fn command(eager: bool) -> Command {
+    let mut top =
+        Command::new("enginectl")
+            .about("A client of the engine, with the commands and flags of docker")
+            .version(env!("CARGO_PKG_VERSION"))
+            .disable_version_flag(true)
+            .arg(
+                Arg::new("version")
+                    .short('v')
+                    .long("version")
+                    .action(ArgAction::Version)
+                    .help("Print the version and exit"),
+            )
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .disable_help_subcommand(true)
+            .subcommand_value_name("COMMAND")
+            .subcommand_help_heading("Commands")
+            .args_override_self(true)
+            .arg(
+                Arg::new("host").short('H').long("host").value_name("ADDRESS").help(
+                    "Where the engine listens [env: ENGINE_HOST, DOCKER_HOST] [default: unix:///run/engine.sock]",
+                ),
+            );
+    for entry in commands::TOP {
+        top = top.subcommand(verb(entry, eager));
+    }
+    for noun in commands::NOUNS {
+        let mut group = Command::new(noun.name)
+            .about(noun.about)
+            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .disable_help_subcommand(true);
+        for entry in noun.entries {
+            group = group.subcommand(verb(entry, eager));
+        }
+        top = top.subcommand(group);
+    }
+    top
+}
+
+fn verb(entry: &Entry, eager: bool) -> Command {
+    let command = Command::new(entry.name).visible_aliases(entry.aliases.iter().copied()).args_override_self(true);
+    if eager { (entry.augment)(command) } else { command.defer(entry.augment) }
+}
+
+/// Gives the flags of a command the manners of Docker's.
+pub(crate) fn as_docker(command: Command) -> Command {
+    command.mut_args(|arg| {
+        if arg.is_positional() {
+            return arg;
+        }
+        match arg.get_action() {
+            ArgAction::SetTrue => {
+                arg.num_args(0..=1).require_equals(true).value_parser(truth).hide_possible_values(true)
+            }
+            // Any next word is the value, also one that begins with a dash.
+            ArgAction::Set | ArgAction::Append => arg.allow_hyphen_values(true),
+            _ => arg,
+        }
+    })
+}
+
+/// What Go takes for a truth value.
+pub(crate) fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+/// Prints what is wrong with the command line, and how it would be right.
+fn explain(error: &clap::Error, io: &Io) -> u8 {
+    if !error.use_stderr() {
+        let _ = (&io.stdout).write_all(styled(error, io.stdout.is_terminal(), io).as_bytes());
+        return 0;
+    }
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => word.split([' ', '=']).next().unwrap_or_default().to_owned(),
+        _ => String::new(),
+    };
+    let text = match error.kind() {
+        ErrorKind::UnknownArgument if DOCKER_FLAGS.contains(&word(ContextKind::InvalidArg).as_str()) => {
+            format!(
+                "enginectl: {} is a flag of docker that enginectl does not support yet\n",
+                word(ContextKind::InvalidArg)
+            )
+        }
+        ErrorKind::InvalidSubcommand if DOCKER_COMMANDS.contains(&word(ContextKind::InvalidSubcommand).as_str()) => {
+            let command = word(ContextKind::InvalidSubcommand);
+            format!("enginectl: {command} is a command of docker that enginectl does not have yet\n")
+        }
+        _ => styled(error, io.stderr.is_terminal(), io),
+    };
+    let _ = (&io.stderr).write_all(text.as_bytes());
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand { 1 } else { USAGE }
+}
+
+fn styled(error: &clap::Error, terminal: bool, io: &Io) -> String {
+    let text = error.render();
+    if terminal && io.variable("NO_COLOR").is_none() { text.ansi().to_string() } else { text.to_string() }
+}
+
+/// Docker's commands that are not here yet.
+const DOCKER_COMMANDS: &[&str] = &[
+    "build",
+    "buildx",
+    "builder",
+    "checkpoint",
+    "commit",
+    "compose",
+    "config",
+    "context",
+    "cp",
+    "diff",
+    "export",
+    "history",
+    "import",
+    "login",
+    "logout",
+    "manifest",
+    "node",
+    "plugin",
+    "push",
+    "save",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "stats",
+    "swarm",
+    "trust",
+    "update",
+    "df",
+    "connect",
+    "disconnect",
+];
+
+/// Docker's flags that are not here yet.
+const DOCKER_FLAGS: &[&str] = &[
+    "--all-tags",
+    "--checkpoint",
+    "--checkpoint-dir",
+    "--config",
+    "--context",
+    "--cpu-count",
+    "--cpu-percent",
+    "--debug",
+    "--disable-content-trust",
+    "--gpus",
+    "--io-maxbandwidth",
+    "--io-maxiops",
+    "--isolation",
+    "--kernel-memory",
+    "--link",
+    "--log-level",
+    "--tls",
+    "--tlscacert",
+    "--tlscert",
+    "--tlskey",
+    "--tlsverify",
+    "--tree",
+    "--use-api-socket",
+    "--config-from",
+    "--config-only",
+    "--ingress",
+    "--availability",
+    "--group",
+    "--limit-bytes",
+    "--scope",
+    "--cluster",
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn matches(line: &str) -> Result<ArgMatches, clap::Error> {
+        command(false).try_get_matches_from(line.split(' '))
+    }
+
+    fn inner(line: &str) -> ArgMatches {
+        matches(line).unwrap().remove_subcommand().unwrap().1
+    }
+
+    #[test]
+    fn the_commands_are_sound() {
+        command(true).debug_assert();
+    }
+
+    #[test]
+    fn flags_have_docker_s_manners() {
+        let run =
+            inner("enginectl run -it --rm=false --rm --rm=0 -eA=1 -e B=2 --memory-swap -1 busybox ls -l --rm -- -x");
+        assert!(run.get_flag("interactive") && run.get_flag("tty") && !run.get_flag("remove"));
+        let words = |id: &str| run.get_many::<String>(id).unwrap().cloned().collect::<Vec<_>>();
+        assert_eq!(words("env"), ["A=1", "B=2"]);
+        assert_eq!(words("memory_swap"), ["-1"]);
+        assert_eq!(words("arguments"), ["busybox", "ls", "-l", "--rm", "--", "-x"]);
+    }
+
+    #[test]
+    fn the_host_name_is_h_and_help_is_long() {
+        let run = inner("enginectl run -h name busybox");
+        assert_eq!(run.get_one::<String>("hostname").map(String::as_str), Some("name"));
+        assert_eq!(matches("enginectl run --help").unwrap_err().kind(), ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn management_forms_are_the_same() {
+        for line in
+            ["enginectl ps -a", "enginectl container ls -a", "enginectl container ps -a", "enginectl container list -a"]
+        {
+            assert!(matches(line).is_ok(), "{line}");
+        }
+        assert!(matches("enginectl rm -f a b").is_ok());
+        assert!(matches("enginectl rm a -f b").is_ok());
+        assert!(matches("enginectl rm").is_err());
+    }
+
+    #[test]
+    fn truth_is_go_s() {
+        assert_eq!((truth("1"), truth("F")), (Ok(true), Ok(false)));
+        assert!(truth("yes").is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! `enginectl run`: create, attach, wait, start. The wait is registered before the start, so that no exit is missed.
+
+use std::time::Duration;
+
+use http::Method;
+
+use super::create::{create, fail, from_flags};
+use super::interact::{Foreground, Outcome, Streams, as_exit, exit_code};
+use super::options::Options;
+use crate::client::{Payload, Query, whole};
+use crate::error::Error;
+use crate::session::Session;
+
+/// Create and run a new container from an image
+///
+/// The exit code is the container's; 125 if the engine failed, 126 if the command cannot be run, 127 if there is none.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "enginectl run [OPTIONS] IMAGE [COMMAND] [ARG...]", disable_help_flag = true)]
+pub(crate) struct Args {
+    /// Run in the background and print the container's id
+    #[arg(short = 'd', long)]
+    detach: bool,
+    /// Keys that leave the container running, as ctrl-p,ctrl-q
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Pass signals on to the container
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
+          value_parser = crate::args::truth, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    match start(&args, session).await {
+        Ok(code) => Ok(code),
+        Err(error) => Ok(fail(session, "run", &error)),
+    }
+}
+
+async fn start(args: &Args, session: &mut Session) -> Result<u8, Error> {
+    let mut request = from_flags(&args.options, session)?;
+    let config = &mut request.config;
+    if args.detach {
+        if !args.options.attach.is_empty() {
+            return Err(Error::Invalid("conflicting options: cannot specify both --attach and --detach".to_owned()));
+        }
+        (config.attach_stdin, config.attach_stdout, config.attach_stderr, config.stdin_once) =
+            (false, false, false, false);
+    }
+    let streams = Streams {
+        stdin: config.attach_stdin,
+        stdout: config.attach_stdout,
+        stderr: config.attach_stderr,
+        tty: config.tty,
+        forward: args.sig_proxy && !args.detach,
+        detach_keys: args.detach_keys.clone(),
+    };
+    streams.check(session)?;
+    let id = create(session, &args.options, &request).await?;
+    let client = session.client()?;
+    let path = format!("/containers/{id}");
+    if args.detach {
+        client.post(&format!("{path}/start"), &Query::new(), Payload::Empty).await?;
+        session.print_line(id)?;
+        return Ok(0);
+    }
+    let (attach_path, wait_path) = (format!("{path}/attach"), format!("{path}/wait"));
+    let attach_query = streams.query();
+    let condition = if args.options.remove { "removed" } else { "next-exit" };
+    let wait_query = Query::new().with("condition", condition);
+    let attach = async {
+        if streams.stdin || streams.stdout || streams.stderr {
+            client.hijack(&attach_path, &attach_query, Payload::Empty).await.map(Some)
+        } else {
+            Ok(None)
+        }
+    };
+    let wait = client.request(Method::POST, &wait_path, &wait_query, Payload::Empty);
+    let (hijacked, waiting) = tokio::try_join!(attach, wait)?;
+    let foreground = Foreground::begin(session, &path, hijacked, &streams)?;
+    if let Err(error) = client.post(&format!("{path}/start"), &Query::new(), Payload::Empty).await {
+        drop(foreground);
+        if args.options.remove {
+            // The daemon removes it; `ps -a` after this command does not show it.
+            let _ = tokio::time::timeout(Duration::from_secs(10), whole(&wait_path, waiting)).await;
+        }
+        return Err(error);
+    }
+    if !streams.stdout && !streams.stderr {
+        session.print_line(&id)?;
+    }
+    match foreground.until(session, exit_code(client, path, waiting)).await? {
+        Outcome::Exited(code) => Ok(as_exit(code)),
+        Outcome::Detached => Ok(0),
+    }
+}

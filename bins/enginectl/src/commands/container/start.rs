@@ -1,0 +1,82 @@
+//! `enginectl start`.
+
+use engine_api::container::ContainerInspect;
+use http::Method;
+
+use super::interact::{Foreground, Outcome, Streams, as_exit, exit_code};
+use super::path;
+use crate::client::{Payload, Query};
+use crate::commands::several::each;
+use crate::error::Error;
+use crate::session::Session;
+
+/// Start containers
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Attach stdout and stderr, and pass signals on
+    #[arg(short = 'a', long)]
+    attach: bool,
+    /// Attach stdin
+    #[arg(short = 'i', long)]
+    interactive: bool,
+    /// Keys that leave the container running, as ctrl-p,ctrl-q
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    if args.attach || args.interactive {
+        let [container] = args.containers.as_slice() else {
+            return Err(Error::Invalid("you cannot start and attach multiple containers at once".to_owned()));
+        };
+        return attached(&args, container, session).await;
+    }
+    let client = session.client()?;
+    let code = each(session, &args.containers, |name| {
+        let client = client.clone();
+        async move {
+            client.post(&path(&name, "/start"), &Query::new(), Payload::Empty).await?;
+            Ok(name)
+        }
+    });
+    code.await
+}
+
+async fn attached(args: &Args, container: &str, session: &mut Session) -> Result<u8, Error> {
+    let client = session.client()?;
+    let about: ContainerInspect = client.get_as(&path(container, "/json"), &Query::new()).await?;
+    let streams = Streams {
+        stdin: args.interactive && about.config.open_stdin,
+        stdout: true,
+        stderr: true,
+        tty: about.config.tty,
+        forward: args.attach && !about.config.tty,
+        detach_keys: args.detach_keys.clone(),
+    };
+    if about.state.running {
+        return Err(Error::Invalid(format!(
+            "container {container} is running already: use `enginectl attach {container}`"
+        )));
+    }
+    streams.check(session)?;
+    let path = format!("/containers/{}", about.id);
+    let (attach_path, wait_path) = (format!("{path}/attach"), format!("{path}/wait"));
+    let condition = if about.host_config.auto_remove { "removed" } else { "next-exit" };
+    let (attach_query, wait_query) = (streams.query(), Query::new().with("condition", condition));
+    let (hijacked, waiting) = tokio::try_join!(
+        client.hijack(&attach_path, &attach_query, Payload::Empty),
+        client.request(Method::POST, &wait_path, &wait_query, Payload::Empty)
+    )?;
+    let mut foreground = Foreground::begin(session, &path, Some(hijacked), &streams)?;
+    client.post(&format!("{path}/start"), &Query::new(), Payload::Empty).await?;
+    if streams.tty {
+        foreground.resize(session).await;
+    }
+    match foreground.until(session, exit_code(client, path, waiting)).await? {
+        Outcome::Exited(code) => Ok(as_exit(code)),
+        Outcome::Detached => Ok(0),
+    }
+}

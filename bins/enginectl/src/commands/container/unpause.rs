@@ -1,0 +1,28 @@
+//! `enginectl unpause`.
+
+use super::path;
+use crate::client::{Payload, Query};
+use crate::commands::several::each;
+use crate::error::Error;
+use crate::session::Session;
+
+/// Let all processes of containers go on
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let client = session.client()?;
+    let query = Query::new();
+    let code = each(session, &args.containers, |name| {
+        let (client, query) = (client.clone(), query.clone());
+        async move {
+            client.post(&path(&name, "/unpause"), &query, Payload::Empty).await?;
+            Ok(name)
+        }
+    });
+    code.await
+}

@@ -1,0 +1,72 @@
+//! `enginectl pull`, and the pull that `run` and `create` do.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use http::Method;
+
+use crate::client::{Client, Payload, Query};
+use crate::commands::reference::Reference;
+use crate::credentials;
+use crate::error::Error;
+use crate::output::progress::{Screen, show};
+use crate::session::Session;
+
+/// Get an image from a registry
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Platform of the image, as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// Print only the name
+    #[arg(short = 'q', long)]
+    quiet: bool,
+    /// The image
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    image: String,
+}
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let reference = Reference::parse(&args.image);
+    let platform = args.platform.clone().or_else(|| session.io.variable("DOCKER_DEFAULT_PLATFORM"));
+    let client = session.client()?;
+    let auth = credentials(session, &args.image);
+    if !args.quiet && reference.tag.is_none() && reference.digest.is_none() {
+        session.print_line("Using default tag: latest")?;
+    }
+    let terminal =
+        if session.io.stdout.is_terminal() { crate::terminal::size(session.io.stdout.as_fd()) } else { None };
+    let mut stdout: &File = &session.io.stdout;
+    let mut nowhere = std::io::sink();
+    let out: &mut dyn Write = if args.quiet { &mut nowhere } else { &mut stdout };
+    fetch(&client, &args.image, platform.as_deref(), auth, out, terminal).await?;
+    session.print_line(reference.full())?;
+    Ok(0)
+}
+
+/// Who pulls from the registry of this image, for the header; nothing if nobody logged in there.
+pub(crate) fn credentials(session: &Session, image: &str) -> Option<String> {
+    credentials::header(&session.io, Reference::parse(image).registry())
+}
+
+/// Pulls and shows the progress.
+pub(crate) async fn fetch(
+    client: &Client,
+    image: &str,
+    platform: Option<&str>,
+    auth: Option<String>,
+    out: &mut dyn Write,
+    terminal: Option<(u16, u16)>,
+) -> Result<(), Error> {
+    let reference = Reference::parse(image);
+    let tag = match (&reference.digest, &reference.tag) {
+        (Some(digest), _) => digest.as_str(),
+        (None, Some(tag)) => tag.as_str(),
+        (None, None) => "latest",
+    };
+    let query = Query::new().with("fromImage", &reference.repository).with("tag", tag).optional("platform", platform);
+    let payload = auth.map_or(Payload::Empty, Payload::Registry);
+    let response = client.request(Method::POST, "/images/create", &query, payload).await?;
+    show(response.into_body(), Screen::new(out, terminal)).await
+}

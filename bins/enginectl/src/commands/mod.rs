@@ -1,0 +1,108 @@
+//! The commands: a folder a kind of object, a file a command with its flags and what it does.
+
+pub(crate) mod completion;
+pub(crate) mod container;
+pub(crate) mod filters;
+pub(crate) mod image;
+pub(crate) mod inspect;
+pub(crate) mod network;
+pub(crate) mod prompt;
+pub(crate) mod reference;
+pub(crate) mod several;
+pub(crate) mod system;
+pub(crate) mod volume;
+
+use crate::args::{Entry, Noun, entry};
+
+/// The commands without a noun, in the order of the help.
+pub(crate) const TOP: &[Entry] = &[
+    entry!("run", container::run),
+    entry!("exec", container::exec),
+    entry!("ps", container::ps),
+    entry!("pull", image::pull),
+    entry!("images", image::ls),
+    entry!("attach", container::attach),
+    entry!("create", container::create),
+    entry!("events", system::events),
+    entry!("info", system::info),
+    entry!("inspect", inspect),
+    entry!("kill", container::kill),
+    entry!("load", image::load),
+    entry!("logs", container::logs),
+    entry!("pause", container::pause),
+    entry!("port", container::port),
+    entry!("rename", container::rename),
+    entry!("restart", container::restart),
+    entry!("rm", container::rm),
+    entry!("rmi", image::rm),
+    entry!("start", container::start),
+    entry!("stop", container::stop),
+    entry!("tag", image::tag),
+    entry!("top", container::top),
+    entry!("unpause", container::unpause),
+    entry!("version", system::version),
+    entry!("wait", container::wait),
+    entry!("completion", completion),
+];
+
+/// The nouns and their commands.
+pub(crate) const NOUNS: &[Noun] = &[
+    Noun {
+        name: "container",
+        about: "Commands on containers",
+        entries: &[
+            entry!("run", container::run),
+            entry!("exec", container::exec),
+            entry!("ls" | "list" | "ps", container::ps),
+            entry!("attach", container::attach),
+            entry!("create", container::create),
+            entry!("inspect", container::inspect),
+            entry!("kill", container::kill),
+            entry!("logs", container::logs),
+            entry!("pause", container::pause),
+            entry!("port", container::port),
+            entry!("prune", container::prune),
+            entry!("rename", container::rename),
+            entry!("restart", container::restart),
+            entry!("rm" | "remove", container::rm),
+            entry!("start", container::start),
+            entry!("stop", container::stop),
+            entry!("top", container::top),
+            entry!("unpause", container::unpause),
+            entry!("wait", container::wait),
+        ],
+    },
+    Noun {
+        name: "image",
+        about: "Commands on images",
+        entries: &[
+            entry!("ls" | "list", image::ls),
+            entry!("inspect", image::inspect),
+            entry!("load", image::load),
+            entry!("pull", image::pull),
+            entry!("rm" | "remove", image::rm),
+            entry!("tag", image::tag),
+        ],
+    },
+    Noun {
+        name: "network",
+        about: "Commands on networks",
+        entries: &[entry!("ls" | "list", network::ls), entry!("inspect", network::inspect)],
+    },
+    Noun {
+        name: "volume",
+        about: "Commands on volumes",
+        entries: &[
+            entry!("create", volume::create),
+            entry!("inspect", volume::inspect),
+            entry!("ls" | "list", volume::ls),
+            entry!("prune", volume::prune),
+            entry!("rm" | "remove", volume::rm),
+        ],
+    },
+    Noun {
+        name: "system",
+        about: "Commands on the engine",
+        entries: &[entry!("events", system::events), entry!("info", system::info)],
+    },
+];

@@ -1,0 +1,75 @@
+//! `enginectl network ls`.
+
+use engine_api::network::Network;
+
+use crate::client::Query;
+use crate::commands::filters;
+use crate::error::Error;
+use crate::output::format::{Columns, Row, list};
+use crate::output::time;
+use crate::session::Session;
+
+/// List networks
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only those, as driver=bridge
+    #[arg(short = 'f', long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Print by a template, table TEMPLATE, table or json
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Cut nothing off
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only the ids
+    #[arg(short = 'q', long)]
+    quiet: bool,
+}
+
+const COLUMNS: Columns = &[
+    ("ID", "NETWORK ID"),
+    ("Name", "NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("IPv4", "IPV4"),
+    ("IPv6", "IPV6"),
+    ("Internal", "INTERNAL"),
+    ("Labels", "LABELS"),
+    ("CreatedAt", "CREATED AT"),
+];
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let query = filters::with(Query::new(), &filters::parse(&args.filter)?);
+    let mut networks: Vec<Network> = session.client()?.get_as("/networks", &query).await?;
+    networks.sort_by(|left, right| left.name.cmp(&right.name));
+    let short = |id: &str| if args.no_trunc { id.to_owned() } else { id.chars().take(12).collect() };
+    if args.quiet && args.format.is_none() {
+        session.print(networks.iter().map(|network| short(&network.id) + "\n").collect::<String>())?;
+        return Ok(0);
+    }
+    let rows = networks
+        .iter()
+        .map(|network| {
+            let labels = network.labels.clone().unwrap_or_default();
+            let created = time::parse_rfc3339(&network.created).map(time::local).unwrap_or_default();
+            Row::new([
+                ("ID", short(&network.id).into()),
+                ("Name", network.name.as_str().into()),
+                ("Driver", network.driver.as_str().into()),
+                ("Scope", network.scope.as_str().into()),
+                ("IPv4", network.enable_ipv4.unwrap_or(true).to_string().into()),
+                ("IPv6", network.enable_ipv6.to_string().into()),
+                ("Internal", network.internal.to_string().into()),
+                (
+                    "Labels",
+                    labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",").into(),
+                ),
+                ("CreatedAt", created.into()),
+            ])
+            .labels(&labels)
+        })
+        .collect();
+    let width = if args.no_trunc { None } else { session.width() };
+    session.print(list(args.format.as_deref(), COLUMNS, &["ID", "Name", "Driver", "Scope"], rows, width)?)?;
+    Ok(0)
+}

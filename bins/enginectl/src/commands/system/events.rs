@@ -1,0 +1,135 @@
+//! `enginectl events`.
+
+use engine_api::event::EventMessage;
+use http::Method;
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+
+use crate::client::{Payload, Query};
+use crate::commands::filters;
+use crate::error::Error;
+use crate::output::template::Template;
+use crate::output::value::Value;
+use crate::output::{format, time};
+use crate::session::Session;
+
+/// Show what happens, as it happens
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only those, as type=container or event=die
+    #[arg(short = 'f', long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Print by a template, or json
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Also what happened since then: a date, seconds since 1970, or 42m for 42 minutes ago
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// End then
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+/// An event is no longer than this.
+const MAXIMUM_EVENT: usize = 4 << 20;
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let now = Timestamp::now();
+    let moment = |flag: &str, text: &Option<String>| match text {
+        Some(text) => time::timestamp(text, now)
+            .map(Some)
+            .map_err(|error| Error::Invalid(format!("invalid value for {flag:?}: {error}"))),
+        None => Ok(None),
+    };
+    let query = Query::new()
+        .optional("since", moment("since", &args.since)?.as_deref())
+        .optional("until", moment("until", &args.until)?.as_deref());
+    let query = filters::with(query, &filters::parse(&args.filter)?);
+    let shape = match args.format.as_deref().map(str::trim) {
+        None | Some("") => Shape::Line,
+        Some("json") => Shape::Json,
+        Some(template) => Shape::Template(format::parse(template)?),
+    };
+    let response = session.client()?.request(Method::GET, "/events", &query, Payload::Empty).await?;
+    let mut body = response.into_body();
+    let mut partial = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|source| Error::Http { what: "read the events".to_owned(), source })?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        partial.extend_from_slice(&bytes);
+        let end = partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut text = String::new();
+        for line in partial[..end].split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+            text.push_str(&shape.show(line)?);
+            text.push('\n');
+        }
+        session.print(text)?;
+        partial.drain(..end);
+        if partial.len() > MAXIMUM_EVENT {
+            return Err(Error::Protocol("an event of the daemon does not end".to_owned()));
+        }
+    }
+    Ok(0)
+}
+
+enum Shape {
+    Line,
+    Json,
+    Template(Template),
+}
+
+impl Shape {
+    fn show(&self, text: &[u8]) -> Result<String, Error> {
+        let broken = |error: &dyn std::fmt::Display| {
+            Error::Protocol(format!("an event of the daemon is not understood: {error}"))
+        };
+        match self {
+            Self::Json => Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned()),
+            Self::Line => Ok(line(&engine_api::json::from_slice(text).map_err(|error| broken(&error))?)),
+            Self::Template(template) => {
+                let value = Value::parse(text).map_err(|error| broken(&error))?;
+                template
+                    .render(&value, None)
+                    .map_err(|error| Error::Invalid(format!("template execution error: {error}")))
+            }
+        }
+    }
+}
+
+fn line(event: &EventMessage) -> String {
+    let nanos = if event.time_nano != 0 { i128::from(event.time_nano) } else { i128::from(event.time) * 1_000_000_000 };
+    let mut text = format!("{} {} {} {}", time::local_nanos(nanos), event.kind, event.action, event.actor.id);
+    if !event.actor.attributes.is_empty() {
+        let attributes: Vec<String> =
+            event.actor.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        text.push_str(&format!(" ({})", attributes.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const EVENT: &[u8] = br#"{"Type":"container","Action":"start","Actor":{"ID":"4c01","Attributes":{"name":"web","image":"busybox"}},"time":1,"timeNano":1000000002}"#;
+
+    #[test]
+    fn a_line_names_type_action_and_attributes() {
+        let text = Shape::Line.show(EVENT).unwrap();
+        assert!(
+            text.contains(".000000002") && text.ends_with(" container start 4c01 (image=busybox, name=web)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn events_as_json_and_by_template() {
+        assert_eq!(Shape::Json.show(EVENT).unwrap().as_bytes(), EVENT);
+        let template = Shape::Template(format::parse("{{.Type}} {{.Actor.Attributes.name}} {{.ID}}").unwrap());
+        assert!(template.show(EVENT).is_err(), "there is no id at the top");
+        let template = Shape::Template(format::parse("{{.Type}} {{.Actor.Attributes.name}} {{.Actor.ID}}").unwrap());
+        assert_eq!(template.show(EVENT).unwrap(), "container web 4c01");
+        assert!(Shape::Line.show(b"x").is_err());
+    }
+}

@@ -1,0 +1,47 @@
+//! `enginectl volume prune`.
+
+use engine_api::volume::VolumePrune;
+
+use crate::client::{Payload, Query, parse};
+use crate::commands::filters;
+use crate::commands::prompt::confirm;
+use crate::error::Error;
+use crate::output::size;
+use crate::session::Session;
+
+/// Remove anonymous volumes that no container uses
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Also those with a name
+    #[arg(short = 'a', long)]
+    all: bool,
+    /// Only those, as label=NAME
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
+    /// Do not ask
+    #[arg(short = 'f', long)]
+    force: bool,
+}
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let mut filters = filters::parse(&args.filter)?;
+    if args.all {
+        filters.add("all", "true");
+    }
+    let which = if args.all { "all" } else { "anonymous" };
+    let warning = format!("WARNING! This will remove {which} local volumes not used by at least one container.");
+    if !args.force && !confirm(session, &warning)? {
+        return Ok(0);
+    }
+    let query = filters::with(Query::new(), &filters);
+    let answer: VolumePrune =
+        parse("/volumes/prune", &session.client()?.post("/volumes/prune", &query, Payload::Empty).await?)?;
+    let mut text = String::new();
+    let deleted = answer.volumes_deleted.unwrap_or_default();
+    if !deleted.is_empty() {
+        text.push_str(&format!("Deleted Volumes:\n{}\n\n", deleted.join("\n")));
+    }
+    text.push_str(&format!("Total reclaimed space: {}\n", size::decimal(answer.space_reclaimed as i64)));
+    session.print(text)?;
+    Ok(0)
+}

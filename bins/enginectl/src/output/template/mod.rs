@@ -1,0 +1,67 @@
+//! The part of Go's templates that `--format` is used for: fields, pipelines, variables, conditions, loops and functions,
+//! with errors that say where.
+
+mod evaluate;
+mod functions;
+mod parse;
+
+use std::fmt;
+
+use crate::output::value::Value;
+
+/// A template that was parsed.
+#[derive(Debug)]
+pub(crate) struct Template {
+    nodes: Vec<parse::Node>,
+}
+
+/// What is wrong with a template, and where (both from 1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Error {
+    line: usize,
+    column: usize,
+    text: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "template: :{}:{}: {}", self.line, self.column, self.text)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Template {
+    /// Parses a template. `\t` and `\n` written as two characters are not special here.
+    pub(crate) fn parse(source: &str) -> Result<Self, Error> {
+        Ok(Self { nodes: parse::parse(source)? })
+    }
+
+    /// The text of the template for one value. `labels` is what the method `.Label "name"` looks into.
+    pub(crate) fn render(&self, root: &Value, labels: Option<&Value>) -> Result<String, Error> {
+        evaluate::render(&self.nodes, root, labels)
+    }
+}
+
+/// Where a byte of the source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Position {
+    line: usize,
+    column: usize,
+}
+
+impl Position {
+    fn of(source: &str, offset: usize) -> Self {
+        let before = &source[..offset];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Self { line, column }
+    }
+
+    fn error(self, text: impl Into<String>) -> Error {
+        Error { line: self.line, column: self.column, text: text.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
