@@ -10,6 +10,16 @@ extern crate std;
 pub mod plan;
 pub mod protocol;
 
+// What the program alone uses, compiled here as well so that tests and lints see it.
+mod accounts;
+mod beneath;
+mod executor;
+mod monitor;
+mod report;
+#[allow(dead_code, reason = "the program's main")]
+mod spawner;
+mod system;
+
 /// The program itself: a static ELF file for the target that this crate is built for.
 pub static PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/program"));
 

@@ -2,11 +2,17 @@
 #![no_std]
 #![no_main]
 
+mod accounts;
+mod beneath;
 mod entry;
+mod executor;
+mod monitor;
 mod plan;
 mod protocol;
+mod report;
+mod spawner;
 mod system;
 
 fn main() -> ! {
-    system::exit(0)
+    spawner::run()
 }

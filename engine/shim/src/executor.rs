@@ -1,0 +1,282 @@
+//! The executor: does a plan step by step and becomes the container's program. It runs in a fresh child of the
+//! monitor, single-threaded and not dumpable, holding no descriptor of the host but those of the plan.
+
+mod mounts;
+mod process;
+
+pub(crate) use process::decimal;
+
+use core::ffi::CStr;
+
+use crate::plan::{Fd, MAX_SLOTS, Op, Plan, Slot};
+use crate::protocol::{Failure, Reason};
+use crate::report::Report;
+use crate::system::{self, Descriptor, Errno, Forked};
+
+const PR_SET_DUMPABLE: u32 = 4;
+
+/// Why a step could not be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stop {
+    errno: i32,
+    reason: Reason,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Self { errno: errno.0, reason: Reason::Syscall }
+    }
+}
+
+impl From<Reason> for Stop {
+    fn from(reason: Reason) -> Self {
+        Self { errno: 0, reason }
+    }
+}
+
+type Step<T = ()> = core::result::Result<T, Stop>;
+
+/// The three standard streams of the process, as the monitor made them; -1 is `/dev/null`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streams {
+    pub(crate) input: Descriptor,
+    pub(crate) output: Descriptor,
+    pub(crate) error: Descriptor,
+}
+
+/// Everything that an executor works on.
+#[derive(Debug)]
+pub(crate) struct Executor<'a> {
+    plan: Plan<'a>,
+    /// The descriptors that came with the plan.
+    descriptors: &'a [Descriptor],
+    /// Where reports go.
+    channel: Descriptor,
+    /// The operation that is being done.
+    index: u32,
+    slots: [Descriptor; MAX_SLOTS],
+    /// The root that is being assembled, or the present one once it was needed; -1 before.
+    root: Descriptor,
+    /// A root is being assembled and was not yet taken.
+    assembling: bool,
+    /// A proc file system of the executor's own, -1 until it is needed.
+    proc: Descriptor,
+    /// An empty read-only file system to hide directories with, -1 until it is needed.
+    empty: Descriptor,
+    /// The standard input is `/dev/null`, not a stream of the monitor's.
+    input_is_null: bool,
+    /// What the execution needs that was said earlier.
+    pending: process::Pending<'a>,
+}
+
+impl<'a> Executor<'a> {
+    pub(crate) fn new(plan: Plan<'a>, descriptors: &'a [Descriptor], channel: Descriptor) -> Self {
+        Self {
+            plan,
+            descriptors,
+            channel,
+            index: 0,
+            slots: [-1; MAX_SLOTS],
+            root: -1,
+            assembling: false,
+            proc: -1,
+            empty: -1,
+            input_is_null: false,
+            pending: process::Pending::default(),
+        }
+    }
+
+    /// Does the plan. Returns never: the process becomes the program or ends after it said why not.
+    pub(crate) fn run(mut self, streams: Streams) -> ! {
+        let _ = system::control_process(PR_SET_DUMPABLE, 0, 0);
+        system::reset_signals();
+        system::set_umask(0);
+        let mut outcome = self.take_streams(streams);
+        if outcome.is_ok() {
+            for op in self.plan.operations() {
+                outcome = self.step(&op);
+                if outcome.is_err() {
+                    break;
+                }
+                self.index += 1;
+            }
+        }
+        let stop = outcome.err().unwrap_or(Stop { errno: 0, reason: Reason::Malformed });
+        let failure = Failure { index: self.index, errno: stop.errno, reason: stop.reason };
+        let _ = Report::Failed(failure).send(self.channel, None);
+        system::exit(127)
+    }
+
+    fn take_streams(&mut self, streams: Streams) -> Step {
+        // A session of its own, so that no terminal of the host can be reached or signal it.
+        system::new_session()?;
+        self.input_is_null = streams.input < 0;
+        // Without a stream the number keeps what the spawner put there: the null device.
+        for (stream, number) in [(streams.input, 0), (streams.output, 1), (streams.error, 2)] {
+            if stream >= 0 {
+                system::duplicate_to(stream, number, false)?;
+                system::close(stream);
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, op: &Op<'a>) -> Step {
+        match *op {
+            Op::Namespaces { .. }
+            | Op::BornInCgroup { .. }
+            | Op::Listener { .. }
+            | Op::RunDirectory { .. }
+            | Op::JsonLog { .. }
+            | Op::OpenStdin { .. }
+            | Op::DieWithLauncher {}
+            | Op::OomCounter { .. }
+            | Op::DiscardOutput {} => Ok(()),
+            Op::TerminalSize { rows, columns } => {
+                self.pending.terminal_size = Some((rows, columns));
+                Ok(())
+            }
+            Op::WaitForStart {} => {
+                self.pending.wait = true;
+                Ok(())
+            }
+
+            Op::JoinNamespace { namespace, kind } => self.join(namespace, kind),
+            Op::JoinProcess { process, kinds } => self.join(process, kinds),
+            Op::JoinTasks { tasks: file } | Op::JoinProcs { procs: file } => {
+                Ok(system::write_all(self.descriptor(file)?, b"0")?)
+            }
+            Op::Unshare { flags } => Ok(system::unshare(flags)?),
+
+            Op::Propagation { flags } => Ok(system::change_propagation(flags)?),
+            Op::FsOpen { slot, kind } => {
+                let context = system::open_file_system(kind)?;
+                self.fill(slot, context);
+                Ok(())
+            }
+            Op::FsString { slot, key, value } => Ok(system::configure_string(self.slot(slot)?, key, value)?),
+            Op::FsFlag { slot, key } => Ok(system::configure_flag(self.slot(slot)?, key)?),
+            Op::FsDescriptor { slot, key, descriptor } => {
+                Ok(system::configure_descriptor(self.slot(slot)?, key, self.descriptor(descriptor)?)?)
+            }
+            Op::FsMount { slot, attributes } => {
+                let mount = system::mount_file_system(self.slot(slot)?, attributes)?;
+                self.fill(slot, mount);
+                Ok(())
+            }
+            Op::CloneTree { slot, path, recursive } => self.clone_tree(slot, system::AT_FDCWD, path, recursive != 0),
+            Op::CloneTreeOf { slot, descriptor, recursive } => self.clone_descriptor(slot, descriptor, recursive != 0),
+            Op::CloneTreeBeneath { slot, path, recursive } => self.clone_beneath(slot, path, recursive != 0),
+            Op::SetAttributes { slot, set, clear, propagation, recursive } => {
+                Ok(system::set_mount_attributes(self.slot(slot)?, set, clear, propagation, recursive != 0)?)
+            }
+            Op::Root { slot } => self.take_root(slot),
+            Op::MoveMount { slot, path, strict } => self.move_mount(slot, path, strict != 0),
+            Op::MakeDirectory { path, mode } => self.make_directory(path, mode),
+            Op::MakeNode { path, mode, major, minor, uid, gid } => {
+                self.make_node(path, mode, (major, minor), (uid, gid))
+            }
+            Op::MakeLink { target, path } => self.make_link(target, path),
+            Op::Mask { path } => self.mask(path),
+            Op::ReadOnly { path } => self.make_read_only(path),
+            Op::Console {} => self.make_console(),
+            Op::PivotRoot {} => self.pivot_root(),
+            Op::RootReadOnly {} => self.make_root_read_only(),
+
+            Op::Hostname { name } => Ok(system::set_host_name(name)?),
+            Op::Domainname { name } => Ok(system::set_domain_name(name)?),
+            Op::Sysctl { key, value } => self.write_parameter(key, value),
+            Op::Rlimit { resource, soft, hard } => process::limit(resource, soft, hard),
+            Op::OomScoreAdjust { value } => self.adjust_oom_score(value),
+            Op::Umask { mode } => {
+                self.pending.umask = Some(mode);
+                Ok(())
+            }
+            // Read together with the user.
+            Op::Group { .. } | Op::Arg { .. } | Op::Env { .. } => Ok(()),
+            Op::User { user } => self.resolve_user(user.to_bytes()),
+            Op::Capabilities { bounding, effective, permitted, inheritable, ambient } => {
+                self.pending.capabilities =
+                    Some(process::Capabilities { bounding, effective, permitted, inheritable, ambient });
+                Ok(())
+            }
+            Op::NoNewPrivileges {} => {
+                self.pending.no_new_privileges = true;
+                Ok(())
+            }
+            Op::WorkingDirectory { path, make } => {
+                self.pending.directory = Some(process::Directory { path, make: make != 0, index: self.index });
+                Ok(())
+            }
+            Op::Seccomp { flags, filter } => {
+                self.pending.filter = Some(process::Filter { flags, filter, index: self.index });
+                Ok(())
+            }
+            Op::Execute {} => self.execute(),
+        }
+    }
+
+    fn descriptor(&self, place: Fd) -> Step<Descriptor> {
+        self.descriptors.get(usize::from(place.0)).copied().ok_or(Reason::Malformed.into())
+    }
+
+    fn slot(&self, slot: Slot) -> Step<Descriptor> {
+        self.slots
+            .get(usize::from(slot.0))
+            .copied()
+            .filter(|descriptor| *descriptor >= 0)
+            .ok_or(Reason::Malformed.into())
+    }
+
+    /// Puts a descriptor into a slot and closes the one that was there.
+    fn fill(&mut self, slot: Slot, descriptor: Descriptor) {
+        if let Some(place) = self.slots.get_mut(usize::from(slot.0)) {
+            system::close(core::mem::replace(place, descriptor));
+        }
+    }
+
+    /// Joins namespaces. Those of pids hold for children only, so the executor goes on in one that has the monitor as
+    /// its parent.
+    fn join(&mut self, of: Fd, kinds: u64) -> Step {
+        system::join_namespace(self.descriptor(of)?, kinds)?;
+        if kinds & system::CLONE_NEWPID == 0 {
+            return Ok(());
+        }
+        match system::fork(system::CLONE_PARENT, None)? {
+            Forked::Child => Ok(system::new_session()?),
+            Forked::Parent(pid, _) => {
+                // The child may be done before this arrives: the monitor has not reaped it, so the number is its own.
+                let _ = Report::Moved(pid).send(self.channel, None);
+                system::exit(0)
+            }
+        }
+    }
+
+    /// The root: the one that is being assembled, otherwise the present one.
+    fn root(&mut self) -> Step<Descriptor> {
+        if self.root < 0 {
+            self.root = system::open_at(system::AT_FDCWD, c"/", system::O_PATH | system::O_DIRECTORY, 0)?;
+        }
+        Ok(self.root)
+    }
+
+    /// A proc file system that nobody can have covered.
+    fn proc(&mut self) -> Step<Descriptor> {
+        if self.proc < 0 {
+            let context = system::open_file_system(c"proc")?;
+            let mounted = system::mount_file_system(context, 0);
+            system::close(context);
+            self.proc = mounted?;
+        }
+        Ok(self.proc)
+    }
+
+    fn write_proc(&mut self, path: &CStr, value: &[u8]) -> Step {
+        let proc = self.proc()?;
+        let flags = system::O_WRONLY | system::O_NOFOLLOW;
+        let file = system::open_within(proc, path, flags, 0, system::RESOLVE_IN_ROOT | system::RESOLVE_NO_MAGICLINKS)?;
+        let written = system::write_all(file, value);
+        system::close(file);
+        Ok(written?)
+    }
+}

@@ -1,0 +1,492 @@
+//! The steps that turn the executor into the container's program.
+
+use core::ffi::CStr;
+
+use super::{Executor, Step, Stop};
+use crate::accounts::{self, Groups};
+use crate::beneath::{self, Leaf, Links};
+use crate::plan::Op;
+use crate::protocol::Reason;
+use crate::report::Report;
+use crate::system::{self, CapabilitySets, Descriptor, Errno, PollEntry};
+
+/// The largest `/etc/passwd` or `/etc/group` that is read, in bytes.
+const MAX_ACCOUNTS: usize = 1 << 20;
+/// The kernel's own bound of supplementary groups.
+const MAX_GROUPS: usize = 65_536;
+const PATH_MAX: usize = 4096;
+
+const PR_SET_PDEATHSIG: u32 = 1;
+const PR_SET_KEEPCAPS: u32 = 8;
+const PR_CAPBSET_DROP: u32 = 24;
+const PR_SET_NO_NEW_PRIVS: u32 = 38;
+const PR_CAP_AMBIENT: u32 = 47;
+const PR_CAP_AMBIENT_RAISE: u64 = 2;
+const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capabilities {
+    pub(super) bounding: u64,
+    pub(super) effective: u64,
+    pub(super) permitted: u64,
+    pub(super) inheritable: u64,
+    pub(super) ambient: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Directory<'a> {
+    pub(super) path: &'a CStr,
+    pub(super) make: bool,
+    pub(super) index: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter<'a> {
+    pub(super) flags: u32,
+    pub(super) filter: &'a [u8],
+    pub(super) index: u32,
+}
+
+/// Who the process is going to be, with the list of groups in memory of its own.
+#[derive(Debug)]
+pub(super) struct Who {
+    uid: u32,
+    gid: u32,
+    groups: &'static [u32],
+    /// `HOME=…` with a NUL.
+    home: &'static [u8],
+}
+
+/// What was said before [`Op::Execute`] and takes effect there.
+#[derive(Debug, Default)]
+pub(super) struct Pending<'a> {
+    pub(super) terminal_size: Option<(u16, u16)>,
+    pub(super) wait: bool,
+    pub(super) umask: Option<u32>,
+    pub(super) capabilities: Option<Capabilities>,
+    pub(super) no_new_privileges: bool,
+    pub(super) directory: Option<Directory<'a>>,
+    pub(super) filter: Option<Filter<'a>>,
+    pub(super) who: Option<Who>,
+}
+
+/// A hard limit above what may be set is cut down to it.
+pub(super) fn limit(resource: u32, soft: u64, hard: u64) -> Step {
+    match system::set_limit(resource, [soft, hard]) {
+        Err(Errno::PERM) => {
+            let [_, allowed] = system::limit(resource)?;
+            let hard = hard.min(allowed);
+            Ok(system::set_limit(resource, [soft.min(hard), hard])?)
+        }
+        set => Ok(set?),
+    }
+}
+
+impl<'a> Executor<'a> {
+    pub(super) fn write_parameter(&mut self, key: &CStr, value: &CStr) -> Step {
+        let mut path = [0; 512];
+        let parts = [&b"sys/"[..], key.to_bytes()];
+        let path = join(&mut path, &parts)?;
+        self.write_proc(path, value.to_bytes())
+    }
+
+    pub(super) fn adjust_oom_score(&mut self, value: i32) -> Step {
+        let mut text = [0; 12];
+        match self.write_proc(c"self/oom_score_adj", decimal(value, &mut text)) {
+            // Lower than it was born with takes a capability: it stays as it is.
+            Err(Stop { errno, .. }) if errno == Errno::ACCES.0 || errno == Errno::PERM.0 => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Looks the user and every group of the plan up in the container's own files.
+    pub(super) fn resolve_user(&mut self, user: &[u8]) -> Step {
+        let passwd = self.read_accounts(c"etc/passwd")?;
+        let group = self.read_accounts(c"etc/group")?;
+        let room = system::map(MAX_GROUPS * size_of::<u32>())?;
+        // SAFETY: a mapping is aligned to pages, and zeros are numbers.
+        let (_, room, _) = unsafe { room.align_to_mut::<u32>() };
+        let mut list = Groups::new(room);
+        let identity = accounts::resolve(user, passwd, group, &mut list)?;
+        let here = self.index;
+        for (index, op) in self.plan.operations().enumerate() {
+            if let Op::Group { group: wanted } = op {
+                self.index = index as u32;
+                accounts::add_group(wanted.to_bytes(), group, &mut list)?;
+            }
+        }
+        self.index = here;
+        let home = identity.home.filter(|home| home.len() < PATH_MAX).unwrap_or(b"/");
+        let home_variable = system::map(home.len() + 6)?;
+        home_variable[..5].copy_from_slice(b"HOME=");
+        home_variable[5..5 + home.len()].copy_from_slice(home);
+        let count = list.as_slice().len();
+        self.pending.who =
+            Some(Who { uid: identity.uid, gid: identity.gid, groups: &room[..count], home: home_variable });
+        Ok(())
+    }
+
+    /// A file of the container's, read with care: it may be anything, of any size. One that is missing is empty.
+    fn read_accounts(&mut self, path: &CStr) -> Step<&'static [u8]> {
+        let root = self.root()?;
+        let flags = system::O_RDONLY | system::O_NONBLOCK | system::O_NOCTTY;
+        let file = match beneath::open(root, path, system::O_PATH, Links::Follow) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(&[]),
+            // Opening a device or a fifo can already do something: look before.
+            found => {
+                let found = found?;
+                let regular = system::metadata(found).is_ok_and(|found| found.is(system::S_IFREG));
+                system::close(found);
+                if !regular {
+                    return Err(Reason::AccountsUnreadable.into());
+                }
+                beneath::open(root, path, flags, Links::Follow)?
+            }
+        };
+        let contents = read_bounded(file);
+        system::close(file);
+        contents
+    }
+
+    pub(super) fn execute(&mut self) -> Step {
+        if self.pending.who.is_none() {
+            self.resolve_user(b"")?;
+        }
+        let Some(who) = self.pending.who.take() else { return Err(Reason::Malformed.into()) };
+        if self.pending.wait {
+            self.wait_for_start()?;
+        }
+        // Best effort: a kernel without keyrings, or a quota.
+        let _ = system::join_new_session_keyring();
+        if self.input_is_null
+            && let Ok(device) = self.null_device(system::O_RDWR | system::O_NOCTTY)
+        {
+            system::duplicate_to(device, 0, false)?;
+            system::close(device);
+        }
+        give_streams_to(who.uid);
+        let directory = self.pending.directory;
+        let entered = match directory {
+            Some(directory) => self.enter(directory)?,
+            None => Ok(()),
+        };
+        if !self.pending.no_new_privileges {
+            // Without no_new_privs a filter takes privilege, which is about to be given up.
+            self.install_filter()?;
+        }
+        self.become_user(&who)?;
+        if let (Err(_), Some(directory)) = (entered, directory) {
+            // The superuser was refused, as on a network file system: the user may be let in.
+            self.at(directory.index, |executor| executor.enter(directory)?.map_err(Stop::from))?;
+        }
+        self.verify_working_directory()?;
+        if self.pending.no_new_privileges {
+            system::control_process(PR_SET_NO_NEW_PRIVS, 1, 0)?;
+        }
+        // A container without its monitor would be without a witness: it dies with it.
+        system::control_process(PR_SET_PDEATHSIG, system::SIGKILL as u64, 0)?;
+        let mut monitor = [PollEntry { descriptor: self.channel, events: 0, happened: 0 }];
+        if system::poll(&mut monitor, Some(0)).is_ok() && monitor[0].happened & (system::POLLHUP | system::POLLERR) != 0
+        {
+            return Err(Reason::Died.into());
+        }
+        system::set_umask(self.pending.umask.unwrap_or(0o022));
+        system::close_from(3, true);
+        let image = Image::new(self.plan, &who)?;
+        if self.pending.no_new_privileges {
+            self.install_filter()?;
+        }
+        Err(image.execute(self.channel))
+    }
+
+    /// Does something whose failure is to be blamed on another step.
+    fn at<T>(&mut self, index: u32, what: impl FnOnce(&mut Self) -> Step<T>) -> Step<T> {
+        let here = core::mem::replace(&mut self.index, index);
+        let done = what(self)?;
+        self.index = here;
+        Ok(done)
+    }
+
+    fn wait_for_start(&mut self) -> Step {
+        Report::Waiting.send(self.channel, None)?;
+        let mut byte = [0; 1];
+        match system::read(self.channel, &mut byte)? {
+            0 => Err(Reason::Died.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes to a directory beneath the root. The inner result is a refusal that the user may not meet.
+    fn enter(&mut self, directory: Directory<'a>) -> Step<core::result::Result<(), Errno>> {
+        self.at(directory.index, |executor| {
+            let root = executor.root()?;
+            let opened = if directory.make {
+                beneath::ensure(root, directory.path, Leaf::Directory(0o755), Links::Follow)
+            } else {
+                beneath::open(root, directory.path, system::O_PATH | system::O_DIRECTORY, Links::Follow)
+            };
+            let entered = opened.and_then(|opened| {
+                let entered = system::change_directory(opened);
+                system::close(opened);
+                entered
+            });
+            match entered {
+                Err(Errno::ACCES) => Ok(Err(Errno::ACCES)),
+                entered => Ok(Ok(entered?)),
+            }
+        })
+    }
+
+    /// Nobody may have put the working directory outside of the root (CVE-2024-21626).
+    fn verify_working_directory(&mut self) -> Step {
+        let mut buffer = [0; PATH_MAX];
+        match system::working_directory(&mut buffer) {
+            Ok(path) if path.starts_with(b"/") => Ok(()),
+            _ => Err(Reason::WorkingDirectoryOutside.into()),
+        }
+    }
+
+    fn install_filter(&mut self) -> Step {
+        match self.pending.filter {
+            Some(filter) => self.at(filter.index, |_| Ok(system::set_filter(filter.flags, filter.filter)?)),
+            None => Ok(()),
+        }
+    }
+
+    fn become_user(&mut self, who: &Who) -> Step {
+        let wanted = self.pending.capabilities;
+        let held = system::capabilities()?;
+        if let Some(wanted) = wanted {
+            for capability in 0..64 {
+                if wanted.bounding & (1 << capability) == 0 {
+                    match system::control_process(PR_CAPBSET_DROP, capability, 0) {
+                        // Beyond the last one that the kernel knows.
+                        Err(Errno::INVAL) => break,
+                        // Not held: there is nothing to drop with, and nothing to gain.
+                        Err(Errno::PERM) if held.permitted == 0 => break,
+                        dropped => drop(dropped?),
+                    }
+                }
+            }
+        }
+        system::control_process(PR_SET_KEEPCAPS, 1, 0)?;
+        system::set_groups(who.groups)?;
+        system::set_gid(who.gid)?;
+        system::set_uid(who.uid)?;
+        system::control_process(PR_SET_KEEPCAPS, 0, 0)?;
+        if let Some(wanted) = wanted {
+            let permitted = wanted.permitted & held.permitted;
+            let inheritable = wanted.inheritable & held.permitted;
+            system::set_capabilities(CapabilitySets {
+                effective: wanted.effective & permitted,
+                permitted,
+                inheritable,
+            })?;
+            let _ = system::control_process(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0);
+            let ambient = wanted.ambient & permitted & inheritable;
+            for capability in 0..64 {
+                if ambient & (1 << capability) != 0 {
+                    system::control_process(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets the user open its own standard streams again by name (`/dev/stdout`).
+fn give_streams_to(uid: u32) {
+    for stream in 0..3 {
+        if let Ok(found) = system::metadata(stream)
+            && found.uid != uid
+            && !found.is_null_device()
+        {
+            // Best effort, as a stream may lie on a file system that has no owners.
+            let _ = system::change_owner(stream, uid, u32::MAX);
+        }
+    }
+}
+
+fn read_bounded(file: Descriptor) -> Step<&'static [u8]> {
+    let found = system::metadata(file)?;
+    if !found.is(system::S_IFREG) || found.size > MAX_ACCOUNTS as u64 {
+        return Err(Reason::AccountsUnreadable.into());
+    }
+    let buffer = system::map(MAX_ACCOUNTS + 1)?;
+    let mut length = 0;
+    loop {
+        match system::read(file, &mut buffer[length..])? {
+            0 if length <= MAX_ACCOUNTS => return Ok(&buffer[..length]),
+            0 => return Err(Reason::AccountsUnreadable.into()),
+            read => length += read,
+        }
+    }
+}
+
+/// Puts parts together to a path in `buffer`.
+fn join<'b>(buffer: &'b mut [u8], parts: &[&[u8]]) -> Step<&'b CStr> {
+    let mut length = 0;
+    for part in parts {
+        let place = buffer.get_mut(length..length + part.len()).ok_or(Errno::NAMETOOLONG)?;
+        place.copy_from_slice(part);
+        length += part.len();
+    }
+    *buffer.get_mut(length).ok_or(Errno::NAMETOOLONG)? = 0;
+    Ok(CStr::from_bytes_until_nul(buffer).map_err(|_| Errno::INVAL)?)
+}
+
+/// A number in decimal digits.
+pub(crate) fn decimal(value: i32, buffer: &mut [u8; 12]) -> &[u8] {
+    let mut at = buffer.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    &buffer[at..]
+}
+
+/// The arguments and the environment as `execve` wants them.
+struct Image<'a> {
+    pointers: &'static [*const u8],
+    /// Where the environment begins.
+    environment: usize,
+    program: &'a CStr,
+    path: &'a [u8],
+}
+
+impl<'a> Image<'a> {
+    fn new(plan: crate::plan::Plan<'a>, who: &Who) -> Step<Self> {
+        let mut arguments = 0;
+        let mut variables = 0;
+        let mut program = None;
+        let mut path: &[u8] = &[];
+        let mut home = false;
+        for op in plan.operations() {
+            match op {
+                Op::Arg { value } => {
+                    program = program.or(Some(value));
+                    arguments += 1;
+                }
+                Op::Env { value } => {
+                    let bytes = value.to_bytes();
+                    if let Some(value) = bytes.strip_prefix(b"PATH=") {
+                        path = value;
+                    }
+                    home |= bytes.starts_with(b"HOME=");
+                    variables += 1;
+                }
+                _ => {}
+            }
+        }
+        let program = program.ok_or(Reason::Malformed)?;
+        // Both lists end in a null pointer, and HOME may be added.
+        let memory = system::map((arguments + variables + 3) * size_of::<*const u8>())?;
+        // SAFETY: a mapping is aligned to pages, and zeros are null pointers.
+        let (_, pointers, _) = unsafe { memory.align_to_mut::<*const u8>() };
+        let environment = arguments + 1;
+        let mut next = [0, environment];
+        for op in plan.operations() {
+            let (list, value) = match op {
+                Op::Arg { value } => (0, value),
+                Op::Env { value } => (1, value),
+                _ => continue,
+            };
+            pointers[next[list]] = value.as_ptr().cast();
+            next[list] += 1;
+        }
+        if !home {
+            pointers[next[1]] = who.home.as_ptr();
+        }
+        Ok(Self { pointers, environment, program, path })
+    }
+
+    /// Finds the program as a shell would and becomes it. Returns why not.
+    fn execute(&self, channel: Descriptor) -> Stop {
+        let name = self.program.to_bytes();
+        let mut buffer = [0; PATH_MAX];
+        let found = if name.contains(&b'/') {
+            match check(self.program) {
+                Ok(()) => self.program,
+                Err(stop) => return stop,
+            }
+        } else {
+            match self.search(name, &mut buffer) {
+                Some(found) => found,
+                None => return Reason::NotInPath.into(),
+            }
+        };
+        if let Err(errno) = Report::Executing.send(channel, None) {
+            return errno.into();
+        }
+        // SAFETY: both lists end in null, and every string carries its NUL.
+        let errno =
+            unsafe { system::execute(found, self.pointers.as_ptr(), self.pointers[self.environment..].as_ptr()) };
+        Stop { errno: errno.0, reason: Reason::Execute }
+    }
+
+    fn search<'b>(&self, name: &[u8], buffer: &'b mut [u8; PATH_MAX]) -> Option<&'b CStr> {
+        if name.is_empty() {
+            return None;
+        }
+        for directory in self.path.split(|byte| *byte == b':') {
+            // A program of the working directory is not found by accident.
+            if directory.starts_with(b"/")
+                && let Ok(candidate) = join(buffer, &[directory, b"/", name])
+                && check(candidate).is_ok()
+            {
+                break;
+            }
+            buffer[0] = 0;
+        }
+        CStr::from_bytes_until_nul(buffer).ok().filter(|found| !found.is_empty())
+    }
+}
+
+/// Whether a path names something that may be executed.
+fn check(path: &CStr) -> Step {
+    let found = match system::metadata_at(system::AT_FDCWD, path) {
+        Err(Errno::NOENT) => return Err(Stop { errno: Errno::NOENT.0, reason: Reason::NotFound }),
+        Err(Errno::ACCES) => return Err(Stop { errno: Errno::ACCES.0, reason: Reason::PermissionDenied }),
+        Err(errno) => return Err(Stop { errno: errno.0, reason: Reason::NotFound }),
+        Ok(found) => found,
+    };
+    if found.is(system::S_IFDIR) {
+        return Err(Stop { errno: Errno::ISDIR.0, reason: Reason::IsDirectory });
+    }
+    let allowed = match system::access_at(system::AT_FDCWD, path, 1) {
+        // A filter may know no faccessat2.
+        Err(Errno::NOSYS | Errno::PERM) => found.mode & 0o111 != 0,
+        allowed => allowed.is_ok(),
+    };
+    if allowed { Ok(()) } else { Err(Stop { errno: Errno::ACCES.0, reason: Reason::PermissionDenied }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_digits() {
+        let text = |value| std::string::String::from_utf8(decimal(value, &mut [0; 12]).to_vec()).unwrap();
+        assert_eq!([text(0), text(-1), text(1000), text(i32::MIN)], ["0", "-1", "1000", "-2147483648"]);
+    }
+
+    #[test]
+    fn what_can_be_executed_is_told_apart() {
+        let reason = |path: &CStr| check(path).map_err(|stop| stop.reason);
+        assert_eq!(reason(c"/bin/sh"), Ok(()));
+        assert_eq!(reason(c"/"), Err(Reason::IsDirectory));
+        assert_eq!(reason(c"/no/such/thing"), Err(Reason::NotFound));
+        assert_eq!(reason(c"/etc/passwd"), Err(Reason::PermissionDenied));
+        assert_eq!(reason(c"/etc/passwd/x"), Err(Reason::NotFound));
+    }
+}

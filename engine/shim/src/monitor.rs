@@ -1,0 +1,365 @@
+//! The monitor: the parent of one container's processes. It owns their standard streams, writes the log, serves
+//! attached clients, records the exit, and answers engines on its socket. One thread, one `poll`, no heap.
+
+mod clients;
+mod exit;
+mod json;
+mod keys;
+mod log;
+mod processes;
+mod requests;
+mod table;
+
+use clients::Client;
+use log::Log;
+use processes::Process;
+use table::Table;
+
+use crate::plan::{Op, Plan};
+use crate::protocol::{Event, Failure, INIT, Reason, Stage};
+use crate::system::{self, Descriptor, Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, PollEntry};
+
+const MAX_CONNECTIONS: usize = 64;
+const MAX_CLIENTS: usize = 512;
+const MAX_PROCESSES: usize = 1024;
+const MAX_ENTRIES: usize = 3 + MAX_CONNECTIONS + MAX_CLIENTS + 4 * MAX_PROCESSES;
+/// What is read at once, in bytes.
+const CHUNK: usize = 32 << 10;
+/// After this time without anything to do, memory that was used in passing is given back.
+const REST_MILLISECONDS: u32 = 200;
+/// How long clients may take for the last output after the container is gone.
+const LINGER_MILLISECONDS: u64 = 300_000;
+
+/// An engine that is connected.
+#[derive(Clone, Copy, Debug)]
+struct Connection {
+    /// Its number; unlike its place it is never used again.
+    serial: u64,
+    socket: Descriptor,
+    /// It is told of exits.
+    subscribed: bool,
+    gone: bool,
+}
+
+/// What a poll entry is for, by place in its table.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Signals,
+    Listener,
+    OomCounter,
+    Connection(usize),
+    Client(usize),
+    Channel(usize),
+    Input(usize),
+    Output(usize, usize),
+}
+
+/// The first connection: that of the engine that launched the container.
+const LAUNCHER: u64 = 1;
+
+/// Everything that the monitor knows.
+#[derive(Debug)]
+struct Monitor {
+    listener: Descriptor,
+    run_directory: Descriptor,
+    oom_counter: Descriptor,
+    oom_kills: u64,
+    signals: Descriptor,
+    die_with_launcher: bool,
+    log: Log,
+    connections: Table<Connection>,
+    processes: Table<Process>,
+    clients: Table<Client>,
+    entries: Table<PollEntry>,
+    sources: Table<Source>,
+    /// Where things are read to.
+    chunk: &'static mut [u8],
+    next_serial: u64,
+    stage: Stage,
+    init_pid: i32,
+    /// How init ended; [`exit::write_record`] has been called.
+    ended: Option<exit::Exit>,
+    /// When the monitor stops waiting for clients, in ticks.
+    linger_until: u64,
+    /// Nothing is left to be done.
+    finished: bool,
+}
+
+/// Launches the container of a plan and stays with it. `rights` are the launching engine's connection, the plan, and
+/// the plan's descriptors.
+pub(crate) fn run(rights: &mut [Descriptor]) -> ! {
+    let [connection, plan, descriptors @ ..] = rights else { system::exit(1) };
+    let _ = system::new_session();
+    system::set_process_name(c"engine-monitor");
+    system::reset_signals();
+    // A pipe or socket whose other side is gone is an error where it is written to.
+    system::ignore_signal(system::SIGPIPE);
+    let launched = Monitor::new(*connection).map(|mut monitor| match monitor.launch(*plan, descriptors) {
+        Ok(()) => monitor.serve(),
+        Err(failure) => monitor.broadcast(&Event::StartFailed { failure }, None),
+    });
+    if let Err(errno) = launched {
+        let failure = Failure { index: 0, errno: errno.0, reason: Reason::Syscall };
+        let mut message = [0; 64];
+        if let Some(length) = (Event::StartFailed { failure }).encode(&mut message) {
+            let _ = system::send(*connection, &message[..length], &[]);
+        }
+    }
+    system::exit(0)
+}
+
+impl Monitor {
+    fn new(launcher: Descriptor) -> system::Result<Self> {
+        let mut connections = Table::new(MAX_CONNECTIONS)?;
+        let first = Connection { serial: LAUNCHER, socket: launcher, subscribed: true, gone: false };
+        connections.push(first).map_err(|_| Errno::NOMEM)?;
+        Ok(Self {
+            listener: -1,
+            run_directory: -1,
+            oom_counter: -1,
+            oom_kills: 0,
+            signals: system::signal_descriptor(system::SIGCHLD)?,
+            die_with_launcher: false,
+            log: Log::none(),
+            connections,
+            processes: Table::new(MAX_PROCESSES)?,
+            clients: Table::new(MAX_CLIENTS)?,
+            entries: Table::new(MAX_ENTRIES)?,
+            sources: Table::new(MAX_ENTRIES)?,
+            chunk: system::map(CHUNK)?,
+            next_serial: LAUNCHER + 1,
+            stage: Stage::Running,
+            init_pid: 0,
+            ended: None,
+            linger_until: 0,
+            finished: false,
+        })
+    }
+
+    /// Takes what the plan has for the monitor, and starts init.
+    fn launch(&mut self, file: Descriptor, descriptors: &mut [Descriptor]) -> Result<(), Failure> {
+        processes::with_plan(file, descriptors, |plan, descriptors| {
+            self.take_monitor_operations(plan, descriptors)?;
+            self.start_process(INIT, LAUNCHER, plan, descriptors)
+        })
+    }
+
+    fn take_monitor_operations(&mut self, plan: &Plan<'_>, descriptors: &mut [Descriptor]) -> Result<(), Failure> {
+        let mut log = None;
+        for (index, op) in plan.operations().enumerate() {
+            let failed = |errno: Errno| Failure { index: index as u32, errno: errno.0, reason: Reason::Syscall };
+            // What the monitor takes is no descriptor of the plan any more.
+            let mut take = |place: crate::plan::Fd| match descriptors.get_mut(usize::from(place.0)) {
+                Some(descriptor) if *descriptor >= 0 => Ok(core::mem::replace(descriptor, -1)),
+                _ => Err(Failure { index: index as u32, errno: 0, reason: Reason::Malformed }),
+            };
+            match op {
+                Op::Listener { socket } => {
+                    self.listener = take(socket)?;
+                    system::set_nonblocking(self.listener).map_err(failed)?;
+                }
+                Op::RunDirectory { directory } => self.run_directory = take(directory)?,
+                Op::JsonLog { directory, name, max_size, max_files } => {
+                    log = Some((directory, take(directory)?, name, max_size, max_files, index));
+                }
+                Op::OomCounter { file } => self.oom_counter = take(file)?,
+                Op::DieWithLauncher {} => self.die_with_launcher = true,
+                _ => {}
+            }
+        }
+        if let Some((_, directory, name, max_size, max_files, index)) = log {
+            self.log.open(directory, name, max_size, max_files).map_err(|errno| Failure {
+                index: index as u32,
+                errno: errno.0,
+                reason: Reason::Syscall,
+            })?;
+        }
+        // The first reading arms the counter: from then on poll tells of changes.
+        self.oom_kills = exit::read_oom_kills(self.oom_counter);
+        Ok(())
+    }
+
+    fn serve(&mut self) {
+        let mut used = true;
+        while !self.finished {
+            self.gather_entries();
+            let timeout = if used {
+                Some(REST_MILLISECONDS)
+            } else if self.linger_until > 0 {
+                Some(1000)
+            } else {
+                None
+            };
+            match system::poll(&mut self.entries, timeout) {
+                Ok(0) => {
+                    self.rest();
+                    used = false;
+                }
+                Ok(_) => {
+                    self.dispatch();
+                    used = true;
+                }
+                // Only for lack of memory: do not spin.
+                Err(_) => drop(system::poll(&mut [], Some(50))),
+            }
+            self.sweep();
+        }
+    }
+
+    fn rest(&mut self) {
+        system::forget_pages(self.chunk);
+        self.log.rest();
+    }
+
+    fn gather_entries(&mut self) {
+        self.entries.clear();
+        self.sources.clear();
+        let (entries, sources) = (&mut self.entries, &mut self.sources);
+        let mut add = |descriptor: Descriptor, events: i16, source: Source| {
+            if descriptor >= 0 {
+                // As many entries as there can be descriptors: it always fits.
+                let _ = entries.push(PollEntry { descriptor, events, happened: 0 });
+                let _ = sources.push(source);
+            }
+        };
+        add(self.signals, POLLIN, Source::Signals);
+        add(if self.connections.is_full() { -1 } else { self.listener }, POLLIN, Source::Listener);
+        add(self.oom_counter, POLLPRI, Source::OomCounter);
+        for (place, connection) in self.connections.iter().enumerate() {
+            add(connection.socket, POLLIN, Source::Connection(place));
+        }
+        for (place, process) in self.processes.iter().enumerate() {
+            add(process.channel, POLLIN, Source::Channel(place));
+            if !process.typed.is_empty() {
+                add(process.input, POLLOUT, Source::Input(place));
+            }
+            for (which, output) in process.outputs.iter().enumerate() {
+                // A client that does not keep up holds the process up, so that nothing is lost.
+                if self.clients.iter().all(|client| client.has_room_for(process.id, output.stream)) {
+                    add(output.descriptor, POLLIN, Source::Output(place, which));
+                }
+            }
+        }
+        for (place, client) in self.clients.iter().enumerate() {
+            let process = self.processes.iter().find(|process| process.id == client.process);
+            if let Some(events) = client.events(process) {
+                add(client.socket, events, Source::Client(place));
+            }
+        }
+    }
+
+    /// Handlers mark what is gone and add at the end, so that places stay what they are until [`Self::sweep`].
+    fn dispatch(&mut self) {
+        for at in 0..self.entries.len() {
+            let happened = self.entries[at].happened;
+            if happened == 0 {
+                continue;
+            }
+            match self.sources[at] {
+                Source::Signals => self.reap(),
+                Source::Listener => self.accept(),
+                Source::OomCounter => self.look_for_oom_kills(),
+                Source::Connection(place) => self.take_requests(place),
+                Source::Client(place) => self.serve_client(place, happened),
+                Source::Channel(place) => self.take_reports(place),
+                Source::Input(place) => {
+                    if let Some(process) = self.processes.get_mut(place) {
+                        process.flush_input();
+                    }
+                }
+                Source::Output(place, which) => drop(self.take_output(place, which)),
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Ok(socket) = system::accept(self.listener) else { return };
+        let allowed = system::peer_uid(socket).is_ok_and(|uid| uid == 0 || uid == system::effective_uid());
+        let connection = Connection { serial: self.next_serial, socket, subscribed: false, gone: false };
+        if !allowed || self.connections.push(connection).is_err() {
+            system::close(socket);
+            return;
+        }
+        self.next_serial += 1;
+    }
+
+    fn look_for_oom_kills(&mut self) {
+        let kills = exit::read_oom_kills(self.oom_counter);
+        if kills > self.oom_kills {
+            self.oom_kills = kills;
+            self.broadcast(&Event::OutOfMemory { kills }, None);
+        }
+    }
+
+    /// Tells one engine.
+    fn tell(&mut self, serial: u64, event: &Event, descriptor: Option<Descriptor>) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.serial == serial) {
+            connection.tell(event, descriptor);
+        }
+    }
+
+    /// Tells every engine that wants to know.
+    fn broadcast(&mut self, event: &Event, descriptor: Option<Descriptor>) {
+        self.broadcast_and_tell(0, event, descriptor);
+    }
+
+    /// Tells every engine that wants to know, and one that asked.
+    fn broadcast_and_tell(&mut self, serial: u64, event: &Event, descriptor: Option<Descriptor>) {
+        for connection in &mut *self.connections {
+            if connection.subscribed || connection.serial == serial {
+                connection.tell(event, descriptor);
+            }
+        }
+    }
+
+    /// Puts away what has ended.
+    fn sweep(&mut self) {
+        self.finish_processes();
+        self.finish_clients();
+        let mut place = 0;
+        while let Some(connection) = self.connections.get(place) {
+            if !connection.gone {
+                place += 1;
+                continue;
+            }
+            if let Some(connection) = self.connections.swap_remove(place) {
+                system::close(connection.socket);
+                if connection.serial == LAUNCHER {
+                    self.launcher_left();
+                }
+            }
+        }
+        let all_gone = self.stage == Stage::Exited && self.processes.is_empty();
+        self.finished |= all_gone && (self.clients.is_empty() || system::ticks() > self.linger_until);
+    }
+
+    fn launcher_left(&mut self) {
+        let starting = self.processes.iter().any(|process| process.id == INIT && process.is_starting());
+        if self.die_with_launcher || starting {
+            self.kill(|process| process.id == INIT);
+        }
+    }
+
+    fn kill(&self, which: impl Fn(&Process) -> bool) {
+        for process in self.processes.iter().filter(|process| which(process)) {
+            let _ = system::signal_process(process.pidfd, system::SIGKILL);
+        }
+    }
+}
+
+impl Connection {
+    fn tell(&mut self, event: &Event, descriptor: Option<Descriptor>) {
+        let mut message = [0; 128];
+        let Some(length) = event.encode(&mut message) else { return };
+        let descriptor = descriptor.filter(|descriptor| *descriptor >= 0);
+        // An engine that does not read is not waited for: it can come again and ask.
+        if !self.gone && system::send(self.socket, &message[..length], descriptor.as_slice()).is_err() {
+            self.gone = true;
+        }
+    }
+}
+
+/// Whether nothing more will come of a descriptor.
+fn is_over(happened: i16) -> bool {
+    happened & (POLLHUP | POLLERR) != 0
+}

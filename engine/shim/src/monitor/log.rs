@@ -1,0 +1,338 @@
+//! The log of a container: lines of its output as records in a file that is rotated by size.
+
+use core::ffi::CStr;
+
+use super::json::{MAX_LINE, MAX_RECORD, Timestamp, Writer};
+use super::table::Queue;
+use crate::executor::decimal;
+use crate::system::{self, Descriptor, Errno, Result};
+
+const NAME_MAX: usize = 255;
+/// More files than this are not kept.
+const MAX_FILES: u32 = 1000;
+/// Records are gathered up to this, in bytes of address space.
+const GATHER: usize = MAX_RECORD * 2;
+
+/// Where the log goes.
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// -1: there is no log.
+    directory: Descriptor,
+    file: Descriptor,
+    name: [u8; NAME_MAX + 1],
+    max_size: u64,
+    max_files: u32,
+    /// Bytes ahead of the file's end, counted from the beginning of the file that was there at birth.
+    pub(crate) position: u64,
+    /// The position at which the present file begins.
+    pub(crate) file_start: u64,
+    /// Records that could not be written.
+    pub(crate) lost: u64,
+    gather: &'static mut [u8],
+    gathered: usize,
+    gathered_records: u64,
+}
+
+/// The beginning of a line of one stream, and when it was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    begun: Queue,
+    /// The time of the first record of a line that is already being split; 0 otherwise.
+    split_since: u64,
+}
+
+impl Log {
+    pub(crate) fn none() -> Self {
+        Self {
+            directory: -1,
+            file: -1,
+            name: [0; NAME_MAX + 1],
+            max_size: 0,
+            max_files: 1,
+            position: 0,
+            file_start: 0,
+            lost: 0,
+            gather: &mut [],
+            gathered: 0,
+            gathered_records: 0,
+        }
+    }
+
+    /// Opens or makes the file; what it holds already is kept.
+    pub(crate) fn open(&mut self, directory: Descriptor, name: &CStr, max_size: u64, max_files: u32) -> Result<()> {
+        let name = name.to_bytes();
+        // Room for the number of a rotated file.
+        if name.is_empty() || name.len() > NAME_MAX - 8 || name.contains(&b'/') {
+            return Err(Errno::INVAL);
+        }
+        self.name[..name.len()].copy_from_slice(name);
+        self.directory = directory;
+        self.max_size = max_size;
+        self.max_files = max_files.clamp(1, MAX_FILES);
+        self.gather = system::map(GATHER)?;
+        self.file = self.open_file(0)?;
+        self.position = system::metadata(self.file)?.size;
+        Ok(())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.directory >= 0
+    }
+
+    fn open_file(&self, flags: u64) -> Result<Descriptor> {
+        let flags = flags | system::O_WRONLY | system::O_APPEND | system::O_CREAT | system::O_NOFOLLOW;
+        system::open_at(self.directory, name_of(&self.name, &mut [0; NAME_MAX + 1], 0), flags, 0o640)
+    }
+
+    /// Opens the file again, because somebody has moved or emptied it.
+    pub(crate) fn reopen(&mut self) -> Result<()> {
+        if !self.is_open() {
+            return Err(Errno::BADF);
+        }
+        self.flush();
+        let file = self.open_file(0)?;
+        system::close(core::mem::replace(&mut self.file, file));
+        self.file_start = self.position.saturating_sub(system::metadata(file)?.size);
+        Ok(())
+    }
+
+    /// Takes output of one stream.
+    pub(crate) fn take(&mut self, line: &mut Line, stream: &str, mut output: &[u8]) {
+        if !self.is_open() {
+            return;
+        }
+        let time = system::now();
+        while !output.is_empty() {
+            let room = MAX_LINE - line.begun.len();
+            let within = &output[..room.min(output.len())];
+            let newline = find_newline(within);
+            let part = newline.map_or(within, |at| &within[..at]);
+            let complete = newline.is_some() || line.begun.len() + part.len() == MAX_LINE;
+            output = &output[part.len() + usize::from(newline.is_some())..];
+            if !complete || !line.begun.is_empty() {
+                // A character may lie across the seam, so the pieces are put together first.
+                if line.begun.push(part, MAX_LINE).is_err() {
+                    self.lost += 1;
+                    continue;
+                }
+            }
+            if complete {
+                let since = if line.split_since == 0 { time } else { line.split_since };
+                let begun = core::mem::take(&mut line.begun);
+                self.record(if begun.is_empty() { part } else { begun.as_slice() }, newline.is_some(), stream, since);
+                line.begun = begun;
+                line.begun.clear();
+                line.split_since = if newline.is_some() { 0 } else { since };
+            }
+        }
+        self.flush();
+    }
+
+    /// Writes the beginning of a line that will never end.
+    pub(crate) fn end(&mut self, line: &mut Line, stream: &str) {
+        if self.is_open() && !line.begun.is_empty() {
+            let since = if line.split_since == 0 { system::now() } else { line.split_since };
+            let mut begun = core::mem::take(&mut line.begun);
+            self.record(begun.as_slice(), false, stream, since);
+            begun.clear();
+            self.flush();
+        }
+        line.split_since = 0;
+    }
+
+    fn record(&mut self, text: &[u8], newline: bool, stream: &str, time: u64) {
+        if self.gather.len() - self.gathered < MAX_RECORD {
+            self.flush();
+        }
+        let size = self.position - self.file_start + self.gathered as u64;
+        if self.max_size > 0 && size >= self.max_size {
+            self.flush();
+            self.rotate();
+        }
+        let mut writer = Writer::new(self.gather, self.gathered);
+        writer.record(text, newline, stream, &Timestamp::new(time));
+        self.gathered = writer.length;
+        self.gathered_records += 1;
+    }
+
+    fn flush(&mut self) {
+        let mut rest = &self.gather[..self.gathered];
+        while !rest.is_empty() {
+            match system::write(self.file, rest) {
+                Ok(written) if written > 0 => {
+                    self.position += written as u64;
+                    rest = &rest[written.min(rest.len())..];
+                }
+                // A full disk must not stop the container: its records are lost, and counted.
+                _ => {
+                    self.lost += self.gathered_records;
+                    break;
+                }
+            }
+        }
+        (self.gathered, self.gathered_records) = (0, 0);
+    }
+
+    fn rotate(&mut self) {
+        let (mut from, mut to) = ([0; NAME_MAX + 1], [0; NAME_MAX + 1]);
+        for number in (0..self.max_files - 1).rev() {
+            let from = name_of(&self.name, &mut from, number);
+            let to = name_of(&self.name, &mut to, number + 1);
+            let _ = system::rename_at(self.directory, from, to);
+        }
+        if let Ok(file) = self.open_file(system::O_TRUNC) {
+            system::close(core::mem::replace(&mut self.file, file));
+            self.file_start = self.position;
+        }
+    }
+
+    /// Gives memory back that is not needed while nothing is written.
+    pub(crate) fn rest(&mut self) {
+        system::forget_pages(self.gather);
+    }
+}
+
+/// The name of a rotated file; 0 is the present one.
+fn name_of<'b>(name: &[u8; NAME_MAX + 1], buffer: &'b mut [u8; NAME_MAX + 1], number: u32) -> &'b CStr {
+    *buffer = *name;
+    if number > 0 {
+        let mut digits = [0; 12];
+        let digits = decimal(number.cast_signed(), &mut digits);
+        let length = name.iter().position(|byte| *byte == 0).unwrap_or(0);
+        buffer[length] = b'.';
+        buffer[length + 1..length + 1 + digits.len()].copy_from_slice(digits);
+    }
+    CStr::from_bytes_until_nul(buffer).unwrap_or(c"log")
+}
+
+/// Where the first newline is, eight bytes at a time.
+fn find_newline(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let (words, _) = text.as_chunks::<8>();
+    let mut from = words.len() * 8;
+    for (index, word) in words.iter().enumerate() {
+        let differs = u64::from_le_bytes(*word) ^ (ONES * b'\n' as u64);
+        if differs.wrapping_sub(ONES) & !differs & HIGHS != 0 {
+            from = index * 8;
+            break;
+        }
+    }
+    text[from..].iter().position(|byte| *byte == b'\n').map(|at| from + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+    use std::path::PathBuf;
+    use std::string::String;
+    use std::vec::Vec;
+
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(std::format!("engine-log-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn log(&self, max_size: u64, max_files: u32) -> Log {
+            let mut log = Log::none();
+            let directory = std::fs::File::open(&self.0).unwrap().into_raw_fd();
+            log.open(directory, c"log", max_size, max_files).unwrap();
+            log
+        }
+
+        fn texts(&self, name: &str) -> Vec<String> {
+            let file = std::fs::read_to_string(self.0.join(name)).unwrap();
+            let text = |line: &str| {
+                String::from(line.strip_prefix("{\"log\":\"").unwrap().split_once("\",\"stream").unwrap().0)
+            };
+            file.lines().map(text).collect()
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn lines_are_put_together_across_reads() {
+        let place = Place::new("lines");
+        let mut log = place.log(0, 1);
+        let mut line = Line::default();
+        for piece in [&b"one\ntw"[..], b"o", b"\n\nthr", "\u{e9}".as_bytes()] {
+            log.take(&mut line, "stdout", piece);
+        }
+        assert_eq!(place.texts("log"), ["one\\n", "two\\n", "\\n"]);
+        log.end(&mut line, "stdout");
+        log.end(&mut line, "stdout");
+        assert_eq!(place.texts("log"), ["one\\n", "two\\n", "\\n", "thré"]);
+        assert_eq!(log.position, std::fs::metadata(place.0.join("log")).unwrap().len());
+    }
+
+    #[test]
+    fn long_lines_are_split_at_16_kib() {
+        let place = Place::new("split");
+        let mut log = place.log(0, 1);
+        let mut line = Line::default();
+        let text = [b'a'; MAX_LINE * 2 + 5];
+        for piece in text.chunks(5000) {
+            log.take(&mut line, "stdout", piece);
+        }
+        log.take(&mut line, "stdout", b"\n");
+        log.take(&mut line, "stdout", &text[..MAX_LINE]);
+        log.take(&mut line, "stdout", b"\nb\n");
+        let lengths: Vec<_> = place.texts("log").iter().map(String::len).collect();
+        assert_eq!(lengths, [MAX_LINE, MAX_LINE, 7, MAX_LINE, 2, 3]);
+        let file = std::fs::read_to_string(place.0.join("log")).unwrap();
+        let times: Vec<_> = file.lines().map(|line| line.rsplit_once("\"time\":").unwrap().1).collect();
+        assert!(times[0] == times[1] && times[1] == times[2], "the parts of a line have one time");
+    }
+
+    #[test]
+    fn files_are_rotated_by_size() {
+        let place = Place::new("rotate");
+        let mut log = place.log(100, 3);
+        let mut line = Line::default();
+        for number in 0..9u8 {
+            log.take(&mut line, "stdout", &[b'0' + number, b'\n']);
+        }
+        let files = ["log.2", "log.1", "log"].map(|name| place.texts(name).concat());
+        // A record has about 72 bytes, so that a file is full after two.
+        assert_eq!(files, ["4\\n5\\n", "6\\n7\\n", "8\\n"]);
+        assert!(!place.0.join("log.3").exists());
+        assert_eq!(log.position - log.file_start, std::fs::metadata(place.0.join("log")).unwrap().len());
+    }
+
+    #[test]
+    fn what_was_there_is_kept_and_counted() {
+        let place = Place::new("kept");
+        std::fs::write(place.0.join("log"), "{\"log\":\"old\\n\",\"stream\":\"stdout\",\"time\":\"\"}\n").unwrap();
+        let mut log = place.log(0, 1);
+        assert_eq!(log.position, std::fs::metadata(place.0.join("log")).unwrap().len());
+        log.take(&mut Line::default(), "stderr", b"new\n");
+        assert_eq!(place.texts("log"), ["old\\n", "new\\n"]);
+        std::fs::rename(place.0.join("log"), place.0.join("moved")).unwrap();
+        log.reopen().unwrap();
+        log.take(&mut Line::default(), "stderr", b"newer\n");
+        assert_eq!(place.texts("log"), ["newer\\n"]);
+        assert_eq!(log.position - log.file_start, std::fs::metadata(place.0.join("log")).unwrap().len());
+    }
+
+    #[test]
+    fn newlines_are_found_wherever_they_are() {
+        for length in 0..40 {
+            let mut text = std::vec![b'\x8a'; length];
+            assert_eq!(find_newline(&text), None);
+            for at in (0..length).rev() {
+                text[at] = b'\n';
+                assert_eq!(find_newline(&text), Some(at));
+            }
+        }
+    }
+}
