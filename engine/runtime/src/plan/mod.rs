@@ -9,6 +9,8 @@ mod namespaces;
 mod process;
 mod rootfs;
 mod sysctl;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fmt;
