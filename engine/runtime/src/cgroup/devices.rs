@@ -134,6 +134,10 @@ pub(crate) fn program(rules: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Error> {
         }
         code.push(op(SET, 0, 0, 0, rule.allow.into()));
         code.push(op(EXIT, 0, 0, 0, 0));
+        if length == 2 {
+            // It is about everything. The kernel refuses a program with a part that is never reached.
+            return Ok(code);
+        }
     }
     code.push(op(SET, 0, 0, 0, 0));
     code.push(op(EXIT, 0, 0, 0, 0));
