@@ -87,6 +87,14 @@ impl Filters {
         })
     }
 
+    /// True when no value of the filter `name`, each `key` or `key=value`, holds for `labels`: the filter `label!`.
+    pub fn no_label(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        !self.get(name).any(|unwanted| match unwanted.split_once('=') {
+            Some((key, value)) => labels.get(key).is_some_and(|label| label == value),
+            None => labels.contains_key(unwanted),
+        })
+    }
+
     /// The filter `name` as a boolean: `default` when it was not given; 1 and true, 0 and false are its values.
     pub fn boolean(&self, name: &str, default: bool) -> Result<bool, InvalidFilter> {
         let mut values = self.get(name);
@@ -149,6 +157,8 @@ mod tests {
         let holds = |text: &str| Filters::parse(text).unwrap().all_labels("label", &labels);
         assert!(holds(r#"{"label":["a","b"]}"#) && holds(r#"{"label":["a=1","b="]}"#) && holds("{}"));
         assert!(!holds(r#"{"label":["a","c"]}"#) && !holds(r#"{"label":["a=2"]}"#));
+        let none_holds = |text: &str| Filters::parse(text).unwrap().no_label("label!", &labels);
+        assert!(none_holds(r#"{"label!":["c","a=2"]}"#) && none_holds("{}") && !none_holds(r#"{"label!":["c","a=1"]}"#));
     }
 
     #[test]
