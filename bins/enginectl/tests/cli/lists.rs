@@ -1,0 +1,184 @@
+//! Lists, inspect, removal, and what the command line refuses.
+
+use super::daemon::{Daemon, Finished, program};
+
+const CONTAINERS: &str = r#"[{"Id":"4c01db0b339c4c01db0b339c4c01db0b339c4c01db0b339c4c01db0b339c4c01","Names":["/web"],"Image":"busybox",
+  "ImageID":"sha256:00","Command":"sleep 1000","Created":1,"Ports":[{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"}],
+  "Labels":{"a":"b"},"State":"running","Status":"Up 2 minutes","HostConfig":{"NetworkMode":"bridge"},"NetworkSettings":{"Networks":{"bridge":{}}},"Mounts":[]}]"#;
+
+#[test]
+fn ps_in_every_form() {
+    let daemon = Daemon::start(|_, connection| connection.answer(200, CONTAINERS));
+    let out = |line: &str| daemon.run(line).stdout;
+    let table = out("ps");
+    let lines: Vec<_> = table.lines().collect();
+    assert!(lines[0].starts_with("CONTAINER ID   IMAGE     COMMAND        CREATED"), "{table}");
+    assert!(lines[1].starts_with("4c01db0b339c   busybox   \"sleep 1000\"   "), "{table}");
+    assert!(lines[1].ends_with("Up 2 minutes   0.0.0.0:8080->80/tcp   web"), "{table}");
+    assert_eq!(out("ps -q"), "4c01db0b339c\n");
+    let labelled = daemon.command("ps --format").arg("{{.Names}}:{{.Label \"a\"}}").output().unwrap();
+    assert_eq!(Finished::from(labelled).stdout, "web:b\n");
+    assert_eq!(out("container ls --format {{.Names}}/{{.Networks}}"), "web/bridge\n");
+    assert!(
+        out("ps --format json")
+            .starts_with("{\"Command\":\"\\\"sleep 1000\\\"\",\"CreatedAt\":\"1970-01-01 00:00:01 +0000 UTC\"")
+    );
+    let asked = Daemon::start(|_, connection| connection.answer(200, CONTAINERS));
+    let text = asked.run("ps -a -f status=exited --no-trunc -s").stdout;
+    assert!(text.contains(&"4c01db0b339c".repeat(5)), "{text}");
+    let query = asked.request("/containers/json", |request| request.query.clone());
+    assert_eq!(query, "?all=1&size=1&filters=%7B%22status%22%3A%7B%22exited%22%3Atrue%7D%7D".trim_start_matches('?'));
+}
+
+#[test]
+fn wrong_templates_are_refused_with_the_place() {
+    let daemon = Daemon::start(|_, connection| connection.answer(200, CONTAINERS));
+    let finished = daemon.run("ps --format {{.Nope}}");
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("template: :1:3:") && finished.stderr.contains("Nope"), "{}", finished.stderr);
+    let finished = daemon.run("inspect -f {{.Id x");
+    assert_eq!(
+        (finished.code, finished.stderr.as_str()),
+        (Some(1), "template parsing error: template: :1:1: unclosed action\n")
+    );
+}
+
+fn objects() -> Daemon {
+    Daemon::start(|request, connection| match request.path.as_str() {
+        "/containers/web/json" => {
+            connection.answer(200, r#"{"Id":"4c01","Name":"/web","State":{"Status":"running","Pid":7}}"#);
+        }
+        "/images/busybox/json" => connection.answer(200, r#"{"Id":"sha256:00"}"#),
+        "/volumes/data" => connection.answer(200, r#"{"Name":"data"}"#),
+        _ => connection.answer(404, r#"{"message":"No such thing"}"#),
+    })
+}
+
+#[test]
+fn inspect_finds_any_kind() {
+    let daemon = objects();
+    assert_eq!(
+        daemon.run("inspect web busybox").stdout,
+        "[\n    {\n        \"Id\": \"4c01\",\n        \"Name\": \"/web\",\n        \"State\": {\n            \"Status\": \"running\",\n            \"Pid\": 7\n        }\n    },\n    {\n        \"Id\": \"sha256:00\"\n    }\n]\n"
+    );
+    assert_eq!(daemon.run("inspect -f {{.State.Pid}} web").stdout, "7\n");
+    assert_eq!(daemon.run("inspect --type volume -f {{.Name}} data").stdout, "data\n");
+    let finished = daemon.run("inspect nope");
+    assert_eq!(
+        finished,
+        Finished { code: Some(1), stdout: "[]\n".to_owned(), stderr: "Error: No such object: nope\n".to_owned() }
+    );
+    let finished = daemon.run("container inspect nope");
+    assert_eq!(finished.stderr, "Error response from daemon: No such thing\n");
+    let finished = daemon.run("inspect -f {{.Nope}} web");
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("map has no entry for key \"Nope\""));
+}
+
+#[test]
+fn what_fails_does_not_stop_the_others() {
+    let daemon = Daemon::start(|request, connection| {
+        if request.path == "/containers/b" {
+            connection.answer(409, r#"{"message":"cannot remove container \"b\": container is running"}"#);
+        } else {
+            connection.answer(204, "");
+        }
+    });
+    let finished = daemon.run("rm -v a b c");
+    assert_eq!((finished.code, finished.stdout.as_str()), (Some(1), "a\nc\n"));
+    assert_eq!(finished.stderr, "Error response from daemon: cannot remove container \"b\": container is running\n");
+    daemon.request("/containers/a", |request| {
+        assert_eq!((request.method.as_str(), request.query.as_str()), ("DELETE", "v=1"));
+    });
+    assert_eq!(daemon.run("stop -t 3 -s INT a").stdout, "a\n");
+    daemon.request("/containers/a/stop", |request| assert_eq!(request.query, "signal=INT&t=3"));
+}
+
+#[test]
+fn rm_f_of_what_is_gone_is_no_failure() {
+    let daemon = Daemon::start(|_, connection| connection.answer(404, r#"{"message":"No such container: a"}"#));
+    let finished = daemon.run("rm -f a");
+    assert_eq!(
+        (finished.code, finished.stderr.as_str()),
+        (Some(0), "Error response from daemon: No such container: a\n")
+    );
+    assert_eq!(daemon.run("rm a").code, Some(1));
+}
+
+#[test]
+fn images_and_networks_and_volumes() {
+    let daemon = Daemon::start(|request, connection| {
+        match request.path.as_str() {
+        "/images/json" => connection.answer(200, r#"[{"Id":"sha256:4c01db0b339c00","RepoTags":["busybox:latest"],"RepoDigests":null,"Created":1,"Size":4261502}]"#),
+        "/networks" => connection.answer(200, r#"[{"Name":"none","Id":"22","Driver":"null","Scope":"local"},{"Name":"bridge","Id":"11","Driver":"bridge","Scope":"local"}]"#),
+        "/volumes" => connection.answer(200, r#"{"Volumes":[{"Name":"data","Driver":"local"}],"Warnings":null}"#),
+        "/volumes/create" => connection.answer(201, r#"{"Name":"data"}"#),
+        "/volumes/prune" => connection.answer(200, r#"{"VolumesDeleted":["x"],"SpaceReclaimed":1500}"#),
+        _ => connection.answer(404, r#"{"message":"page not found"}"#),
+    }
+    });
+    let images = daemon.run("images").stdout;
+    assert!(
+        images.starts_with(
+            "REPOSITORY   TAG       IMAGE ID       CREATED        SIZE\nbusybox      latest    4c01db0b339c   "
+        ),
+        "{images}"
+    );
+    assert!(images.ends_with("4.26MB\n"), "{images}");
+    assert_eq!(daemon.run("network ls --format {{.Name}}").stdout, "bridge\nnone\n");
+    assert_eq!(daemon.run("volume ls").stdout, "DRIVER    VOLUME NAME\nlocal     data\n");
+    assert_eq!(daemon.run("volume create --label a=b data").stdout, "data\n");
+    assert_eq!(daemon.run("volume prune -f").stdout, "Deleted Volumes:\nx\n\nTotal reclaimed space: 1.5kB\n");
+    assert!(daemon.run_with("volume prune", b"n\n").stdout.ends_with("[y/N] "));
+}
+
+#[test]
+fn the_command_line_helps() {
+    let run = |line: &str| Finished::from(program().args(line.split(' ')).output().unwrap());
+    let finished = run("run --gpus all busybox");
+    assert_eq!(finished.code, Some(125));
+    assert_eq!(finished.stderr, "enginectl: --gpus is a flag of docker that enginectl does not support yet\n");
+    let finished = run("build .");
+    assert_eq!(
+        (finished.code, finished.stderr.as_str()),
+        (Some(125), "enginectl: build is a command of docker that enginectl does not have yet\n")
+    );
+    let finished = run("imagse");
+    assert!(finished.code == Some(125) && finished.stderr.contains("images"), "{}", finished.stderr);
+    let finished = run("ps --al");
+    assert!(finished.code == Some(125) && finished.stderr.contains("--all"), "{}", finished.stderr);
+    let finished = run("--version");
+    assert_eq!((finished.code, finished.stdout), (Some(0), format!("enginectl {}\n", env!("CARGO_PKG_VERSION"))));
+    assert!(run("--help").stdout.contains("Create and run a new container"));
+    assert!(run("run --help").stdout.contains("--memory-swap"));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&format!("completion {shell}")).stdout.contains("memory-swap"), "{shell}");
+    }
+    let output = program().args(["-H", "tcp://127.0.0.1:1", "ps"]).env("DOCKER_TLS_VERIFY", "1").output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("TLS"));
+}
+
+#[test]
+fn versions_of_both_sides() {
+    let daemon = Daemon::start(|_, connection| {
+        connection.answer(200, r#"{"Version":"1.2.3","ApiVersion":"1.51","Os":"linux","Arch":"amd64"}"#);
+    });
+    assert_eq!(daemon.run("version -f {{.Server.Version}}").stdout, "1.2.3\n");
+    let text = daemon.run("version").stdout;
+    assert!(
+        text.contains("Client: enginectl\n Version:") && text.contains("Server: Engine\n Version:          1.2.3\n"),
+        "{text}"
+    );
+    let output = program().args(["-H", "unix:///nope.sock", "version"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("Client: enginectl\n"), "its own version it knows");
+}
+
+#[test]
+fn events_are_shown_as_they_come() {
+    let daemon = Daemon::start(|_, connection| {
+        connection.answer(200, "{\"Type\":\"container\",\"Action\":\"die\",\"Actor\":{\"ID\":\"4c01\",\"Attributes\":{\"exitCode\":\"0\"}},\"time\":1,\"timeNano\":1000000001}\n");
+    });
+    assert_eq!(daemon.run("events").stdout, "1970-01-01T00:00:01.000000001+00:00 container die 4c01 (exitCode=0)\n");
+    assert_eq!(daemon.run("events --format {{.Action}}").stdout, "die\n");
+}
