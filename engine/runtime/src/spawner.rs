@@ -216,3 +216,45 @@ fn has_ended(socket: &OwnedFd) -> bool {
         Err(error) => error.kind() != io::ErrorKind::WouldBlock,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_program_can_be_started_from_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let spawner = Spawner::new(&directory.path().join("run"));
+        let path = spawner.program_file().unwrap();
+        assert_eq!(spawner.program_file().unwrap(), path);
+        assert_eq!(std::fs::read_dir(directory.path().join("run")).unwrap().count(), 1);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o500);
+        // Another test may start a spawner while the file was open for writing, and hold it for a moment.
+        let socket = (0..50)
+            .find_map(|_| spawn(&path).map_err(|_| std::thread::sleep(Duration::from_millis(20))).ok())
+            .expect("a spawner");
+        assert!(!has_ended(&socket));
+    }
+
+    #[test]
+    fn a_damaged_file_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let spawner = Spawner::new(directory.path());
+        std::fs::write(directory.path().join(PROGRAM_NAME), "damaged").unwrap();
+        assert_eq!(std::fs::read(spawner.program_file().unwrap()).unwrap(), engine_shim::PROGRAM);
+    }
+
+    #[test]
+    fn a_program_that_is_no_spawner_is_an_error() {
+        assert!(spawn(Path::new("/bin/true")).is_err());
+        assert!(spawn(Path::new("/no/such/program")).is_err());
+    }
+
+    #[test]
+    fn a_plan_needs_its_descriptors() {
+        let spawner = Spawner::new(Path::new("/nowhere"));
+        let plan = crate::protocol::PlanWriter::new().finish(1).unwrap();
+        assert!(matches!(spawner.launch(&plan, &[]), Err(LaunchError::HandOver(_))));
+    }
+}

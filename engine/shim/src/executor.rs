@@ -103,7 +103,7 @@ impl<'a> Executor<'a> {
         }
         let stop = outcome.err().unwrap_or(Stop { errno: 0, reason: Reason::Malformed });
         let failure = Failure { index: self.index, errno: stop.errno, reason: stop.reason };
-        let _ = Report::Failed(failure).send(self.channel, None);
+        let _ = Report::Failed(failure).send(self.channel, &[]);
         system::exit(127)
     }
 
@@ -246,7 +246,7 @@ impl<'a> Executor<'a> {
             Forked::Child => Ok(system::new_session()?),
             Forked::Parent(pid, _) => {
                 // The child may be done before this arrives: the monitor has not reaped it, so the number is its own.
-                let _ = Report::Moved(pid).send(self.channel, None);
+                let _ = Report::Moved(pid).send(self.channel, &[]);
                 system::exit(0)
             }
         }

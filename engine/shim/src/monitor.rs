@@ -16,7 +16,7 @@ use processes::Process;
 use table::Table;
 
 use crate::plan::{Op, Plan};
-use crate::protocol::{Event, Failure, INIT, Reason, Stage};
+use crate::protocol::{Event, Failure, INIT, MAX_MESSAGE, Reason, Stage};
 use crate::system::{self, Descriptor, Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, PollEntry};
 
 const MAX_CONNECTIONS: usize = 64;
@@ -72,8 +72,10 @@ struct Monitor {
     clients: Table<Client>,
     entries: Table<PollEntry>,
     sources: Table<Source>,
-    /// Where things are read to.
+    /// Where output and input are read to.
     chunk: &'static mut [u8],
+    /// Where requests are read to.
+    message: &'static mut [u8],
     next_serial: u64,
     stage: Stage,
     init_pid: i32,
@@ -90,6 +92,8 @@ struct Monitor {
 pub(crate) fn run(rights: &mut [Descriptor]) -> ! {
     let [connection, plan, descriptors @ ..] = rights else { system::exit(1) };
     let _ = system::new_session();
+    // What is made here says its mode itself.
+    system::set_umask(0);
     system::set_process_name(c"engine-monitor");
     system::reset_signals();
     // A pipe or socket whose other side is gone is an error where it is written to.
@@ -127,6 +131,7 @@ impl Monitor {
             entries: Table::new(MAX_ENTRIES)?,
             sources: Table::new(MAX_ENTRIES)?,
             chunk: system::map(CHUNK)?,
+            message: system::map(MAX_MESSAGE)?,
             next_serial: LAUNCHER + 1,
             stage: Stage::Running,
             init_pid: 0,
@@ -175,7 +180,7 @@ impl Monitor {
             })?;
         }
         // The first reading arms the counter: from then on poll tells of changes.
-        self.oom_kills = exit::read_oom_kills(self.oom_counter);
+        self.count_oom_kills();
         Ok(())
     }
 
@@ -208,6 +213,7 @@ impl Monitor {
 
     fn rest(&mut self) {
         system::forget_pages(self.chunk);
+        system::forget_pages(self.message);
         self.log.rest();
     }
 
@@ -284,11 +290,20 @@ impl Monitor {
     }
 
     fn look_for_oom_kills(&mut self) {
-        let kills = exit::read_oom_kills(self.oom_counter);
-        if kills > self.oom_kills {
-            self.oom_kills = kills;
-            self.broadcast(&Event::OutOfMemory { kills }, None);
+        let before = self.oom_kills;
+        if self.count_oom_kills() > before {
+            self.broadcast(&Event::OutOfMemory { kills: self.oom_kills }, None);
         }
+    }
+
+    /// How many processes of the container the kernel has killed for lack of memory.
+    fn count_oom_kills(&mut self) -> u64 {
+        match exit::read_oom_kills(self.oom_counter) {
+            Some(kills) => self.oom_kills = self.oom_kills.max(kills),
+            // The cgroup is gone; polling the file further would never rest.
+            None => system::close(core::mem::replace(&mut self.oom_counter, -1)),
+        }
+        self.oom_kills
     }
 
     /// Tells one engine.

@@ -394,7 +394,7 @@ messages! {
             stage: Stage,
             /// Init's pid, as the host sees it.
             pid: u32,
-            /// Bytes written to the log since birth.
+            /// Where the log ends, in bytes from the beginning of the file that was there at birth.
             log_position: u64,
             /// The position at which the present log file begins.
             log_file_start: u64,
@@ -439,7 +439,8 @@ messages! {
         Attached = 0x98 {
             /// The client.
             client: u64,
-            /// Bytes written to the log since birth.
+            /// Where the log ends, in bytes from the beginning of the file that was there at birth. The beginning of a
+            /// line that has not ended yet is not in the log: it was sent to those who were there.
             log_position: u64,
             /// The position at which the present log file begins.
             log_file_start: u64,
@@ -471,5 +472,108 @@ messages! {
         }
         /// The other side is gone. Never sent: what a reader makes of the end of the connection.
         Closed = 0xff {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn requests() -> [Request<'static>; 13] {
+        let attach = Attach { client: 9, stdin: true, framed: true, preface: &[7; MAX_PREFACE], ..Attach::default() };
+        let keys = Attach { process: 3, stdin_once: true, detach_keys: b"\x10\x11", ..Attach::default() };
+        [
+            Request::Launch {},
+            Request::Subscribe {},
+            Request::Status {},
+            Request::Start {},
+            Request::Attach { attach },
+            Request::Resize { process: 1, rows: 24, columns: 80 },
+            Request::Exec { id: u64::MAX },
+            Request::ExecAttached { id: 3, attach: keys },
+            Request::CloseStdin { process: 0 },
+            Request::Signal { process: 0, signal: -1 },
+            Request::ReopenLog {},
+            Request::Attach { attach: keys },
+            Request::Attach { attach: Attach { stderr: true, stdout: true, ..keys } },
+        ]
+    }
+
+    fn events() -> [Event; 14] {
+        let failure = Failure { index: 3, errno: -1, reason: Reason::Died };
+        let stage = Stage::Exited;
+        [
+            Event::Ready {},
+            Event::Waiting { pid: 1 },
+            Event::Started { pid: u32::MAX },
+            Event::StartFailed { failure },
+            Event::Status { stage, pid: 1, log_position: 2, log_file_start: 3, log_lost: 4, clients: 5, execs: 6 },
+            Event::Exited { code: -1, oom_killed: true, at_nanos: u64::MAX },
+            Event::ExecStarted { id: 1, pid: 2 },
+            Event::ExecFailed { id: 1, failure },
+            Event::ExecExited { id: 1, code: 255 },
+            Event::Attached { client: 1, log_position: 2, log_file_start: 3 },
+            Event::Detached { client: 1, process: 2, by_keys: true },
+            Event::Refused { request: 1, subject: 2, refusal: Refusal::Full, errno: 3 },
+            Event::OutOfMemory { kills: 1 },
+            Event::Closed {},
+        ]
+    }
+
+    #[test]
+    fn messages_are_read_as_they_were_written() {
+        let mut buffer = [0; MAX_MESSAGE];
+        for request in requests() {
+            let length = request.encode(&mut buffer).unwrap();
+            assert_eq!(Request::decode(&buffer[..length]), Some(request));
+        }
+        for event in events() {
+            let length = event.encode(&mut buffer).unwrap();
+            assert_eq!(Event::decode(&buffer[..length]), Some(event));
+            assert_eq!(Request::decode(&buffer[..length]), None);
+        }
+    }
+
+    #[test]
+    fn messages_that_are_cut_long_or_changed_are_refused() {
+        let mut buffer = [0; MAX_MESSAGE];
+        for request in requests() {
+            let length = request.encode(&mut buffer).unwrap();
+            for cut in (0..length).rev().take(200) {
+                assert_eq!(Request::decode(&buffer[..cut]), None);
+            }
+            buffer[length] = 0;
+            assert_eq!(Request::decode(&buffer[..=length]), None);
+            for at in [0, 4, 7, 8] {
+                buffer[at] ^= 0x40;
+                assert_eq!(Request::decode(&buffer[..length]), None);
+                buffer[at] ^= 0x40;
+            }
+            assert_eq!(request.encode(&mut [0; 11]), None);
+        }
+    }
+
+    #[test]
+    fn fields_beyond_their_bounds_are_refused() {
+        let mut buffer = std::vec![0; 2 * MAX_MESSAGE];
+        let keys = Attach { detach_keys: &[1; MAX_DETACH_KEYS + 1], ..Attach::default() };
+        let length = Request::Attach { attach: keys }.encode(&mut buffer).unwrap();
+        assert_eq!(Request::decode(&buffer[..length]), None);
+        let preface = Attach { preface: &[1; MAX_PREFACE + 1], ..Attach::default() };
+        let length = Request::Attach { attach: preface }.encode(&mut buffer).unwrap();
+        assert_eq!(Request::decode(&buffer[..length]), None);
+        let far = Attach { preface: &[1; MAX_MESSAGE], ..Attach::default() };
+        assert_eq!(Request::Attach { attach: far }.encode(&mut buffer), None);
+        let length = Event::Exited { code: 0, oom_killed: true, at_nanos: 0 }.encode(&mut buffer).unwrap();
+        buffer[HEADER_LEN + 4] = 2;
+        assert_eq!(Event::decode(&buffer[..length]), None);
+    }
+
+    #[test]
+    fn every_number_is_one_reason() {
+        for number in 0..100 {
+            assert!(Reason::from_number(number).is_none_or(|reason| reason as u32 == number));
+        }
+        assert_eq!((1..=14).filter_map(Reason::from_number).count(), 14);
     }
 }

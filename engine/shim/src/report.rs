@@ -11,7 +11,7 @@ pub(crate) enum Report {
     Failed(Failure),
     /// The executor goes on in a child of the monitor with this pid.
     Moved(i32),
-    /// The master of a new terminal comes with this message.
+    /// The master and the slave of a new terminal come with this message.
     Terminal,
     /// Everything is ready; one byte of the monitor lets the executor go on.
     Waiting,
@@ -59,18 +59,17 @@ impl Report {
         })
     }
 
-    /// Tells the monitor; one descriptor may go with it.
-    pub(crate) fn send(self, channel: Descriptor, descriptor: Option<Descriptor>) -> Result<()> {
-        let rights = descriptor.as_slice();
-        system::send(channel, &self.encode(), rights).map(drop)
+    /// Tells the monitor; up to two descriptors may go with it.
+    pub(crate) fn send(self, channel: Descriptor, descriptors: &[Descriptor]) -> Result<()> {
+        system::send(channel, &self.encode(), descriptors).map(drop)
     }
 }
 
 /// What [`receive`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
-    /// A report, and the descriptor that came with it.
-    Report(Report, Option<Descriptor>),
+    /// A report, and the descriptors that came with it; -1 for none.
+    Report(Report, [Descriptor; 2]),
     /// The executor became the program or died.
     End,
     /// Nothing yet.
@@ -82,16 +81,13 @@ pub(crate) fn receive(channel: Descriptor) -> Heard {
     let mut buffer = [0; LENGTH];
     let mut rights = [-1; MAX_RIGHTS];
     let Ok(received) = system::receive(channel, &mut buffer, &mut rights, false) else { return Heard::Nothing };
-    let (first, others) =
-        rights[..received.rights].split_first().map_or((None, &[][..]), |(first, rest)| (Some(*first), rest));
-    for descriptor in others {
-        system::close(*descriptor);
-    }
+    let [first, second, others @ ..] = rights;
+    others.into_iter().for_each(system::close);
     if received.length == 0 {
         return Heard::End;
     }
     match Report::decode(&buffer[..received.length]) {
-        Some(report) => Heard::Report(report, first),
+        Some(report) => Heard::Report(report, [first, second]),
         None => Heard::Nothing,
     }
 }
@@ -107,14 +103,15 @@ mod tests {
         let all = [Report::Failed(failure), Report::Moved(77), Report::Terminal, Report::Waiting, Report::Executing];
         assert_eq!(receive(ours), Heard::Nothing);
         for report in all {
-            report.send(theirs, None).unwrap();
-            assert_eq!(receive(ours), Heard::Report(report, None));
+            report.send(theirs, &[]).unwrap();
+            assert_eq!(receive(ours), Heard::Report(report, [-1, -1]));
         }
-        Report::Terminal.send(theirs, Some(theirs)).unwrap();
+        Report::Terminal.send(theirs, &[theirs, theirs]).unwrap();
         system::close(theirs);
-        let Heard::Report(Report::Terminal, Some(copy)) = receive(ours) else { panic!("no descriptor") };
+        let Heard::Report(Report::Terminal, copies) = receive(ours) else { panic!("no report") };
         assert_eq!(receive(ours), Heard::Nothing);
-        system::close(copy);
+        assert!(copies.iter().all(|copy| *copy > 2));
+        copies.into_iter().for_each(system::close);
         assert_eq!(receive(ours), Heard::End);
         system::close(ours);
     }

@@ -194,16 +194,13 @@ fn the_console_is_the_terminal() {
 }
 
 #[test]
-fn a_hangup_of_the_terminal_is_left_to_the_process() {
+fn a_terminal_may_be_closed_by_everybody_and_opened_again() {
     let place = Place::new();
-    let wish = Wish {
-        arguments: &["sh", "-c", "exec >/tmp/file 2>&1 </dev/null; sleep 0.2; exit 8"],
-        terminal: true,
-        log: Some((0, 1)),
-        ..Wish::default()
-    };
+    let command = "exec >/tmp/file 2>&1 </dev/null; sleep 0.2; echo again >/dev/console; exit 8";
+    let wish = Wish { arguments: &["sh", "-c", command], terminal: true, log: Some((0, 1)), ..Wish::default() };
     let mut container = place.launch(&wish).unwrap();
     assert_eq!(container.exit(), 8);
+    assert_eq!(place.logged("stdout"), "again\r\n");
 }
 
 #[test]

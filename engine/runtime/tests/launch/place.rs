@@ -322,7 +322,10 @@ pub(crate) fn read_until(mut stream: &UnixStream, wanted: &str) -> String {
     let mut text = Vec::new();
     let mut byte = [0];
     while !String::from_utf8_lossy(&text).contains(wanted) {
-        let length = stream.read(&mut byte).unwrap();
+        let length = match stream.read(&mut byte) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read.unwrap(),
+        };
         assert_ne!(length, 0, "ended after {:?}", String::from_utf8_lossy(&text));
         text.push(byte[0]);
     }

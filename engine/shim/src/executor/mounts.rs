@@ -198,10 +198,10 @@ impl Executor<'_> {
         for number in 0..3 {
             system::duplicate_to(slave, number, false)?;
         }
-        system::close(slave);
         system::control_terminal(0)?;
         self.input_is_null = false;
-        let sent = Report::Terminal.send(self.channel, Some(master));
+        let sent = Report::Terminal.send(self.channel, &[master, slave]);
+        system::close(slave);
         system::close(master);
         Ok(sent?)
     }

@@ -208,7 +208,7 @@ impl<'a> Executor<'a> {
     }
 
     fn wait_for_start(&mut self) -> Step {
-        Report::Waiting.send(self.channel, None)?;
+        Report::Waiting.send(self.channel, &[])?;
         let mut byte = [0; 1];
         match system::read(self.channel, &mut byte)? {
             0 => Err(Reason::Died.into()),
@@ -424,7 +424,7 @@ impl<'a> Image<'a> {
                 None => return Reason::NotInPath.into(),
             }
         };
-        if let Err(errno) = Report::Executing.send(channel, None) {
+        if let Err(errno) = Report::Executing.send(channel, &[]) {
             return errno.into();
         }
         // SAFETY: both lists end in null, and every string carries its NUL.

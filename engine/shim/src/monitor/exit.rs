@@ -52,13 +52,12 @@ fn format(exit: Exit, line: &mut [u8; 64]) -> usize {
     length
 }
 
-/// The number behind `oom_kill` in a file of lines of a name and a number; 0 when there is none.
-pub(super) fn read_oom_kills(counter: Descriptor) -> u64 {
+/// The number behind `oom_kill` in a file of lines of a name and a number, 0 when there is none; `None` when the file
+/// cannot be read (any more).
+pub(super) fn read_oom_kills(counter: Descriptor) -> Option<u64> {
     let mut buffer = [0; 512];
-    match system::read_from_start(counter, &mut buffer) {
-        Ok(length) => parse_oom_kills(&buffer[..length]),
-        Err(_) => 0,
-    }
+    let length = system::read_from_start(counter, &mut buffer).ok()?;
+    Some(parse_oom_kills(&buffer[..length]))
 }
 
 fn parse_oom_kills(text: &[u8]) -> u64 {

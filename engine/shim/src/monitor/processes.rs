@@ -58,8 +58,10 @@ pub(super) struct Process {
     code: Option<i32>,
     told: bool,
     pub(super) has_terminal: bool,
-    /// The terminal's other side has not come yet.
+    /// The terminal has not come yet.
     awaits_terminal: bool,
+    /// The process's side of the terminal: held, so that the terminal outlives its being closed by every process.
+    slave: Descriptor,
     opens_input: bool,
     pub(super) input: Descriptor,
     /// Typed, not yet taken by the process.
@@ -287,6 +289,7 @@ impl Monitor {
                     told: false,
                     has_terminal,
                     awaits_terminal: has_terminal,
+                    slave: -1,
                     opens_input,
                     input,
                     typed: Queue::default(),
@@ -319,13 +322,9 @@ impl Monitor {
                     system::close(core::mem::replace(&mut process.channel, -1));
                     return self.start_ended(place);
                 }
-                Heard::Report(report, descriptor) => {
-                    let kept = match report {
-                        Report::Terminal => process.take_terminal(descriptor),
-                        _ => false,
-                    };
-                    if !kept && let Some(descriptor) = descriptor {
-                        system::close(descriptor);
+                Heard::Report(report, descriptors) => {
+                    if report != Report::Terminal || !process.take_terminal(descriptors) {
+                        descriptors.into_iter().for_each(system::close);
                     }
                     match report {
                         Report::Failed(failure) => process.failure = Some(failure),
@@ -399,10 +398,9 @@ impl Monitor {
             }
             if let Some(process) = self.processes.iter_mut().find(|process| process.pid == ended.pid) {
                 process.code = Some(ended.code);
-                let started = !process.told && process.failure.is_none();
-                if process.id == INIT && started && self.ended.is_none() {
-                    let kills = exit::read_oom_kills(self.oom_counter).max(self.oom_kills);
-                    let exit = Exit { code: ended.code, oom_killed: kills > 0, at_nanos: system::now() };
+                if process.id == INIT && !process.told && process.failure.is_none() && self.ended.is_none() {
+                    let oom_killed = self.count_oom_kills() > 0;
+                    let exit = Exit { code: ended.code, oom_killed, at_nanos: system::now() };
                     self.ended = Some(exit);
                     let _ = exit::write_record(self.run_directory, exit);
                 }
@@ -421,8 +419,6 @@ impl Monitor {
         }
         match system::read(output.descriptor, &mut self.chunk[..CHUNK]) {
             Err(Errno::AGAIN) => 0,
-            // A terminal whose other side is closed says EIO; it may be opened again while the process lives.
-            Err(Errno::IO) if process.has_terminal && process.code.is_none() && process.channel >= 0 => 0,
             Ok(0) | Err(_) => {
                 if id == INIT {
                     output.end_line(&mut self.log);
@@ -470,6 +466,7 @@ impl Monitor {
             if !told {
                 self.tell_end(id, requester, code);
             }
+            system::close(process.slave);
             system::close(process.pidfd);
             for client in self.clients.iter_mut().filter(|client| client.process == id) {
                 client.finish();
@@ -492,14 +489,14 @@ impl Monitor {
 }
 
 impl Process {
-    /// The other side of the terminal has come. Says whether it was kept.
-    fn take_terminal(&mut self, master: Option<Descriptor>) -> bool {
-        let Some(master) = master.filter(|_| self.awaits_terminal) else { return false };
-        self.awaits_terminal = false;
-        if system::set_nonblocking(master).is_err() {
+    /// The terminal has come. Says whether it was kept.
+    fn take_terminal(&mut self, [master, slave]: [Descriptor; 2]) -> bool {
+        if !self.awaits_terminal || system::set_nonblocking(master).is_err() {
             return false;
         }
+        self.awaits_terminal = false;
         self.outputs[0].descriptor = master;
+        self.slave = slave;
         if self.opens_input && !self.closes_input {
             self.input = system::duplicate_above(master, 3).unwrap_or(-1);
             self.flush_input();

@@ -3,7 +3,7 @@
 use super::Monitor;
 use super::clients::Client;
 use super::processes::with_plan;
-use crate::protocol::{Attach, Event, INIT, MAX_MESSAGE, Refusal, Request};
+use crate::protocol::{Attach, Event, INIT, Refusal, Request};
 use crate::system::{self, Descriptor, Errno, MAX_RIGHTS};
 
 /// At most so many requests of one engine are done before others have their turn.
@@ -18,9 +18,8 @@ impl Monitor {
                 return;
             };
             let serial = connection.serial;
-            let mut message = [0; MAX_MESSAGE];
             let mut rights = [-1; MAX_RIGHTS];
-            let received = match system::receive(connection.socket, &mut message, &mut rights, false) {
+            let received = match system::receive(connection.socket, self.message, &mut rights, false) {
                 Err(Errno::AGAIN) => return,
                 Ok(received) if received.length > 0 => received,
                 _ => {
@@ -29,6 +28,8 @@ impl Monitor {
                 }
             };
             let rights = &mut rights[..received.rights];
+            // Taken out while the request borrows from it.
+            let message = core::mem::take(&mut self.message);
             let request = Request::decode(&message[..received.length]).filter(|_| !received.truncated);
             let answer = match &request {
                 Some(request) => self.answer(serial, request, rights),
@@ -37,8 +38,10 @@ impl Monitor {
             for descriptor in rights {
                 system::close(*descriptor);
             }
+            let kind = request.map_or(0, |request| u32::from(request.kind()));
+            self.message = message;
             if let Err((subject, refusal, errno)) = answer {
-                let request = request.map_or(0, |request| u32::from(request.kind()));
+                let request = kind;
                 self.tell(serial, &Event::Refused { request, subject, refusal, errno }, None);
             }
         }
