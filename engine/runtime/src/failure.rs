@@ -42,9 +42,11 @@ fn describe(steps: &[Op<'_>], failure: Failure) -> (String, i32) {
             let code = if failure.errno == libc::ENOENT { 127 } else { 126 };
             (format!("exec {program}: {errno}"), code)
         }
-        Reason::NoSuchUser => (format!("unable to find user {}: no matching entries in passwd file", named(step)), 128),
+        Reason::NoSuchUser => {
+            (format!("unable to find user {}: no matching entries in passwd file", part(step, false)), 128)
+        }
         Reason::NoSuchGroup => {
-            (format!("unable to find group {}: no matching entries in group file", named(step)), 128)
+            (format!("unable to find group {}: no matching entries in group file", part(step, true)), 128)
         }
         Reason::IdOutOfRange => (format!("uids and gids must be in range 0-2147483647: {}", named(step)), 128),
         Reason::AccountsUnreadable => {
@@ -76,13 +78,20 @@ fn describe(steps: &[Op<'_>], failure: Failure) -> (String, i32) {
     }
 }
 
-/// The user or the group that a step is about.
+/// What a step says about users.
 fn named(step: Option<&Op<'_>>) -> String {
     match step {
         Some(Op::User { user }) => text(user),
         Some(Op::Group { group }) => text(group),
         _ => String::new(),
     }
+}
+
+/// The part of `user:group` before or after the colon.
+fn part(step: Option<&Op<'_>>, group: bool) -> String {
+    let whole = named(step);
+    let (user, of_group) = whole.split_once(':').unwrap_or((&whole, &whole));
+    if group { of_group.to_owned() } else { user.to_owned() }
 }
 
 fn what(steps: &[Op<'_>], op: &Op<'_>) -> String {

@@ -1,0 +1,120 @@
+//! A further process of a running container.
+
+use std::os::fd::AsFd;
+
+use engine_runtime::spec::Process;
+use engine_runtime::{Bundle, Error, Exec, Launched};
+
+use crate::place::Place;
+
+struct Running {
+    place: Place,
+    bundle: Bundle,
+    launched: Launched,
+}
+
+impl Running {
+    fn new() -> Self {
+        let place = Place::new();
+        let mut bundle = place.shell("echo up; exec sleep 1000");
+        bundle.spec.set_hostname(Some("box".to_owned()));
+        let launched = place.launch(&bundle);
+        place.until_says(&bundle, "up");
+        Self { place, bundle, launched }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Process {
+        let mut command = self.bundle.spec.process().clone().unwrap();
+        command.set_args(Some(arguments.iter().map(|&argument| argument.to_owned()).collect()));
+        command
+    }
+
+    /// Runs a shell line that writes to `/out`, and returns what it wrote.
+    fn shell(&self, line: &str, change: impl FnOnce(&mut Exec<'_>)) -> String {
+        let command = self.command(&["sh", "-c", &format!("({line}) > /out 2>&1; chmod 666 /out")]);
+        let mut exec = Exec::new(&self.bundle.id, self.launched.process.as_fd(), &self.bundle.spec, &command);
+        change(&mut exec);
+        assert_eq!(self.place.exec(&self.launched, &exec).unwrap(), 0);
+        std::fs::read_to_string(self.place.path(&self.bundle.id).join("upper/out")).unwrap()
+    }
+
+    fn fails(&self, command: &Process) -> Error {
+        let exec = Exec::new(&self.bundle.id, self.launched.process.as_fd(), &self.bundle.spec, command);
+        self.place.exec(&self.launched, &exec).unwrap_err()
+    }
+}
+
+#[test]
+fn it_is_in_the_same_container() {
+    let running = Running::new();
+    let said = running.shell(
+        "hostname; \
+         for p in self 1; do for n in cgroup ipc mnt net pid uts; do readlink /proc/$p/ns/$n; done | md5sum; done; \
+         grep -E 'CapEff|CapInh|Seccomp:' /proc/self/status; cat /proc/self/cgroup | grep -vc ':/$'; tr '\\0' ' ' < /proc/1/cmdline",
+        |_| {},
+    );
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[0], "box");
+    assert_eq!(lines[1], lines[2], "every namespace is the same");
+    assert_eq!(lines[3..6].join(" ").replace('\t', ""), "CapInh:0000000000000000 CapEff:00000000a80425fb Seccomp:2");
+    assert_eq!(lines[6], "0", "every cgroup is the container's: {said}");
+    assert_eq!(lines[7], "sleep 1000 ");
+}
+
+#[test]
+fn its_cgroups_are_the_containers() {
+    let running = Running::new();
+    let command = running.command(&["sleep", "1000"]);
+    let exec = Exec::new(&running.bundle.id, running.launched.process.as_fd(), &running.bundle.spec, &command);
+    let plan = running.place.runtime.exec(&exec).unwrap();
+    let request = engine_runtime::protocol::Request::Exec { id: 7 };
+    running.launched.monitor.send(&request, &plan.descriptors()).unwrap();
+    let pid = crate::place::wait(&running.launched.monitor, |event| match event {
+        engine_runtime::protocol::Event::ExecStarted { id: 7, pid } => Some(*pid),
+        _ => None,
+    });
+    let of = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert_eq!(of(pid), of(running.launched.pid));
+    let mut pids = running.place.runtime.cgroup(&running.bundle.id).unwrap().pids().unwrap();
+    pids.retain(|known| *known != running.launched.pid);
+    assert_eq!(pids, [pid]);
+}
+
+#[test]
+fn another_user_and_all_capabilities() {
+    let running = Running::new();
+    running.shell("true", |_| {});
+    let command = running.command(&["sh", "-c", "id -u > /out; grep CapEff /proc/self/status >> /out"]);
+    let read = || std::fs::read_to_string(running.place.path(&running.bundle.id).join("upper/out")).unwrap();
+    let mut exec = Exec::new(&running.bundle.id, running.launched.process.as_fd(), &running.bundle.spec, &command);
+    exec.user = Some("build");
+    assert_eq!(running.place.exec(&running.launched, &exec).unwrap(), 0);
+    assert_eq!(read(), "1001\nCapEff:\t0000000000000000\n");
+    let said = running.shell("id -u; grep CapEff /proc/self/status", |exec| exec.privileged = true);
+    assert_eq!(said, format!("0\nCapEff:\t{:016x}\n", running.place.runtime.host().bounding));
+}
+
+#[test]
+fn what_cannot_be_executed_says_so_in_the_known_words() {
+    let running = Running::new();
+    let say = |arguments: &[&str]| match running.fails(&running.command(arguments)) {
+        Error::Process { message, exit_code } => (message, exit_code),
+        other => panic!("{other}"),
+    };
+    let known = |text: &str| format!("unable to start container process: exec: {text}");
+    assert_eq!(say(&["nope"]), (known("\"nope\": executable file not found in $PATH"), 127));
+    assert_eq!(say(&["/nope"]), (known("\"/nope\": stat /nope: no such file or directory"), 127));
+    assert_eq!(say(&["/etc/passwd"]), (known("\"/etc/passwd\": permission denied"), 126));
+    assert_eq!(say(&["/etc"]), (known("\"/etc\": is a directory: permission denied"), 126));
+}
+
+#[test]
+fn a_working_directory_is_not_a_way_out() {
+    let running = Running::new();
+    for path in ["/proc/self/fd/3", "/proc/self/fd/7", "/proc/self/fd/8", "/proc/1/fd/9"] {
+        let mut command = running.command(&["pwd"]);
+        command.set_cwd(path.into());
+        let error = running.fails(&command).to_string();
+        assert!(error.contains("chdir to cwd") || error.contains("outside of container"), "{path}: {error}");
+    }
+}
