@@ -3,7 +3,7 @@
 //! A bridge is made when the first container needs it. Everything here is idempotent, since another engine on the
 //! same root may do the same at the same time, and since it may have been interrupted anywhere the last time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use engine_sys::netlink::{Netlink, Protocol};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::firewall::Port;
 use super::link::{self, Link};
 use super::record::{Bridge, Network};
 use super::{Error, MacAddress, Subnet, firewall, forwarding, subnet};
@@ -174,12 +175,13 @@ impl Host {
         self.guard = Some(guard);
     }
 
-    /// Puts our rules in place when they are not, and says whether that was so; `bridges` are those they are for.
+    /// Puts our rules in place when they are not, and says whether that was so; `wanted` are the bridges and ports that
+    /// they are for.
     /// Costs microseconds when nobody has changed the packet filter since the last time.
     pub(super) fn keep_rules(
         &mut self,
         policy: &Policy,
-        bridges: impl FnOnce() -> Result<Vec<Bridge>, Error>,
+        wanted: impl FnOnce() -> Result<(Vec<Bridge>, BTreeSet<Port>), Error>,
     ) -> Result<bool, Error> {
         let Some(filter) = &mut self.filter else { return Ok(false) };
         let look = || Error::kernel("look at the packet filter (nftables)");
@@ -187,8 +189,8 @@ impl Host {
         if self.generation == Some(generation) {
             return Ok(false);
         }
-        let bridges = bridges()?;
-        let rules = (!bridges.is_empty()).then(|| firewall::rules(&policy.table, &bridges));
+        let (bridges, ports) = wanted()?;
+        let rules = (!bridges.is_empty()).then(|| firewall::rules(&policy.table, &bridges, ports));
         let mut changed = false;
         for rules in rules.iter().chain(&self.guard) {
             if !firewall::is_in_place(filter, rules).map_err(look())? {
@@ -200,6 +202,42 @@ impl Host {
         // It was read before we looked: what somebody else changes meanwhile is seen the next time.
         self.generation = if changed { None } else { Some(generation) };
         Ok(changed)
+    }
+
+    /// Lets ports of the host lead to the bridge's containers.
+    pub(super) fn publish(&mut self, bridge: &Bridge, ports: &[Port], policy: &Policy) -> Result<(), Error> {
+        let Some(filter) = &mut self.filter else {
+            let reason = "ports cannot be published: the settings turn the packet filter off".to_owned();
+            return Err(Error::Invalid { network: bridge.interface.clone(), reason });
+        };
+        // The host's programs reach them by the loopback; the rules keep containers from using that.
+        let path = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.interface));
+        forwarding::write_switch_if_there(&path, "1")?;
+        firewall::publish(filter, &policy.table, ports)
+            .map_err(Error::kernel("publish ports in the packet filter (nftables)"))?;
+        self.count_own_change()
+    }
+
+    /// Ends that; false when the rules are not as they were thought to be and have to be looked at.
+    pub(super) fn unpublish(&mut self, ports: &[Port], policy: &Policy) -> Result<bool, Error> {
+        let Some(filter) = &mut self.filter else { return Ok(true) };
+        match firewall::unpublish(filter, &policy.table, ports) {
+            Ok(()) => self.count_own_change().map(|()| true),
+            Err(error) if error.is(Errno::NOENT) => {
+                self.generation = None;
+                Ok(false)
+            }
+            Err(error) => Err(Error::kernel("take ports out of the packet filter (nftables)")(error)),
+        }
+    }
+
+    /// Each transaction counts one; more means that somebody else has changed something too.
+    fn count_own_change(&mut self) -> Result<(), Error> {
+        let Some(filter) = &mut self.filter else { return Ok(()) };
+        let look = Error::kernel("look at the packet filter (nftables)");
+        let generation = firewall::generation(filter).map_err(look)?;
+        self.generation = self.generation.filter(|before| before.wrapping_add(1) == generation).map(|_| generation);
+        Ok(())
     }
 
     /// Forgets that the rules were seen in place.

@@ -7,6 +7,8 @@ use engine_sys::netlink::{Message, Netlink};
 use rustix::io::Errno;
 
 use super::bridge::Ready;
+use super::firewall::Port;
+use super::port::{self, Publish};
 use super::record::{Bridge, Driver, Endpoint, Interface, MacAddress, Network};
 use super::{Error, NetworkNamespace, Networks, Subnet, lease, link, off_thread, watch};
 use crate::events::{Event, EventType};
@@ -24,13 +26,14 @@ pub struct Connect {
     namespace: Option<NetworkNamespace>,
     mac: Option<MacAddress>,
     address: Option<Ipv4Addr>,
+    publish: Vec<Publish>,
 }
 
 impl Connect {
     /// Connects `container` to the network with this name or id.
     #[must_use]
     pub fn new(container: ContainerId, network: impl Into<String>) -> Self {
-        Self { container, network: network.into(), namespace: None, mac: None, address: None }
+        Self { container, network: network.into(), namespace: None, mac: None, address: None, publish: Vec::new() }
     }
 
     /// The namespace that gets the interface. Networks with addresses need it.
@@ -51,6 +54,13 @@ impl Connect {
     #[must_use]
     pub fn address(mut self, address: Option<Ipv4Addr>) -> Self {
         self.address = address;
+        self
+    }
+
+    /// Ports of the host that lead to the container; none on networks without addresses.
+    #[must_use]
+    pub fn publish(mut self, ports: Vec<Publish>) -> Self {
+        self.publish = ports;
         self
     }
 }
@@ -112,6 +122,10 @@ impl Networks {
             Ok::<_, Error>(endpoints)
         })?;
         for (_, endpoint) in &freed {
+            self.unpublish(endpoint)?;
+        }
+        self.claims().remove(container);
+        for (_, endpoint) in &freed {
             let driver = self.get(endpoint.network.as_str()).map_or(Driver::Bridge, |network| network.driver);
             self.publish("disconnect", endpoint, driver);
         }
@@ -143,13 +157,18 @@ impl Networks {
             self.remove_port(&interface.host_name)?;
         }
         self.shared.state.write(Durability::Process, |transaction| free(transaction, &endpoint))?;
+        self.unpublish(&endpoint)?;
+        if !ports(&endpoint).is_empty() {
+            self.claims().remove(container);
+        }
         self.publish("disconnect", &endpoint, network.driver);
         Ok(())
     }
 
     fn connect_plain(&self, network: &Network, request: &Connect) -> Result<Endpoint, Error> {
-        if request.address.is_some() || request.mac.is_some() {
-            let reason = "invalid option: a container has no address of its own on this network".to_owned();
+        if request.address.is_some() || request.mac.is_some() || !request.publish.is_empty() {
+            let reason =
+                "invalid option: a container has no address and no ports of its own on this network".to_owned();
             return Err(Error::Invalid { network: network.name.clone(), reason });
         }
         let endpoint = Endpoint {
@@ -170,10 +189,21 @@ impl Networks {
         loop {
             attempt += 1;
             let (bridge, ready) = self.bridge_in_place(network)?;
-            let endpoint = self.take(network, &bridge, request)?;
+            let (endpoint, claims) = self.take(network, &bridge, request)?;
             let Some(interface) = &endpoint.interface else { return Err(no_namespace()) };
-            let made = self.make_interface(&bridge, ready, interface, namespace);
-            let Err(error) = made else { return Ok(endpoint) };
+            let made = self.make_interface(&bridge, ready, interface, namespace).and_then(|()| {
+                if interface.ports.is_empty() {
+                    return Ok(());
+                }
+                let published = self.host().publish(&bridge, &ports(&endpoint), &self.shared.policy);
+                published.inspect_err(|_| self.remove_port_after_failure(&interface.host_name))
+            });
+            let Err(error) = made else {
+                if !claims.is_empty() {
+                    self.claims().insert(request.container, claims);
+                }
+                return Ok(endpoint);
+            };
             self.shared.state.write(Durability::Process, |transaction| free(transaction, &endpoint))?;
             match error {
                 // The bridge has vanished: somebody removed it, or an engine on this root gave it up.
@@ -193,7 +223,7 @@ impl Networks {
             && bridge.settled
             && bridge.subnet == ready.subnet
         {
-            host.keep_rules(policy, || self.settled_bridges())?;
+            host.keep_rules(policy, || self.in_use())?;
             return Ok((bridge.clone(), ready));
         }
         // Another engine on this root may have settled it since.
@@ -207,7 +237,7 @@ impl Networks {
         }
         // The rules first: what is not there yet cannot be reached around them.
         host.doubt_rules();
-        host.keep_rules(policy, || self.settled_bridges())?;
+        host.keep_rules(policy, || self.in_use())?;
         let ready = host.make(&network, &bridge, policy)?;
         drop(turn);
         if let Some(guard) = host.forward(policy)? {
@@ -216,13 +246,19 @@ impl Networks {
         Ok((bridge, ready))
     }
 
-    fn take(&self, network: &Network, bridge: &Bridge, request: &Connect) -> Result<Endpoint, Error> {
+    fn take(&self, network: &Network, bridge: &Bridge, request: &Connect) -> Result<(Endpoint, port::Claims), Error> {
         let id = EndpointId::random();
-        self.shared.state.write(Durability::Process, |transaction| {
+        let mut claims = port::Claims::new();
+        let endpoint = self.shared.state.write(Durability::Process, |transaction| {
             let others = transaction.list_prefix::<Endpoint>(Table::Endpoint, &endpoints_key(&request.container))?;
             let interfaces = others.iter().filter(|(_, endpoint)| endpoint.interface.is_some()).count();
             let address = lease::take(transaction, network, bridge, &request.container, request.address)?;
+            let mut published = Vec::with_capacity(request.publish.len());
+            for wanted in &request.publish {
+                published.push(port::take(transaction, &request.container, wanted, &mut claims)?);
+            }
             let interface = Interface {
+                ports: published,
                 name: format!("eth{interfaces}"),
                 host_name: format!("veth{}", id.as_str().get(..7).unwrap_or_default()),
                 address,
@@ -238,8 +274,37 @@ impl Networks {
                 interface: Some(interface),
             };
             insert(transaction, &endpoint)?;
-            Ok(endpoint)
-        })
+            Ok::<_, Error>(endpoint)
+        })?;
+        Ok((endpoint, claims))
+    }
+
+    /// The state has forgotten the ports already, so the rules are made from it again when something is odd.
+    fn unpublish(&self, endpoint: &Endpoint) -> Result<(), Error> {
+        let ports = ports(endpoint);
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let mut host = self.host();
+        if !host.unpublish(&ports, &self.shared.policy)? {
+            host.keep_rules(&self.shared.policy, || self.in_use())?;
+        }
+        Ok(())
+    }
+
+    /// Holds the ports of connected containers again, after a restart.
+    pub(super) fn claim_again(&self) -> Result<(), Error> {
+        let endpoints = self.shared.state.read(|look| look.list::<Endpoint>(Table::Endpoint))?;
+        let mut claims = self.claims();
+        for (_, endpoint) in endpoints {
+            let ports = endpoint.interface.iter().flat_map(|interface| &interface.ports);
+            // One that another engine on this root holds, or a program of the host took meanwhile, works all the same.
+            let held: port::Claims = ports.filter_map(|port| port::claim(port).ok()).collect();
+            if !held.is_empty() {
+                claims.entry(endpoint.container).or_insert(held);
+            }
+        }
+        Ok(())
     }
 
     fn make_interface(
@@ -258,8 +323,9 @@ impl Networks {
             namespace: namespace.as_fd(),
         };
         let mut messages = vec![link::make_veth(veth)];
-        if !bridge.inter_container {
-            messages.push(link::isolate(&interface.host_name));
+        let port = link::Port { isolated: !bridge.inter_container, hairpin: !interface.ports.is_empty() };
+        if port != link::Port::default() {
+            messages.push(link::set_port(&interface.host_name, port));
         }
         let what = || format!("make the interface {} on the bridge {}", interface.host_name, bridge.interface);
         let made = self.host().route.request(&mut messages);
@@ -321,6 +387,15 @@ fn is_gone(error: &engine_sys::netlink::Error) -> bool {
     error.index == 0 && (error.is(Errno::NODEV) || error.is(Errno::INVAL))
 }
 
+/// Where an endpoint's ports lead.
+pub(super) fn ports(endpoint: &Endpoint) -> Vec<Port> {
+    let lead = |interface: &Interface| {
+        let address = interface.address;
+        interface.ports.iter().map(|published| Port { published: *published, address }).collect()
+    };
+    endpoint.interface.as_ref().map(lead).unwrap_or_default()
+}
+
 pub(super) fn endpoints_key(container: &ContainerId) -> String {
     format!("{container}/")
 }
@@ -343,6 +418,9 @@ fn insert(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> Result<(), 
 fn free(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> Result<(), Error> {
     if let Some(interface) = &endpoint.interface {
         transaction.delete(Table::Address, &lease::key(&endpoint.network, interface.address))?;
+        for port in &interface.ports {
+            port::free(transaction, port)?;
+        }
     }
     transaction.delete(Table::Endpoint, &endpoint_key(&endpoint.container, &endpoint.network))?;
     Ok(())
@@ -351,7 +429,7 @@ fn free(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> Result<(), Er
 /// Frees endpoints whose container is gone and addresses without an endpoint; the networks that still have one.
 pub(super) fn free_what_nobody_has(transaction: &mut Transaction<'_>) -> Result<BTreeSet<NetworkId>, Error> {
     let mut connected = BTreeSet::new();
-    let mut leases = BTreeSet::new();
+    let (mut leases, mut held) = (BTreeSet::new(), BTreeSet::new());
     for (key, endpoint) in transaction.list::<Endpoint>(Table::Endpoint)? {
         if !transaction.contains(Table::Container, endpoint.container.as_str())? {
             transaction.delete(Table::Endpoint, &key)?;
@@ -359,12 +437,18 @@ pub(super) fn free_what_nobody_has(transaction: &mut Transaction<'_>) -> Result<
         }
         if let Some(interface) = &endpoint.interface {
             leases.insert(lease::key(&endpoint.network, interface.address));
+            held.extend(interface.ports.iter().map(port::key));
             connected.insert(endpoint.network);
         }
     }
     for key in transaction.keys(Table::Address)? {
         if !leases.contains(&key) {
             transaction.delete(Table::Address, &key)?;
+        }
+    }
+    for key in transaction.keys(Table::Port)? {
+        if !held.contains(&key) {
+            transaction.delete(Table::Port, &key)?;
         }
     }
     Ok(connected)

@@ -72,6 +72,31 @@ pub enum Error {
         /// Where addresses are taken from.
         subnet: Subnet,
     },
+    /// Another container has the port.
+    #[error("Bind for {address}:{port} failed: port is already allocated")]
+    PortAllocated {
+        /// The host's address.
+        address: Ipv4Addr,
+        /// The host's port.
+        port: u16,
+    },
+    /// A program of the host has the port.
+    #[error("failed to bind host port {address}:{port}: address already in use")]
+    PortInUse {
+        /// The host's address.
+        address: Ipv4Addr,
+        /// The host's port.
+        port: u16,
+    },
+    /// No port of the host is free.
+    #[error("no port of the host is free to be published")]
+    PortsExhausted,
+    /// Ports of this protocol cannot be published.
+    #[error("ports of protocol {name:?} cannot be published: tcp and udp can")]
+    Protocol {
+        /// What was asked for.
+        name: String,
+    },
     /// Every block of the pools overlaps an address or a route of the host.
     #[error(
         "no block of addresses is free for network {network}: all overlap addresses or routes of this host; set one"
@@ -127,12 +152,16 @@ impl Error {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Ambiguous { .. } | Self::Invalid { .. } | Self::NoNamespace { .. } => ErrorKind::Invalid,
             Self::Connected { .. } | Self::NotConnected { .. } | Self::AddressInUse { .. } => ErrorKind::Conflict,
-            Self::AddressesExhausted { .. } | Self::SubnetsExhausted { .. } | Self::Interrupted => {
-                ErrorKind::Unavailable
-            }
+            Self::AddressesExhausted { .. }
+            | Self::SubnetsExhausted { .. }
+            | Self::PortsExhausted
+            | Self::Interrupted => ErrorKind::Unavailable,
             Self::Kernel { source, .. } => system(&source.source),
             Self::System { source, .. } | Self::Switch { source, .. } => system(source),
             Self::NoBridge { .. } => ErrorKind::Conflict,
+            // Docker answers these with its code for internal errors.
+            Self::PortAllocated { .. } | Self::PortInUse { .. } => ErrorKind::Internal,
+            Self::Protocol { .. } => ErrorKind::Unsupported,
             Self::State(error) => error.kind(),
         }
     }

@@ -31,6 +31,7 @@ const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const INFO_PORT_KIND: u16 = 4;
 const INFO_PORT_DATA: u16 = 5;
+const PORT_HAIRPIN: u16 = 4;
 const PORT_ISOLATED: u16 = 33;
 const VETH_PEER: u16 = 1;
 const WITHOUT_STATISTICS: u32 = 8;
@@ -70,10 +71,20 @@ pub(super) fn make_veth(veth: Veth<'_>) -> Message {
         })
 }
 
-/// Keeps a port of a bridge from talking to other ports that are kept from it too.
-pub(super) fn isolate(port: &str) -> Message {
-    link(NEW_LINK, ACK, 0, 0).text(LINK_NAME, port).nest(LINK_INFO, |info| {
-        info.text(INFO_PORT_KIND, "bridge").nest(INFO_PORT_DATA, |data| data.attribute(PORT_ISOLATED, &[1]))
+/// How a port of a bridge treats its packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Port {
+    /// Does not talk to other ports that are isolated too.
+    pub(super) isolated: bool,
+    /// Sends back what came from it, when that is where it goes: a container that asks its own published port.
+    pub(super) hairpin: bool,
+}
+
+pub(super) fn set_port(name: &str, port: Port) -> Message {
+    link(NEW_LINK, ACK, 0, 0).text(LINK_NAME, name).nest(LINK_INFO, |info| {
+        info.text(INFO_PORT_KIND, "bridge").nest(INFO_PORT_DATA, |data| {
+            data.attribute(PORT_ISOLATED, &[port.isolated.into()]).attribute(PORT_HAIRPIN, &[port.hairpin.into()])
+        })
     })
 }
 

@@ -13,16 +13,19 @@ mod forwarding;
 mod lease;
 mod link;
 mod namespace;
+mod port;
 mod record;
 mod subnet;
 mod watch;
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use connect::Connect;
 pub use error::Error;
 pub use namespace::NetworkNamespace;
+pub use port::{Protocol, Publish, PublishedPort};
 pub use record::{Bridge, Driver, Endpoint, Interface, InvalidMac, MacAddress, Network};
 pub use subnet::{InvalidSubnet, Subnet};
 
@@ -55,6 +58,8 @@ struct Shared {
     policy: Policy,
     bridge_enabled: bool,
     host: Mutex<Host>,
+    /// What keeps the containers' ports from the programs of the host.
+    claims: Mutex<HashMap<ContainerId, port::Claims>>,
 }
 
 impl Networks {
@@ -94,6 +99,7 @@ impl Networks {
                 policy,
                 bridge_enabled: settings.bridge.enabled,
                 host: Mutex::new(host),
+                claims: Mutex::default(),
             }),
         })
     }
@@ -164,7 +170,8 @@ impl Networks {
             self.host().doubt(&network.id);
             self.bridge_in_place(network)?;
         }
-        self.keep_rules_blocking().map(drop)
+        self.keep_rules_blocking()?;
+        self.claim_again()
     }
 
     /// Removes the bridges and rules of this root when nobody is connected to them any more; false when somebody is.
@@ -210,11 +217,19 @@ impl Networks {
         })
     }
 
-    /// The networks' bridges that are in use.
-    fn settled_bridges(&self) -> Result<Vec<Bridge>, Error> {
-        let networks = self.shared.state.read(|look| look.list::<Network>(Table::Network))?;
-        let bridges = networks.into_iter().filter_map(|(_, network)| network.bridge);
-        Ok(bridges.filter(|bridge| bridge.settled).collect())
+    /// The bridges that are in use, and the ports that lead to their containers.
+    fn in_use(&self) -> Result<(Vec<Bridge>, BTreeSet<firewall::Port>), Error> {
+        self.shared.state.read(|look| {
+            let networks = look.list::<Network>(Table::Network)?;
+            let bridges = networks.into_iter().filter_map(|(_, network)| network.bridge);
+            let endpoints = look.list::<Endpoint>(Table::Endpoint)?;
+            let ports = endpoints.iter().flat_map(|(_, endpoint)| connect::ports(endpoint)).collect();
+            Ok((bridges.filter(|bridge| bridge.settled).collect(), ports))
+        })
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<ContainerId, port::Claims>> {
+        self.shared.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host(&self) -> MutexGuard<'_, Host> {

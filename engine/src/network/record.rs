@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Subnet;
+use super::port::PublishedPort;
 use crate::id::{ContainerId, EndpointId, NetworkId};
 
 /// How a network connects its containers.
@@ -117,6 +118,9 @@ pub struct Interface {
     pub gateway: Ipv4Addr,
     /// The hardware address.
     pub mac: MacAddress,
+    /// Ports of the host that lead here.
+    #[serde(default)]
+    pub ports: Vec<PublishedPort>,
 }
 
 /// An Ethernet address.

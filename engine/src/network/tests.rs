@@ -105,6 +105,11 @@ impl Container {
     }
 }
 
+fn wanted_rules(networks: &Networks) -> firewall::Ruleset {
+    let (bridges, ports) = networks.in_use().unwrap();
+    firewall::rules(&networks.shared.policy.table, &bridges, ports)
+}
+
 fn interface(endpoint: &Endpoint) -> &Interface {
     endpoint.interface.as_ref().unwrap()
 }
@@ -173,6 +178,116 @@ fn the_world_does_not_reach_containers_around_the_ports() {
     let other = Container::new(&networks);
     machine.connect(&networks, &other.request()).unwrap();
     assert!(dial(machine.world.as_fd(), address).is_err());
+}
+
+fn publish(address: [u8; 4], host_port: u16) -> Publish {
+    let host_ports = (host_port > 0).then_some(host_port..=host_port);
+    Publish { protocol: port::Protocol::Tcp, port: 4000, host_address: address.into(), host_ports }
+}
+
+/// Connects to the machine's port and expects the container to answer.
+fn reach(from: impl AsFd, address: Ipv4Addr, port: u16, listener: &TcpListener) -> Ipv4Addr {
+    // A lost packet is sent again within that time, for what the kernel before 6.8 loses.
+    let patience = Duration::from_secs(10);
+    let _client = in_network(from.as_fd(), || TcpStream::connect_timeout(&(address, port).into(), patience)).unwrap();
+    match listener.accept().unwrap().1.ip() {
+        std::net::IpAddr::V4(address) => address,
+        std::net::IpAddr::V6(address) => panic!("{address}"),
+    }
+}
+
+fn refused(from: impl AsFd, address: Ipv4Addr, port: u16) -> bool {
+    let patience = Duration::from_millis(400);
+    in_network(from.as_fd(), || TcpStream::connect_timeout(&(address, port).into(), patience)).is_err()
+}
+
+#[test]
+fn published_ports_are_reached_from_everywhere() {
+    let machine = Machine::new();
+    let networks = machine.open(&machine.settings());
+    let (one, two) = (Container::new(&networks), Container::new(&networks));
+    let request = one.request().publish(vec![publish([0; 4], 8080), publish([0; 4], 0)]);
+    let endpoint = machine.connect(&networks, &request).unwrap();
+    machine.connect(&networks, &two.request()).unwrap();
+    let chosen = interface(&endpoint).ports[1].host_port;
+    let gateway = interface(&endpoint).gateway;
+    let listener = listen(&one.namespace);
+    for port in [8080, chosen] {
+        // The container sees who comes from outside.
+        assert_eq!(reach(machine.world.as_fd(), UPLINK, port, &listener), SERVER);
+        assert_eq!(reach(machine.host.as_fd(), Ipv4Addr::LOCALHOST, port, &listener), gateway);
+        reach(machine.host.as_fd(), UPLINK, port, &listener);
+        assert_eq!(reach(two.namespace.as_fd(), UPLINK, port, &listener), gateway);
+        reach(two.namespace.as_fd(), gateway, port, &listener);
+        reach(one.namespace.as_fd(), gateway, port, &listener);
+    }
+    let taken = machine.connect(&networks, &Container::new(&networks).request().publish(vec![publish([0; 4], 8080)]));
+    assert_eq!(taken.unwrap_err().to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
+    assert!(in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).is_err());
+
+    let before = networks.endpoints(&endpoint.network).unwrap().len();
+    networks.disconnect_blocking(&one.id).unwrap();
+    assert_eq!(networks.endpoints(&endpoint.network).unwrap().len(), before - 1);
+    assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
+    assert!(wanted_rules(&networks).ports.unwrap().ports.is_empty());
+    assert!(networks.shared.state.read(|look| look.keys(Table::Port)).unwrap().is_empty());
+    assert!(in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).is_ok());
+}
+
+#[test]
+fn ports_of_the_loopback_are_for_the_host_only() {
+    let machine = Machine::new();
+    let networks = machine.open(&machine.settings());
+    let (one, two) = (Container::new(&networks), Container::new(&networks));
+    let endpoint = machine.connect(&networks, &one.request().publish(vec![publish([127, 0, 0, 1], 8080)])).unwrap();
+    machine.connect(&networks, &two.request()).unwrap();
+    let listener = listen(&one.namespace);
+    reach(machine.host.as_fd(), Ipv4Addr::LOCALHOST, 8080, &listener);
+    assert!(refused(machine.world.as_fd(), UPLINK, 8080));
+    assert!(refused(two.namespace.as_fd(), interface(&endpoint).gateway, 8080));
+    // Neither by sending what is for the loopback over the wire.
+    let secret = in_network(machine.host.as_fd(), || TcpListener::bind("127.0.0.1:9090")).unwrap();
+    for (namespace, gateway) in [(&two.namespace, interface(&endpoint).gateway), (&machine.world, UPLINK)] {
+        in_network(namespace.as_fd(), || std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1")).unwrap();
+        let mut inside = namespace.inside();
+        let eth0 = link::find_link(&mut inside, "eth0").unwrap().unwrap();
+        // Away with the own loopback, and the neighbour's is reached by its gateway.
+        inside
+            .request(&mut [link::delete_address(1, Ipv4Addr::LOCALHOST, Subnet::of(Ipv4Addr::LOCALHOST, 8).unwrap())])
+            .unwrap();
+        if link::routes(&mut inside).unwrap().uplink.is_none() {
+            inside.request(&mut [link::add_default_route(eth0.index, gateway)]).unwrap();
+        }
+        drop(inside);
+        for port in [8080, 9090] {
+            assert!(refused(namespace.as_fd(), Ipv4Addr::LOCALHOST, port), "{gateway} {port}");
+        }
+    }
+    firewall::remove(&mut machine.filter(), &networks.shared.policy.table).unwrap();
+    assert!(!refused(two.namespace.as_fd(), Ipv4Addr::LOCALHOST, 9090), "it is the rules that protect");
+    drop(secret);
+}
+
+#[test]
+fn published_ports_survive_the_engine_and_a_flush() {
+    let machine = Machine::new();
+    let networks = machine.open(&machine.settings());
+    let container = Container::new(&networks);
+    machine.connect(&networks, &container.request().publish(vec![publish([0; 4], 8080)])).unwrap();
+    drop(networks);
+    let listener = listen(&container.namespace);
+    reach(machine.world.as_fd(), UPLINK, 8080, &listener);
+
+    let networks = machine.open(&machine.settings());
+    firewall::remove(&mut machine.filter(), &networks.shared.policy.table).unwrap();
+    machine.restore(&networks);
+    reach(machine.world.as_fd(), UPLINK, 8080, &listener);
+    assert!(in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).is_err());
+    // Gone behind our back, they are no obstacle to leaving.
+    firewall::remove(&mut machine.filter(), &networks.shared.policy.table).unwrap();
+    networks.disconnect_blocking(&container.id).unwrap();
+    assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
+    assert!(networks.teardown_blocking().unwrap());
 }
 
 #[test]
@@ -259,10 +374,8 @@ fn a_hundred_connections_leave_nothing() {
     wait_until(|| machine.links() == ["lan0", "up0", &bridge]);
     assert!(networks.teardown_blocking().unwrap());
     assert_eq!(machine.links(), ["lan0", "up0"]);
-    let rules = firewall::rules(&networks.shared.policy.table, &networks.settled_bridges().unwrap());
-    assert!(networks.settled_bridges().unwrap().is_empty());
-    // No rules are wanted and none are there.
-    assert!(firewall::is_in_place(&mut machine.filter(), &rules).unwrap());
+    let nothing = firewall::Ruleset { sets: vec![], ports: None, chains: vec![], ..wanted_rules(&networks) };
+    assert!(firewall::is_in_place(&mut machine.filter(), &nothing).unwrap());
 }
 
 /// The kernel removes the interfaces of a dead namespace when it has time.
@@ -341,7 +454,7 @@ fn restore_brings_bridge_and_rules_back() {
     machine.restore(&networks);
     machine.restore(&networks);
     assert!(machine.links().contains(&bridge.interface));
-    let rules = firewall::rules(&networks.shared.policy.table, &networks.settled_bridges().unwrap());
+    let rules = wanted_rules(&networks);
     assert!(!rules.chains[0].rules.is_empty());
     assert!(firewall::is_in_place(&mut machine.filter(), &rules).unwrap());
 }
@@ -499,7 +612,7 @@ fn rules_that_somebody_flushes_are_put_back() {
     let container = Container::new(&networks);
     machine.connect(&networks, &container.request()).unwrap();
     let table = networks.shared.policy.table.clone();
-    let rules = firewall::rules(&table, &networks.settled_bridges().unwrap());
+    let rules = wanted_rules(&networks);
     let watching = networks.clone();
     in_network(machine.host.as_fd(), || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

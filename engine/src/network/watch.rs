@@ -70,7 +70,7 @@ impl Networks {
         if !host.is_in_use() {
             return Ok(false);
         }
-        host.keep_rules(&self.shared.policy, || self.settled_bridges())
+        host.keep_rules(&self.shared.policy, || self.in_use())
     }
 }
 

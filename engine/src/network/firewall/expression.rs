@@ -8,6 +8,12 @@ use super::ruleset::padded;
 use crate::network::Subnet;
 
 const REGISTER: u32 = 1;
+/// The first of the small registers, which hold the parts of a key one after the other.
+const KEY: u32 = 8;
+/// Where a map puts what it found, behind the longest key.
+const FOUND: u32 = 12;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 
@@ -20,6 +26,10 @@ pub(crate) enum Expression {
     OutputInterface,
     /// Loads the source address.
     Source,
+    /// Loads the destination address.
+    Destination,
+    /// Loads whose the destination address is.
+    DestinationType,
     /// Loads the state of the connection that the packet is of, as bits.
     ConnectionState,
     /// Loads what is known of the connection, as bits.
@@ -32,6 +42,18 @@ pub(crate) enum Expression {
     Different(Vec<u8>),
     /// Goes on when what was loaded is in the set.
     In(&'static str),
+    /// First part of the key of [`Self::Find`]: the destination address.
+    KeyDestination,
+    /// First part of the key of [`Self::Find`]: no address in particular.
+    KeyAnyAddress,
+    /// Second part of the key of [`Self::Find`]: the protocol.
+    KeyProtocol,
+    /// Third part of the key of [`Self::Find`]: the destination port.
+    KeyPort,
+    /// Goes on with an address and a port when the map has the key.
+    Find(&'static str),
+    /// Puts what was found in place of the destination.
+    TranslateDestination,
     /// Counts packets and bytes.
     Counter,
     /// Lets the packet pass this chain; chains of others are still asked.
@@ -66,6 +88,17 @@ impl Expression {
         [Self::Source, Self::Mask(bytes(subnet.mask())), Self::Equal(bytes(subnet.first()))]
     }
 
+    pub(crate) fn to(subnet: Subnet) -> [Self; 3] {
+        let [_, mask, equal] = Self::from(subnet);
+        [Self::Destination, mask, equal]
+    }
+
+    /// The destination is an address of the host.
+    pub(crate) fn to_the_host() -> [Self; 2] {
+        const LOCAL: u32 = 2;
+        [Self::DestinationType, Self::Equal(LOCAL.to_ne_bytes().to_vec())]
+    }
+
     /// The packet belongs to a connection that was let through before.
     pub(crate) fn of_a_known_connection() -> [Self; 3] {
         Self::any_bit(Self::ConnectionState, ESTABLISHED | RELATED)
@@ -84,7 +117,12 @@ impl Expression {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::InputInterface | Self::OutputInterface => "meta",
-            Self::Source => "payload",
+            Self::Source | Self::Destination | Self::KeyDestination | Self::KeyPort => "payload",
+            Self::DestinationType => "fib",
+            Self::KeyAnyAddress => "immediate",
+            Self::KeyProtocol => "meta",
+            Self::Find(_) => "lookup",
+            Self::TranslateDestination => "nat",
             Self::ConnectionState | Self::ConnectionStatus => "ct",
             Self::Mask(_) => "bitwise",
             Self::Equal(_) | Self::Different(_) => "cmp",
@@ -96,12 +134,20 @@ impl Expression {
     }
 
     pub(super) fn encode(&self, into: Message) -> Message {
-        const NETWORK_HEADER: u32 = 1;
-        const SOURCE_OFFSET: u32 = 12;
         match self {
             Self::InputInterface => into.u32_be(1, REGISTER).u32_be(2, 6),
             Self::OutputInterface => into.u32_be(1, REGISTER).u32_be(2, 7),
-            Self::Source => into.u32_be(1, REGISTER).u32_be(2, NETWORK_HEADER).u32_be(3, SOURCE_OFFSET).u32_be(4, 4),
+            Self::Source => payload(into, REGISTER, NETWORK_HEADER, 12, 4),
+            Self::Destination => payload(into, REGISTER, NETWORK_HEADER, 16, 4),
+            // The kind of the address (3), of the destination (2).
+            Self::DestinationType => into.u32_be(1, REGISTER).u32_be(2, 3).u32_be(3, 2),
+            Self::KeyDestination => payload(into, KEY, NETWORK_HEADER, 16, 4),
+            Self::KeyAnyAddress => into.u32_be(1, KEY).nest(2, |data| data.attribute(DATA_VALUE, &[0; 4])),
+            Self::KeyProtocol => into.u32_be(1, KEY + 1).u32_be(2, 16),
+            Self::KeyPort => payload(into, KEY + 2, TRANSPORT_HEADER, 2, 2),
+            Self::Find(map) => into.text(1, map).u32_be(2, KEY).u32_be(3, FOUND),
+            // Of the destination (1), for IPv4 (2): address and port.
+            Self::TranslateDestination => into.u32_be(1, 1).u32_be(2, 2).u32_be(3, FOUND).u32_be(5, FOUND + 1),
             Self::ConnectionState => into.u32_be(1, REGISTER).u32_be(2, 0),
             Self::ConnectionStatus => into.u32_be(1, REGISTER).u32_be(2, 2),
             Self::Mask(mask) => into
@@ -118,6 +164,10 @@ impl Expression {
             Self::Drop => verdict(into, 0),
         }
     }
+}
+
+fn payload(into: Message, register: u32, header: u32, offset: u32, length: u32) -> Message {
+    into.u32_be(1, register).u32_be(2, header).u32_be(3, offset).u32_be(4, length)
 }
 
 fn compare(into: Message, operation: u32, value: &[u8]) -> Message {

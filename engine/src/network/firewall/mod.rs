@@ -4,16 +4,19 @@ mod expression;
 mod rules;
 mod ruleset;
 
+use std::collections::BTreeMap;
+
 use engine_sys::netlink::{DUMP, Error, Message, Netlink, attributes, text, u32_be};
 use rustix::io::Errno;
 
 pub(crate) use rules::{guard, rules};
-pub(crate) use ruleset::Ruleset;
+pub(crate) use ruleset::{Port, Ruleset};
 
 /// The multicast group of changes (`NFNLGRP_NFTABLES`).
 pub(super) const CHANGES: u32 = 7;
 
 const GET_RULE: u16 = 7;
+const GET_ELEMENTS: u16 = 13;
 const GET_GENERATION: u16 = 16;
 
 /// Makes the table what it should be, in one transaction.
@@ -23,8 +26,18 @@ pub(super) fn apply(socket: &mut Netlink, ruleset: &Ruleset) -> Result<(), Error
 
 /// Removes the table. It need not be there.
 pub(super) fn remove(socket: &mut Netlink, table: &str) -> Result<(), Error> {
-    let empty = Ruleset { table: table.to_owned(), sets: Vec::new(), chains: Vec::new() };
+    let empty = Ruleset { table: table.to_owned(), sets: Vec::new(), ports: None, chains: Vec::new() };
     socket.request(&mut empty.removal())
+}
+
+/// Adds ports to the table. Those that are there already stay.
+pub(super) fn publish(socket: &mut Netlink, table: &str, ports: &[Port]) -> Result<(), Error> {
+    socket.request(&mut ruleset::port_change(true, table, rules::PORTS, ports.iter()))
+}
+
+/// Removes ports from the table. Refused as a whole when one is not there.
+pub(super) fn unpublish(socket: &mut Netlink, table: &str, ports: &[Port]) -> Result<(), Error> {
+    socket.request(&mut ruleset::port_change(false, table, rules::PORTS, ports.iter()))
 }
 
 /// A number that changes with every change of the packet filter, by whomever.
@@ -39,7 +52,7 @@ pub(super) fn generation(socket: &mut Netlink) -> Result<u32, Error> {
     found.ok_or_else(|| Errno::PROTO.into())
 }
 
-/// Whether all our rules are there, in their chains and in order, and no others.
+/// Whether all our rules and ports are there, in their chains and in order, and no others.
 pub(super) fn is_in_place(socket: &mut Netlink, ruleset: &Ruleset) -> Result<bool, Error> {
     let wanted = ruleset.chains.iter().flat_map(|chain| {
         let of_chain = |rule: &ruleset::Rule| (chain.name.to_owned(), ruleset::comment(&rule.comment));
@@ -50,7 +63,40 @@ pub(super) fn is_in_place(socket: &mut Netlink, ruleset: &Ruleset) -> Result<boo
     // The order within a chain is kept, that of chains is the kernel's.
     wanted.sort_by(|one, other| one.0.cmp(&other.0));
     found.sort_by(|one, other| one.0.cmp(&other.0));
-    Ok(found == wanted)
+    if found != wanted {
+        return Ok(false);
+    }
+    let Some(map) = &ruleset.ports else { return Ok(true) };
+    let wanted: BTreeMap<_, _> = map.ports.iter().map(|port| (port.key().to_vec(), port.value().to_vec())).collect();
+    Ok(ports(socket, &ruleset.table, map.name)? == wanted)
+}
+
+/// What a map of ports has; nothing when there is none.
+fn ports(socket: &mut Netlink, table: &str, map: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
+    let question = ruleset::message(GET_ELEMENTS, DUMP).text(1, table).text(2, map);
+    let mut found = BTreeMap::new();
+    let dumped = socket.dump(&question, |part| match part {
+        None => found.clear(),
+        Some((_, content)) => {
+            let list = attributes(content.get(4..).unwrap_or_default()).find(|attribute| attribute.kind == 3);
+            found.extend(
+                attributes(list.map_or(&[][..], |list| list.content)).filter_map(|item| read_port(item.content)),
+            );
+        }
+    });
+    match dumped {
+        Ok(()) => Ok(found),
+        Err(error) if error.is(Errno::NOENT) => Ok(BTreeMap::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_port(item: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let part = |kind| {
+        let part = attributes(item).find(|attribute| attribute.kind == kind)?;
+        attributes(part.content).find(|attribute| attribute.kind == 1).map(|value| value.content.to_vec())
+    };
+    Some((part(1)?, part(2)?))
 }
 
 /// The rules of a table, by chain and comment.

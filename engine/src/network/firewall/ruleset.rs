@@ -1,8 +1,12 @@
 //! A table of the packet filter as data, and its encoding into one transaction that replaces the whole table.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use engine_sys::netlink::{ACK, CREATE, Message};
 
 use super::expression::Expression;
+use crate::network::port::PublishedPort;
 
 pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -13,6 +17,7 @@ const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
+const DELETE_ELEMENTS: u16 = 14;
 const FAMILY_IPV4: u8 = 2;
 const APPEND: u16 = 0x800;
 const LIST_ITEM: u16 = 1;
@@ -26,6 +31,7 @@ pub(super) const NAME: usize = 16;
 pub(crate) struct Ruleset {
     pub(crate) table: String,
     pub(crate) sets: Vec<InterfaceSet>,
+    pub(crate) ports: Option<PortMap>,
     pub(crate) chains: Vec<Chain>,
 }
 
@@ -34,6 +40,39 @@ pub(crate) struct Ruleset {
 pub(crate) struct InterfaceSet {
     pub(crate) name: &'static str,
     pub(crate) interfaces: Vec<String>,
+}
+
+/// Where ports of the host lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PortMap {
+    pub(crate) name: &'static str,
+    pub(crate) ports: BTreeSet<Port>,
+}
+
+/// A port of the host and where it leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Port {
+    pub(crate) published: PublishedPort,
+    pub(crate) address: Ipv4Addr,
+}
+
+impl Port {
+    /// Address, protocol and port, each in four bytes.
+    pub(super) fn key(&self) -> [u8; 12] {
+        let mut key = [0; 12];
+        key[..4].copy_from_slice(&self.published.host_address.octets());
+        key[4] = self.published.protocol.number();
+        key[8..10].copy_from_slice(&self.published.host_port.to_be_bytes());
+        key
+    }
+
+    /// Address and port, each in four bytes.
+    pub(super) fn value(&self) -> [u8; 8] {
+        let mut value = [0; 8];
+        value[..4].copy_from_slice(&self.address.octets());
+        value[4..6].copy_from_slice(&self.published.port.to_be_bytes());
+        value
+    }
 }
 
 /// Rules that packets pass at one hook.
@@ -49,6 +88,12 @@ pub(crate) struct Chain {
 pub(crate) enum Hook {
     /// What the host routes through, at the usual place of filters.
     Forward,
+    /// What comes in, before anything else has looked at it.
+    Raw,
+    /// What comes in, where destinations are translated.
+    TranslateDestination,
+    /// What the host itself sends, where destinations are translated.
+    TranslateOwnDestination,
     /// What leaves the host, where sources are translated.
     TranslateSource,
 }
@@ -58,6 +103,9 @@ impl Hook {
     fn place(self) -> (&'static str, u32, i32) {
         match self {
             Self::Forward => ("filter", 2, 0),
+            Self::Raw => ("filter", 0, -300),
+            Self::TranslateDestination => ("nat", 0, -100),
+            Self::TranslateOwnDestination => ("nat", 3, -100),
             Self::TranslateSource => ("nat", 4, 100),
         }
     }
@@ -87,6 +135,10 @@ impl Ruleset {
         let mut messages = vec![boundary(BATCH_BEGIN), self.make_table(), self.remove_table(), self.make_table()];
         let sets = self.sets.iter().zip(1..);
         messages.extend(sets.flat_map(|(set, id)| self.make_set(set, id)));
+        if let Some(map) = &self.ports {
+            messages.push(self.make_map(map));
+            messages.extend(change_ports(NEW_ELEMENTS, &self.table, map.name, map.ports.iter()));
+        }
         messages.extend(self.chains.iter().map(|chain| self.make_chain(chain)));
         for chain in &self.chains {
             messages.extend(chain.rules.iter().map(|rule| self.make_rule(chain.name, rule)));
@@ -131,6 +183,23 @@ impl Ruleset {
         messages
     }
 
+    fn make_map(&self, map: &PortMap) -> Message {
+        // As `nft` numbers types: an address, a protocol and a port; an address and a port.
+        const KEY_TYPE: u32 = 7 << 12 | 12 << 6 | 13;
+        const VALUE_TYPE: u32 = 7 << 6 | 13;
+        const IS_MAP: u32 = 8;
+        const ID: u32 = 1 << 16;
+        message(NEW_SET, ACK | CREATE)
+            .text(1, &self.table)
+            .text(2, map.name)
+            .u32_be(3, IS_MAP)
+            .u32_be(4, KEY_TYPE)
+            .u32_be(5, 12)
+            .u32_be(6, VALUE_TYPE)
+            .u32_be(7, 8)
+            .u32_be(10, ID)
+    }
+
     fn make_chain(&self, chain: &Chain) -> Message {
         const ACCEPT: u32 = 1;
         let (kind, number, priority) = chain.hook.place();
@@ -155,6 +224,35 @@ impl Ruleset {
             })
             .attribute(7, &comment(&rule.comment))
     }
+}
+
+/// One transaction that adds ports to a map or removes them.
+pub(super) fn port_change<'a>(
+    add: bool,
+    table: &str,
+    map: &str,
+    ports: impl Iterator<Item = &'a Port>,
+) -> Vec<Message> {
+    let mut messages = vec![boundary(BATCH_BEGIN)];
+    messages.extend(change_ports(if add { NEW_ELEMENTS } else { DELETE_ELEMENTS }, table, map, ports));
+    messages.push(boundary(BATCH_END));
+    messages
+}
+
+fn change_ports<'a>(kind: u16, table: &str, map: &str, ports: impl Iterator<Item = &'a Port>) -> Vec<Message> {
+    let ports: Vec<_> = ports.collect();
+    // An attribute has at most 64 kB.
+    let some = ports.chunks(1000).map(|some| {
+        message(kind, ACK | CREATE).text(1, table).text(2, map).nest(3, |list| {
+            some.iter().fold(list, |list, port| {
+                list.nest(LIST_ITEM, |item| {
+                    item.nest(1, |key| key.attribute(DATA_VALUE, &port.key()))
+                        .nest(2, |value| value.attribute(DATA_VALUE, &port.value()))
+                })
+            })
+        })
+    });
+    some.collect()
 }
 
 /// The layout in which `nft` keeps comments: a type, a length, and the text with its closing zero.

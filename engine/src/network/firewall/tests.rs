@@ -6,6 +6,7 @@ use engine_sys::netlink::Protocol;
 
 use super::expression::Expression;
 use super::*;
+use crate::network::PublishedPort;
 use crate::network::record::Bridge;
 
 fn bridge(interface: &str, subnet: &str, inter_container: bool) -> Bridge {
@@ -21,6 +22,39 @@ fn bridge(interface: &str, subnet: &str, inter_container: bool) -> Bridge {
         inter_container,
         masquerade: inter_container,
     }
+}
+
+fn port(number: u16) -> Port {
+    let published = PublishedPort {
+        protocol: crate::network::Protocol::Udp,
+        port: 8000,
+        host_address: [127, 0, 0, 1].into(),
+        host_port: number,
+    };
+    Port { published, address: [10, 0, 0, 2].into() }
+}
+
+#[test]
+fn ports_come_and_go() {
+    let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
+    let ruleset = |ports: &[u16]| {
+        let ports = ports.iter().map(|number| port(*number)).collect();
+        rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)], ports)
+    };
+    apply(&mut socket, &ruleset(&[80])).unwrap();
+    publish(&mut socket, "engine_1", &[port(81), port(82)]).unwrap();
+    publish(&mut socket, "engine_1", &[port(82)]).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&[80, 81, 82])).unwrap());
+    unpublish(&mut socket, "engine_1", &[port(80), port(82)]).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&[81])).unwrap());
+    let missing = unpublish(&mut socket, "engine_1", &[port(81), port(83)]).unwrap_err();
+    assert!(missing.is(Errno::NOENT), "{missing}");
+    assert!(is_in_place(&mut socket, &ruleset(&[81])).unwrap());
+    let many: Vec<u16> = (1000..5000).collect();
+    apply(&mut socket, &ruleset(&many)).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&many)).unwrap());
+    assert_eq!(port(80).key(), [127, 0, 0, 1, 17, 0, 0, 0, 0, 80, 0, 0]);
+    assert_eq!(port(80).value(), [10, 0, 0, 2, 0x1f, 0x40, 0, 0]);
 }
 
 /// A ruleset in words.
@@ -54,9 +88,25 @@ fn tell_expression(expression: &Expression) -> String {
 
 #[test]
 fn two_bridges_one_with_its_containers_kept_apart() {
-    let ruleset = rules("engine", &[bridge("engine0", "172.17.0.0/16", true), bridge("br1", "10.0.0.0/24", false)]);
-    insta::assert_snapshot!(tell(&ruleset), @r"
+    let ruleset = rules(
+        "engine",
+        &[bridge("engine0", "172.17.0.0/16", true), bridge("br1", "10.0.0.0/24", false)],
+        Default::default(),
+    );
+    insta::assert_snapshot!(tell(&ruleset), @r#"
     table engine
+      chain raw Raw
+        InputInterface = engine0 Destination & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # engine0: nothing to the host's loopback
+        InputInterface = engine0 Source & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # engine0: nothing from the host's loopback
+        InputInterface = br1 Destination & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # br1: nothing to the host's loopback
+        InputInterface = br1 Source & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # br1: nothing from the host's loopback
+      chain prerouting TranslateDestination
+        Destination & [255, 0, 0, 0] = [127, 0, 0, 0] Accept  # the loopback is the host's own
+        DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
+        DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
+      chain output TranslateOwnDestination
+        DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
+        DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
       chain forward Forward
         OutputInterface = engine0 ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # engine0: answers and what belongs to them
         OutputInterface = engine0 InputInterface = engine0 Accept  # engine0: containers among each other
@@ -66,8 +116,12 @@ fn two_bridges_one_with_its_containers_kept_apart() {
         OutputInterface = br1 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: published ports
         OutputInterface = br1 Counter Drop  # br1: nothing else, from wherever
       chain postrouting TranslateSource
+        Source & [255, 0, 0, 0] = [127, 0, 0, 0] OutputInterface = engine0 Masquerade  # engine0: the host's loopback to published ports
+        Source & [255, 255, 0, 0] = [172, 17, 0, 0] OutputInterface = engine0 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Masquerade  # engine0: 172.17.0.0/16 to published ports of neighbours
         Source & [255, 255, 0, 0] = [172, 17, 0, 0] OutputInterface != engine0 Masquerade  # engine0: 172.17.0.0/16 leaves with the host's address
-    ");
+        Source & [255, 0, 0, 0] = [127, 0, 0, 0] OutputInterface = br1 Masquerade  # br1: the host's loopback to published ports
+        Source & [255, 255, 255, 0] = [10, 0, 0, 0] OutputInterface = br1 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Masquerade  # br1: 10.0.0.0/24 to published ports of neighbours
+    "#);
 }
 
 #[test]
@@ -102,8 +156,12 @@ fn a_rule_is_encoded_as_the_kernel_wants_it() {
 #[test]
 fn the_kernel_takes_replaces_and_removes_tables() {
     let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
-    let one = rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)]);
-    let two = rules("engine_1", &[bridge("br1", "10.0.0.0/24", true), bridge("br2", "10.0.1.0/24", false)]);
+    let one = rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)], Default::default());
+    let two = rules(
+        "engine_1",
+        &[bridge("br1", "10.0.0.0/24", true), bridge("br2", "10.0.1.0/24", false)],
+        [port(80)].into(),
+    );
     let other = guard("engine_guard", (0..2500).map(|number| format!("if{number}")).collect());
     assert!(!is_in_place(&mut socket, &one).unwrap());
     let before = generation(&mut socket).unwrap();
@@ -122,7 +180,7 @@ fn the_kernel_takes_replaces_and_removes_tables() {
 #[test]
 fn a_refused_table_changes_nothing() {
     let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
-    let good = rules("engine", &[bridge("br1", "10.0.0.0/24", true)]);
+    let good = rules("engine", &[bridge("br1", "10.0.0.0/24", true)], Default::default());
     apply(&mut socket, &good).unwrap();
     let mut bad = good.clone();
     bad.chains[0].rules[0].expressions = vec![Expression::In("no such set")];
