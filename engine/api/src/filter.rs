@@ -158,7 +158,9 @@ mod tests {
         assert!(holds(r#"{"label":["a","b"]}"#) && holds(r#"{"label":["a=1","b="]}"#) && holds("{}"));
         assert!(!holds(r#"{"label":["a","c"]}"#) && !holds(r#"{"label":["a=2"]}"#));
         let none_holds = |text: &str| Filters::parse(text).unwrap().no_label("label!", &labels);
-        assert!(none_holds(r#"{"label!":["c","a=2"]}"#) && none_holds("{}") && !none_holds(r#"{"label!":["c","a=1"]}"#));
+        assert!(
+            none_holds(r#"{"label!":["c","a=2"]}"#) && none_holds("{}") && !none_holds(r#"{"label!":["c","a=1"]}"#)
+        );
     }
 
     #[test]

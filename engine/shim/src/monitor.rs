@@ -279,7 +279,12 @@ impl Monitor {
     }
 
     fn accept(&mut self) {
-        let Ok(socket) = system::accept(self.listener) else { return };
+        let socket = match system::accept(self.listener) {
+            Ok(socket) => socket,
+            Err(Errno::AGAIN) => return,
+            // No descriptors or memory left: whoever waits goes on waiting, but not in a loop of ours.
+            Err(_) => return drop(system::poll(&mut [], Some(50))),
+        };
         let allowed = system::peer_uid(socket).is_ok_and(|uid| uid == 0 || uid == system::effective_uid());
         let connection = Connection { serial: self.next_serial, socket, subscribed: false, gone: false };
         if !allowed || self.connections.push(connection).is_err() {
