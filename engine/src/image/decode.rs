@@ -89,7 +89,7 @@ pub(super) struct Decoded<R: BufRead> {
 
 enum Inner<R: BufRead> {
     Plain(R),
-    Gzip(flate2::bufread::MultiGzDecoder<R>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
     Zstd(zstd::stream::read::Decoder<'static, R>),
 }
 
@@ -106,7 +106,7 @@ impl<R: BufRead> Decoded<R> {
         let reader = Counting { reader, count: taken.clone() };
         let inner = match encoding {
             Encoding::Plain => Inner::Plain(reader),
-            Encoding::Gzip => Inner::Gzip(flate2::bufread::MultiGzDecoder::new(reader)),
+            Encoding::Gzip => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader))),
             Encoding::Zstd => Inner::Zstd(zstd::stream::read::Decoder::with_buffer(reader)?),
         };
         Ok(Self { inner, taken, given: 0 })

@@ -6,6 +6,7 @@ mod decode;
 mod find;
 mod import;
 mod load;
+mod pull;
 mod record;
 mod remove;
 mod rootfs;
@@ -15,6 +16,8 @@ mod task;
 mod unpack;
 
 #[cfg(test)]
+mod liar;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;
@@ -23,12 +26,14 @@ use std::sync::Arc;
 use crate::blob::{self, Blobs};
 use crate::error::ErrorKind;
 use crate::events::Events;
+use crate::settings::RegistrySettings;
 use crate::snapshot::{self, Layers};
 use crate::state::State;
-use crate::{oci, state};
+use crate::{oci, registry, state};
 
 pub use import::ImportOptions;
 pub use load::Loaded;
+pub use pull::PullOptions;
 pub use record::Image;
 pub use remove::{RemoveOptions, Removed};
 pub use rootfs::Rootfs;
@@ -46,12 +51,19 @@ struct Shared {
     events: Events,
     blobs: Blobs,
     layers: Layers,
+    registry: registry::Client,
 }
 
 impl Images {
     /// Opens the images beneath `root`, the engine's root directory.
-    pub fn open(root: &Path, state: State, events: Events) -> Result<Self, Error> {
-        let shared = Shared { state, events, blobs: Blobs::open(root)?, layers: Layers::open(root)? };
+    pub fn open(root: &Path, state: State, events: Events, settings: &RegistrySettings) -> Result<Self, Error> {
+        let shared = Shared {
+            state,
+            events,
+            blobs: Blobs::open(root)?,
+            layers: Layers::open(root)?,
+            registry: registry::Client::new(settings)?,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -114,6 +126,9 @@ pub enum Error {
     /// Bytes cannot be stored.
     #[error(transparent)]
     Blob(#[from] blob::Error),
+    /// The registry does not give what was asked for.
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
     /// The state store failed.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -131,6 +146,7 @@ impl Error {
             Self::Oci(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
             Self::Blob(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
             Self::State(error) => error.kind(),
         }
     }

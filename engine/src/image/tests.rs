@@ -129,7 +129,7 @@ fn layout(name: &str, layers: &[Vec<u8>], stored: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn open(root: &Path, state: &State) -> Images {
-    Images::open(root, state.clone(), Events::new()).unwrap()
+    Images::open(root, state.clone(), Events::new(), &RegistrySettings::default()).unwrap()
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn archives_may_be_compressed_outside_and_inside() {
 async fn one_archive_may_hold_several_images_and_links_between_layers() {
     let scene = Scene::new();
     let shared = layer("shared");
-    let (one, two) = (config(&[shared.clone()]), config(&[shared.clone(), layer("b")]));
+    let (one, two) = (config(std::slice::from_ref(&shared)), config(&[shared.clone(), layer("b")]));
     let manifest = json!([
         {"Config": "one.json", "RepoTags": ["x:1"], "Layers": ["1/layer.tar"]},
         {"Config": "two.json", "RepoTags": null, "Layers": ["2/layer.tar", "3/layer.tar"]}

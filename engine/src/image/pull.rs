@@ -1,0 +1,295 @@
+//! Pulling: what the registry has is compared with what is here, and what is missing is fetched, checked, inflated and
+//! unpacked while it comes, several layers at once.
+
+use std::collections::BTreeSet;
+
+use futures_util::future;
+use tokio::sync::Semaphore;
+
+use super::commit::{Kept, Part, Parts};
+use super::decode::Encoding;
+use super::record::TagRecord;
+use super::stream;
+use super::task::{Meter, Reporter, Status};
+use super::unpack::{self, Order, PIECES};
+use super::{Error, Image, Images, Pull, Task};
+use crate::blob::BlobRecord;
+use crate::id::ImageId;
+use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
+use crate::registry::{self, Auth, Fetched, Session};
+use crate::state::Table;
+
+/// How an image is pulled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PullOptions {
+    /// What the image is to run on; the host when not given.
+    pub platform: Option<Platform>,
+    /// Who asks; anybody when not given.
+    pub auth: Auth,
+}
+
+/// How deep indexes may lie within indexes.
+const MAX_DEPTH: usize = 3;
+/// How often a pull begins anew because somebody removed what it had found.
+const ROUNDS: usize = 3;
+
+/// An image of a registry, before its layers are fetched.
+struct Remote {
+    /// The digest that the reference leads to, an index perhaps.
+    digest: Digest,
+    manifest: Manifest,
+    fetched: Fetched,
+    config: ImageConfig,
+    raw_config: String,
+}
+
+impl Images {
+    /// Pulls an image, or finds that it is here as the registry has it.
+    pub fn pull(&self, reference: &Reference, options: PullOptions) -> Pull {
+        let (images, reference) = (self.clone(), reference.clone());
+        Task::new(move |reporter| async move { images.pull_from_any(&reference, &options, &reporter).await })
+    }
+
+    async fn pull_from_any(
+        &self,
+        reference: &Reference,
+        options: &PullOptions,
+        reporter: &Reporter,
+    ) -> Result<Image, Error> {
+        let shown = reference.digest().map(|digest| digest.to_string());
+        let shown = shown.or_else(|| reference.tag().map(str::to_owned));
+        let mut told = false;
+        let mut first = None;
+        for endpoint in self.shared.registry.endpoints(reference) {
+            let mirror = endpoint.is_mirror();
+            let address = endpoint.address().to_owned();
+            let session = self.shared.registry.session(endpoint, reference, &options.auth);
+            let found = match session.resolve().await {
+                Ok(found) => {
+                    if !told {
+                        reporter.message(shown.as_deref(), format!("Pulling from {}", reference.repository()));
+                        told = true;
+                    }
+                    self.pull_from(&session, found, reference, options, reporter).await
+                }
+                Err(error) => Err(error.into()),
+            };
+            match found {
+                Ok(image) => return Ok(image),
+                Err(error) if mirror => {
+                    tracing::warn!(%error, mirror = address, "the mirror does not have it; the next place is asked");
+                }
+                // A registry with TLS answers so to who does not speak it; and one without it not at all.
+                Err(error) if is_wrong_door(&error) => {
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first.unwrap_or(Error::Cancelled))
+    }
+
+    async fn pull_from(
+        &self,
+        session: &Session,
+        found: Fetched,
+        reference: &Reference,
+        options: &PullOptions,
+        reporter: &Reporter,
+    ) -> Result<Image, Error> {
+        let remote = self.describe(session, found, options).await?;
+        let (digest, id) = (remote.digest, ImageId::from(Digest::of(remote.raw_config.as_bytes())));
+        let is_news = self.is_news(&id, reference)?;
+        let mut round = 0;
+        let image = loop {
+            round += 1;
+            match self.complete(session, &remote, reference, reporter).await {
+                Err(error) if error.is_race() && round < ROUNDS => {}
+                other => break other?,
+            }
+        };
+        reporter.message(None, format!("Digest: {digest}"));
+        reporter.message(
+            None,
+            match is_news {
+                true => format!("Status: Downloaded newer image for {reference}"),
+                false => format!("Status: Image is up to date for {reference}"),
+            },
+        );
+        self.announce("pull", &image, &reference.to_string(), &reference.familiar_name());
+        Ok(image)
+    }
+
+    /// Finds the manifest for the platform and the configuration.
+    async fn describe(&self, session: &Session, found: Fetched, options: &PullOptions) -> Result<Remote, Error> {
+        let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+        let digest = found.digest;
+        let mut fetched = found;
+        let mut depth = 0;
+        let manifest = loop {
+            let index = match &fetched.document {
+                Document::Manifest(manifest) => break (**manifest).clone(),
+                Document::Index(index) => index,
+            };
+            depth += 1;
+            if depth > MAX_DEPTH {
+                let reason = "its indexes lie too deep within each other".to_owned();
+                return Err(oci::Error::Document { what: "manifest", reason }.into());
+            }
+            fetched = session.fetch(index.choose(&wanted)?).await?;
+        };
+        let kind = manifest.config.media_type.as_str();
+        if !matches!(kind, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG | "application/octet-stream") {
+            return Err(Error::Unsupported(format!("{kind:?} is no image that can be run")));
+        }
+        let bytes = session.small(&manifest.config, ImageConfig::MAX_SIZE).await?;
+        let config = ImageConfig::parse(&bytes)?;
+        let platform = config.platform();
+        if !matches!(platform.os.as_str(), "" | "linux") {
+            return Err(Error::Unsupported(format!(
+                "image operating system {:?} cannot be used on this platform",
+                platform.os
+            )));
+        }
+        if options.platform.is_some() && depth == 0 && platform.serves(&wanted).is_none() {
+            return Err(oci::Error::NoPlatform(wanted).into());
+        }
+        if config.rootfs.diff_ids.len() != manifest.layers.len() {
+            let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+            let reason = format!("{layers} layers, but its configuration names {diff_ids}");
+            return Err(oci::Error::Document { what: "manifest", reason }.into());
+        }
+        let raw_config = String::from_utf8(bytes)
+            .map_err(|_| oci::Error::Document { what: "image configuration", reason: "not UTF-8".to_owned() })?;
+        Ok(Remote { digest, manifest, fetched, config, raw_config })
+    }
+
+    /// Whether the name leads to another image here, or to none.
+    fn is_news(&self, id: &ImageId, reference: &Reference) -> Result<bool, Error> {
+        let key = match reference.digest() {
+            Some(digest) => reference.with_digest(digest).full(),
+            None => reference.full(),
+        };
+        let tag = self.shared.state.read(|state| state.get::<TagRecord>(Table::Tag, &key))?;
+        Ok(tag.is_none_or(|tag| tag.image != *id))
+    }
+
+    /// Fetches what is missing, and commits.
+    async fn complete(
+        &self,
+        session: &Session,
+        remote: &Remote,
+        reference: &Reference,
+        reporter: &Reporter,
+    ) -> Result<Image, Error> {
+        let diff_ids = &remote.config.rootfs.diff_ids;
+        let here = self.shared.state.read(|state| {
+            let mut here = BTreeSet::new();
+            for diff_id in diff_ids {
+                if self.shared.layers.get(state, diff_id)?.is_some() {
+                    here.insert(*diff_id);
+                }
+            }
+            Ok::<_, Error>(here)
+        })?;
+        let permits = Semaphore::new(self.shared.registry.concurrent_downloads());
+        let mut seen = BTreeSet::new();
+        let mut jobs = Vec::new();
+        for (descriptor, diff_id) in remote.manifest.layers.iter().zip(diff_ids) {
+            let id = descriptor.digest.short();
+            let missing = !here.contains(diff_id) && seen.insert(*diff_id);
+            reporter.tell(Some(&id), if missing { Status::PullingFsLayer } else { Status::AlreadyExists });
+            let permits = &permits;
+            jobs.push(async move {
+                if !missing {
+                    return Ok(Part { diff_id: *diff_id, staged: None, blob: None });
+                }
+                self.layer(session, descriptor, diff_id, permits, reporter).await
+            });
+        }
+        // The first failure ends all others, and each takes what it had unpacked with it.
+        let layers = future::try_join_all(jobs).await?;
+        let kept = self.shared.blobs.put(&remote.fetched.bytes)?;
+        let manifest = Kept {
+            digest: remote.fetched.digest,
+            record: BlobRecord { size: kept.size(), media_type: remote.fetched.media_type.clone(), diff_id: None },
+            sealed: Some(kept),
+        };
+        let mut names = vec![reference.with_digest(remote.digest)];
+        if let Some(tag) = reference.tag().filter(|_| reference.digest().is_none()) {
+            names.push(reference.with_tag(tag)?);
+        }
+        let (images, config) = (self.clone(), remote.raw_config.clone());
+        let parts = Parts { config, layers, manifest: Some(manifest), names, parent: None };
+        let commit = move || {
+            images.sync()?;
+            images.commit(parts)
+        };
+        tokio::task::spawn_blocking(commit).await.map_err(|_| Error::Cancelled)?
+    }
+
+    /// Fetches one layer and unpacks it while it comes.
+    async fn layer(
+        &self,
+        session: &Session,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+        permits: &Semaphore,
+        reporter: &Reporter,
+    ) -> Result<Part, Error> {
+        let id = descriptor.digest.short();
+        let tell = |status| reporter.tell(Some(&id), status);
+        let permit = match permits.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => {
+                tell(Status::Waiting);
+                permits.acquire().await.map_err(|_| Error::Cancelled)?
+            }
+        };
+        let order = Order {
+            layers: self.shared.layers.clone(),
+            blob: self.shared.blobs.writer()?,
+            digest: Some(descriptor.digest),
+            diff_id: Some(*diff_id),
+        };
+        let (sink, bytes) = stream::channel(PIECES);
+        let unpacking = unpack::any_async(order, bytes)?;
+        let mut reader = session.blob(descriptor);
+        let (mut current, total, mut meter) = (0, descriptor.size, Meter::new());
+        let mut gone = false;
+        while let Some(chunk) = reader.chunk(|seconds| tell(Status::Retrying { seconds })).await? {
+            current += chunk.len() as u64;
+            if meter.is_due() {
+                tell(Status::Downloading { current, total });
+            }
+            // Who unpacks has failed, and says why below.
+            if sink.send(chunk).await.is_err() {
+                gone = true;
+                break;
+            }
+        }
+        if !gone {
+            tell(Status::VerifyingChecksum);
+            let _ = sink.finish().await;
+            tell(Status::DownloadComplete);
+            tell(Status::Extracting { current: total, total });
+        }
+        drop(permit);
+        let unpacked = unpacking.await.map_err(|_| Error::Cancelled)??;
+        tell(Status::PullComplete);
+        let media_type = match (descriptor.media_type.as_str(), unpacked.encoding) {
+            ("", Encoding::Zstd) => media_type::OCI_LAYER_ZSTD,
+            ("", Encoding::Gzip) => media_type::OCI_LAYER_GZIP,
+            ("", Encoding::Plain) => media_type::OCI_LAYER,
+            (given, _) => given,
+        };
+        let record =
+            BlobRecord { size: unpacked.blob.size(), media_type: media_type.to_owned(), diff_id: Some(*diff_id) };
+        let kept = Kept { digest: descriptor.digest, record, sealed: Some(unpacked.blob) };
+        Ok(Part { diff_id: *diff_id, staged: Some(unpacked.staged), blob: Some(kept) })
+    }
+}
+
+fn is_wrong_door(error: &Error) -> bool {
+    matches!(error, Error::Registry(registry::Error::Unreachable { .. } | registry::Error::Status { status: 400, .. }))
+}

@@ -1,0 +1,104 @@
+//! What a registry wants to see before it answers: `WWW-Authenticate`.
+
+/// A scheme and what it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// Name and password.
+    Basic,
+    /// A token that is to be had elsewhere.
+    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+}
+
+const MAX_LENGTH: usize = 8192;
+
+/// The best challenge of all headers that can be met, a token before a password.
+pub(super) fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
+    let mut best = None;
+    for header in headers.filter(|header| header.len() <= MAX_LENGTH) {
+        match one(header) {
+            Some(Challenge::Basic) if best.is_some() => {}
+            Some(challenge) => best = Some(challenge),
+            None => {}
+        }
+    }
+    best
+}
+
+fn one(header: &str) -> Option<Challenge> {
+    let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
+    if scheme.eq_ignore_ascii_case("basic") {
+        return Some(Challenge::Basic);
+    }
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let (mut realm, mut service, mut scope) = (None, None, None);
+    let mut rest = rest.trim_start();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=')?;
+        let (value, after) = value(after)?;
+        match key.trim().to_ascii_lowercase().as_str() {
+            "realm" => realm = Some(value),
+            "service" => service = Some(value),
+            "scope" => scope = Some(value),
+            _ => {}
+        }
+        rest = after.trim_start().trim_start_matches(',').trim_start();
+    }
+    Some(Challenge::Bearer { realm: realm?, service, scope })
+}
+
+/// A token or a quoted string, and what follows it.
+fn value(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ' ']).unwrap_or(text.len());
+        return Some((text[..end].to_owned(), &text[end..]));
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((value, &quoted[at + 1..])),
+            '\\' => value.push(characters.next()?.1),
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(header: &str) -> Option<Challenge> {
+        parse(std::iter::once(header))
+    }
+
+    #[test]
+    fn challenges_are_read_as_registries_write_them() {
+        let bearer = |realm: &str, service: Option<&str>, scope: Option<&str>| {
+            let own = |text: Option<&str>| text.map(str::to_owned);
+            Some(Challenge::Bearer { realm: realm.to_owned(), service: own(service), scope: own(scope) })
+        };
+        assert_eq!(
+            parsed(
+                r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#
+            ),
+            bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:a/b:pull,push"))
+        );
+        assert_eq!(parsed(r#"bearer realm=x , error="invalid \"token\"", service=y"#), bearer("x", Some("y"), None));
+        assert_eq!(parsed(r#"Basic realm="Registry""#), Some(Challenge::Basic));
+        assert_eq!(parse(["Basic realm=x", "Bearer realm=y"].into_iter()), bearer("y", None, None));
+        assert_eq!(parse(["Bearer realm=y", "Basic realm=x"].into_iter()), bearer("y", None, None));
+    }
+
+    #[test]
+    fn nonsense_is_no_challenge() {
+        for wrong in
+            ["", "Bearer", "Bearer realm", r#"Bearer realm="x"#, "Bearer service=x", "Negotiate", r#"Bearer realm="\"#]
+        {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+        assert_eq!(parsed(&format!("Bearer realm={}", "x".repeat(9000))), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! Connections: plain, and with TLS against the authorities of the host or of one registry.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use super::{Error, Shared};
+
+pub(super) type Plain = Client<HttpConnector, Full<Bytes>>;
+pub(super) type Secure = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// To connect, and until an answer begins.
+const CONNECT: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Where systems keep their authorities; the first that is there counts. The environment is not asked.
+const AUTHORITIES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_nodelay(true);
+    connector
+}
+
+pub(super) fn plain() -> Plain {
+    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector())
+}
+
+/// Sends a request to where its address says, and waits for the head of the answer.
+pub(super) async fn send(
+    shared: &Arc<Shared>,
+    request: Request<Full<Bytes>>,
+    insecure: bool,
+) -> Result<Response<Incoming>, Error> {
+    let url = request.uri().to_string();
+    let fail = |cause: String| Error::Unreachable { url: url.clone(), cause };
+    let pending = if request.uri().scheme_str() == Some("http") {
+        shared.plain.request(request)
+    } else {
+        let host = request.uri().authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+        secure(shared, host, insecure).await?.request(request)
+    };
+    match tokio::time::timeout(ANSWER, pending).await {
+        Err(_) => Err(fail(format!("no answer within {} seconds", ANSWER.as_secs()))),
+        Ok(Err(error)) => Err(fail(causes(&error))),
+        Ok(Ok(response)) => Ok(response),
+    }
+}
+
+/// The client for one host; its certificates are read when it is first spoken to.
+async fn secure(shared: &Arc<Shared>, host: String, insecure: bool) -> Result<Secure, Error> {
+    let key = format!("{host} {insecure}");
+    if let Some(client) = shared.secure.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        return Ok(client.clone());
+    }
+    let certificates = shared.settings.certificates.clone();
+    let load = move || config(certificates.as_deref(), &host, insecure);
+    let config = tokio::task::spawn_blocking(load)
+        .await
+        .map_err(|_| Error::Misbehaved("the engine is shutting down".to_owned()))??;
+    let mut inner = connector();
+    inner.enforce_http(false);
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(inner);
+    let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+    shared.secure.lock().unwrap_or_else(PoisonError::into_inner).insert(key, client.clone());
+    Ok(client)
+}
+
+fn config(certificates: Option<&Path>, host: &str, insecure: bool) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Misbehaved(format!("TLS cannot be set up: {error}")))?;
+    if insecure {
+        let verifier = Arc::new(Unchecked { provider });
+        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+    }
+    let mut roots = RootCertStore::empty();
+    if let Some(file) = AUTHORITIES.iter().map(Path::new).find(|path| path.exists()) {
+        let found = rustls_native_certs::load_certs_from_paths(Some(file), None);
+        roots.add_parsable_certificates(found.certs);
+    }
+    if let Some(directory) = certificates.map(|directory| directory.join(host)) {
+        for path in authorities(&directory)? {
+            let refuse = |reason: String| Error::Setting { value: path.display().to_string(), reason };
+            let found = CertificateDer::pem_file_iter(&path).map_err(|error| refuse(error.to_string()))?;
+            for certificate in found {
+                let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
+                roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
+            }
+        }
+    }
+    if roots.is_empty() {
+        let reason = format!("this host has no certificate authorities to check {host} with");
+        return Err(Error::Setting { value: AUTHORITIES.join(", "), reason });
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The `*.crt` files of a directory, which need not be there.
+fn authorities(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let refuse =
+        |error: std::io::Error| Error::Setting { value: directory.display().to_string(), reason: error.to_string() };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(refuse(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(refuse)?.path();
+        if path.extension().is_some_and(|extension| extension == "crt") {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// Takes any certificate, for registries that settings name as insecure.
+#[derive(Debug)]
+struct Unchecked {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// All that an error says, the innermost last.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut inner = error.source();
+    while let Some(error) = inner {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        inner = error.source();
+    }
+    text
+}
