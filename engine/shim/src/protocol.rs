@@ -365,6 +365,12 @@ messages! {
         }
         /// Open the log file again, because somebody renamed or removed it.
         ReopenLog = 0x19 {}
+        /// As [`Request::Attach`], for a client that is given the log up to [`Event::Attached`]'s position by somebody
+        /// else: it first gets the beginnings of lines that are not in the log yet, so that nothing is missing between.
+        AttachAfterLog = 0x1a {
+            /// The client.
+            attach: Attach<'a>,
+        }
     }
 }
 
@@ -440,7 +446,7 @@ messages! {
             /// The client.
             client: u64,
             /// Where the log ends, in bytes from the beginning of the file that was there at birth. The beginning of a
-            /// line that has not ended yet is not in the log: it was sent to those who were there.
+            /// line that has not ended yet is not in the log (see [`Request::AttachAfterLog`]).
             log_position: u64,
             /// The position at which the present log file begins.
             log_file_start: u64,
@@ -479,7 +485,7 @@ messages! {
 mod tests {
     use super::*;
 
-    fn requests() -> [Request<'static>; 13] {
+    fn requests() -> [Request<'static>; 14] {
         let attach = Attach { client: 9, stdin: true, framed: true, preface: &[7; MAX_PREFACE], ..Attach::default() };
         let keys = Attach { process: 3, stdin_once: true, detach_keys: b"\x10\x11", ..Attach::default() };
         [
@@ -494,6 +500,7 @@ mod tests {
             Request::CloseStdin { process: 0 },
             Request::Signal { process: 0, signal: -1 },
             Request::ReopenLog {},
+            Request::AttachAfterLog { attach },
             Request::Attach { attach: keys },
             Request::Attach { attach: Attach { stderr: true, stdout: true, ..keys } },
         ]

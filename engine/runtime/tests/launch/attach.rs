@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use engine_runtime::protocol::plan::Op;
@@ -194,6 +195,31 @@ fn the_console_is_the_terminal() {
 }
 
 #[test]
+fn nothing_is_missing_or_twice_between_the_log_and_a_client() {
+    let place = Place::new();
+    let command = "echo first; printf beg; read a; echo un";
+    let wish =
+        Wish { arguments: &["sh", "-c", command], stdin: Some(true), wait: true, log: Some((0, 1)), ..Wish::default() };
+    let mut container = place.launch(&wish).unwrap();
+    let witness = container.attach(&Attach { stdin: false, ..raw(1) });
+    container.start();
+    read_until(&witness, "beg");
+    let (mut client, theirs) = UnixStream::pair().unwrap();
+    let attach = Attach { stdin_once: true, ..raw(2) };
+    container.events.send(&Request::AttachAfterLog { attach }, &[theirs.as_fd()]);
+    drop(theirs);
+    let (position, _) = container.events.wait_for(|event| match event {
+        Event::Attached { client: 2, log_position, log_file_start: 0 } => Some(*log_position),
+        _ => None,
+    });
+    assert_eq!(position, place.log().len() as u64);
+    assert_eq!(place.logged("stdout"), "first\n");
+    client.write_all(b"\n").unwrap();
+    assert_eq!(read_all(&client), "begun\n");
+    assert_eq!(container.exit(), 0);
+}
+
+#[test]
 fn a_terminal_may_be_closed_by_everybody_and_opened_again() {
     let place = Place::new();
     let command = "exec >/tmp/file 2>&1 </dev/null; sleep 0.2; echo again >/dev/console; exit 8";
@@ -207,7 +233,7 @@ fn a_terminal_may_be_closed_by_everybody_and_opened_again() {
 fn nonsense_is_refused() {
     let place = Place::new();
     let mut container = place.launch(&Wish { arguments: &["sleep", "1000"], ..Wish::default() }).unwrap();
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
     container.events.send(&Request::Attach { attach: raw(1) }, &[]);
     assert_eq!(container.events.refusal(), Refusal::Malformed);
     container.events.send(&Request::Attach { attach: Attach { process: 7, ..raw(1) } }, &[theirs.as_fd()]);

@@ -204,6 +204,16 @@ impl Monitor {
         }
     }
 
+    /// Gives the newest client the beginnings of lines that are not in the log yet.
+    pub(super) fn send_begun_lines(&mut self, process: u64) {
+        let Some(client) = self.clients.last_mut() else { return };
+        for output in self.processes.iter().filter(|it| it.id == process).flat_map(|it| &it.outputs) {
+            if client.takes(process, output.stream) && !output.begun().is_empty() {
+                client.take(output.stream, output.begun());
+            }
+        }
+    }
+
     pub(super) fn finish_clients(&mut self) {
         let mut place = 0;
         while let Some(client) = self.clients.get(place) {

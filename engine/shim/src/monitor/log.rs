@@ -41,6 +41,13 @@ pub(crate) struct Line {
     split_since: u64,
 }
 
+impl Line {
+    /// What of the line is not in the log yet.
+    pub(crate) fn begun(&self) -> &[u8] {
+        self.begun.as_slice()
+    }
+}
+
 impl Log {
     pub(crate) fn none() -> Self {
         Self {

@@ -32,6 +32,11 @@ impl Output {
         Self { descriptor, stream, line: Line::default() }
     }
 
+    /// The beginning of a line that is not in the log yet.
+    pub(super) fn begun(&self) -> &[u8] {
+        self.line.begun()
+    }
+
     /// Ends the line that was begun.
     fn end_line(&mut self, log: &mut Log) {
         log.end(&mut self.line, name_of(self.stream));

@@ -63,6 +63,11 @@ impl Monitor {
             }
             Request::Start {} => self.with_process(INIT, |process| process.go_on()),
             Request::Attach { attach } => self.attach(serial, &attach, rights.first_mut()),
+            Request::AttachAfterLog { attach } => {
+                self.attach(serial, &attach, rights.first_mut())?;
+                self.send_begun_lines(attach.process);
+                Ok(())
+            }
             Request::Resize { process, rows, columns } => {
                 self.with_process(process, |process| process.set_size(rows, columns))
             }
