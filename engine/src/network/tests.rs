@@ -438,6 +438,51 @@ fn an_interrupted_connection_is_cleaned_up_by_the_next_start() {
     wait_until(|| machine.links() == ["lan0", "up0"]);
 }
 
+/// A process that connects containers is killed wherever it is; the next one cleans up after it.
+#[test]
+fn a_killed_engine_leaves_nothing_that_the_next_does_not_clean() {
+    const ROOT: &str = "ENGINE_NETWORK_TEST_ROOT";
+    if let Some(root) = std::env::var_os(ROOT) {
+        let state = State::open(Path::new(&root)).unwrap();
+        let networks = Networks::open(&state, &Events::new(), &Settings::at(&root)).unwrap();
+        let start = std::time::Instant::now();
+        // In case that nobody kills it.
+        while start.elapsed() < Duration::from_secs(30) {
+            let id = ContainerId::random();
+            let namespace = NetworkNamespace::create_blocking().unwrap();
+            let request = Connect::new(id, BRIDGE).namespace(&namespace).publish(vec![publish([0; 4], 0)]);
+            networks.connect_blocking(&request).unwrap();
+            std::fs::write(Path::new(&root).join("running"), "").unwrap();
+            networks.disconnect_blocking(&id).unwrap();
+        }
+        return;
+    }
+    let machine = Machine::new();
+    let running = machine.root.path().join("running");
+    for round in 0..8 {
+        let mut child = in_network(machine.host.as_fd(), || {
+            std::process::Command::new(std::env::current_exe()?)
+                .args(["--exact", "network::tests::a_killed_engine_leaves_nothing_that_the_next_does_not_clean"])
+                .env(ROOT, machine.root.path())
+                .stdout(std::process::Stdio::null())
+                .spawn()
+        })
+        .unwrap();
+        wait_until(|| running.exists());
+        std::thread::sleep(Duration::from_micros(700 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_file(&running).unwrap();
+        let networks = machine.open(&machine.settings());
+        machine.restore(&networks);
+        for table in [Table::Address, Table::Endpoint, Table::Port] {
+            assert!(networks.shared.state.read(|look| look.keys(table)).unwrap().is_empty(), "{table}");
+        }
+        assert!(networks.teardown_blocking().unwrap());
+        wait_until(|| machine.links() == ["lan0", "up0"]);
+    }
+}
+
 #[test]
 fn restore_brings_bridge_and_rules_back() {
     let machine = Machine::new();
