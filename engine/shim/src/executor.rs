@@ -242,10 +242,16 @@ impl<'a> Executor<'a> {
         if kinds & system::CLONE_NEWPID == 0 {
             return Ok(());
         }
+        let (told, tell) = system::pipe()?;
         match system::fork(system::CLONE_PARENT, None)? {
-            Forked::Child => Ok(system::new_session()?),
+            Forked::Child => {
+                // Nothing may happen before the monitor can know whose doing it is: the end of the pipe says so.
+                system::close(tell);
+                let _ = system::read(told, &mut [0]);
+                system::close(told);
+                Ok(system::new_session()?)
+            }
             Forked::Parent(pid, _) => {
-                // The child may be done before this arrives: the monitor has not reaped it, so the number is its own.
                 let _ = Report::Moved(pid).send(self.channel, &[]);
                 system::exit(0)
             }

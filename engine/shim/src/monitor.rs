@@ -283,7 +283,10 @@ impl Monitor {
             Ok(socket) => socket,
             Err(Errno::AGAIN) => return,
             // No descriptors or memory left: whoever waits goes on waiting, but not in a loop of ours.
-            Err(_) => return drop(system::poll(&mut [], Some(50))),
+            Err(_) => {
+                let _ = system::poll(&mut [], Some(50));
+                return;
+            }
         };
         let allowed = system::peer_uid(socket).is_ok_and(|uid| uid == 0 || uid == system::effective_uid());
         let connection = Connection { serial: self.next_serial, socket, subscribed: false, gone: false };

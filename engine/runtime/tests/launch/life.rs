@@ -6,7 +6,14 @@ use std::time::Duration;
 use engine_runtime::monitor::{ExitRecord, Monitor};
 use engine_runtime::protocol::{Event, Request, Stage};
 
-use crate::place::{Events, Place, Wish, eventually, is_gone, parent_of};
+use crate::place::{Container, Events, Init, Place, Wish, eventually, is_gone, parent_of};
+
+/// The engine dies: its connection is closed.
+fn leave(container: Container<'_>) -> Init {
+    let Container { events, process, .. } = container;
+    drop(events);
+    process
+}
 
 #[test]
 fn a_program_runs_and_its_code_is_told() {
@@ -97,7 +104,7 @@ fn a_container_lives_on_without_its_engine_and_is_found_again() {
     };
     let container = place.launch(&wish).unwrap();
     let pid = container.pid;
-    drop(container);
+    let _process = leave(container);
     let mut events = Events::connect(&place.socket()).unwrap();
     events.send(&Request::Subscribe {}, &[]);
     events.send(&Request::Status {}, &[]);
@@ -119,7 +126,7 @@ fn a_container_lives_on_without_its_engine_and_is_found_again() {
 fn a_container_that_ends_alone_leaves_its_record() {
     let place = Place::new();
     let wish = Wish { arguments: &["sh", "-c", "sleep 0.1; exit 5"], ..Wish::default() };
-    drop(place.launch(&wish).unwrap());
+    let _process = leave(place.launch(&wish).unwrap());
     eventually("there is a record", || ExitRecord::read(&place.run()).unwrap().is_some_and(|record| record.code == 5));
     eventually("nobody listens", || Monitor::connect(&place.socket()).unwrap().is_none());
 }
@@ -130,7 +137,7 @@ fn a_container_that_shall_dies_with_its_engine() {
     let wish = Wish { arguments: &["sleep", "1000"], die_with_launcher: true, ..Wish::default() };
     let container = place.launch(&wish).unwrap();
     let (pid, monitor) = (container.pid, container.monitor_pid());
-    drop(container);
+    let _process = leave(container);
     eventually("both are gone", || is_gone(pid) && is_gone(monitor));
     assert_eq!(ExitRecord::read(&place.run()).unwrap().unwrap().code, 137);
 }

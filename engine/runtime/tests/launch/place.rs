@@ -154,7 +154,13 @@ impl Place {
         let (plan, descriptors) = self.plan(wish);
         let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         let Launched { monitor, pid, process, waiting } = self.spawner.launch(&plan, &borrowed)?;
-        Ok(Container { place: self, events: Events { monitor, unread: Vec::new() }, pid, process, waiting })
+        Ok(Container {
+            place: self,
+            events: Events { monitor, unread: Vec::new() },
+            pid,
+            process: Init(process),
+            waiting,
+        })
     }
 
     /// Runs a shell command to its end: its code and its standard output.
@@ -263,12 +269,27 @@ impl Events {
     }
 }
 
+/// Init's pidfd; init does not outlive the test.
+pub(crate) struct Init(OwnedFd);
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        let _ = engine_sys::process::signal(&self.0, 9);
+    }
+}
+
+impl AsFd for Init {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A container that was launched.
 pub(crate) struct Container<'p> {
     pub(crate) place: &'p Place,
     pub(crate) events: Events,
     pub(crate) pid: u32,
-    pub(crate) process: OwnedFd,
+    pub(crate) process: Init,
     pub(crate) waiting: bool,
 }
 

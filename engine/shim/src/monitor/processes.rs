@@ -395,11 +395,9 @@ impl Monitor {
         let mut information = [0; 512];
         while system::read(self.signals, &mut information).is_ok() {}
         while let Ok(Some(ended)) = system::look_for_ended(None, false) {
-            // What it still had to say may give the process another pid.
+            // What executors still had to say may give a process the pid of this one, or another.
             for place in 0..self.processes.len() {
-                if self.processes[place].pid == ended.pid {
-                    self.take_reports(place);
-                }
+                self.take_reports(place);
             }
             if let Some(process) = self.processes.iter_mut().find(|process| process.pid == ended.pid) {
                 process.code = Some(ended.code);
