@@ -83,6 +83,9 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
         resources.set_devices(Some(rules));
         linux.set_resources(Some(resources));
         linux.set_devices(Some(around.devices.nodes));
+        if !config.host.cgroup_parent.is_empty() {
+            linux.set_cgroups_path(Some(Path::new(&config.host.cgroup_parent).join(record.id.as_str())));
+        }
     }
     let rootfs = Rootfs::Overlay {
         lower: around.overlay.lower,
@@ -327,9 +330,11 @@ mod tests {
             created_at: 1,
             image: format!("sha256:{}", "1".repeat(64)).parse().unwrap(),
             platform: String::new(),
+            layers: Vec::new(),
             owner: String::new(),
             config,
             mounts,
+            endpoints: Vec::new(),
             state: ContainerState::default(),
             restart_count: 0,
         };

@@ -84,8 +84,13 @@ impl Config {
     /// The environment as the process sees it, `HOME` apart, which is that of the user in the container.
     #[must_use]
     pub fn environment(&self) -> Vec<String> {
+        self.environment_with(self.tty)
+    }
+
+    /// The same for a further process, which may have a terminal where the first has none.
+    pub(super) fn environment_with(&self, tty: bool) -> Vec<String> {
         let mut environment = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", self.hostname)];
-        if self.tty {
+        if tty {
             environment.push("TERM=xterm".to_owned());
         }
         overlay_environment(&mut environment, &self.env);
@@ -113,12 +118,13 @@ fn name_of(entry: &str) -> &str {
     entry.split('=').next().unwrap_or_default()
 }
 
-/// Decides: what the spec leaves open comes from the image, then from the settings. `short_id` is the host name of last resort.
+/// Decides: what the spec leaves open comes from the image, then from the settings. `host_name` is
+/// its host name when it asks for none.
 pub(super) fn decide(
     spec: ContainerSpec,
     image: &Execution,
     settings: &Settings,
-    short_id: &str,
+    host_name: &str,
 ) -> Result<Config, Error> {
     let mut config = Config {
         image: spec.image,
@@ -149,11 +155,8 @@ pub(super) fn decide(
         endpoints: spec.endpoints,
     };
     (config.entrypoint, config.command) = process(spec.entrypoint, spec.command, image)?;
-    if config.hostname.is_empty()
-        && !matches!(config.host.uts_mode, NamespaceMode::Host)
-        && !matches!(config.host.network_mode, NetworkMode::Host | NetworkMode::Container(_))
-    {
-        short_id.clone_into(&mut config.hostname);
+    if config.hostname.is_empty() {
+        host_name.clone_into(&mut config.hostname);
     }
     fill_host(&mut config.host, settings);
     if config.network_disabled {

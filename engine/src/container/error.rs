@@ -66,6 +66,18 @@ pub enum Error {
     /// Something that should not happen.
     #[error("{0}")]
     Internal(String),
+    /// Of the image.
+    #[error(transparent)]
+    Image(#[from] crate::image::Error),
+    /// Of a snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] crate::snapshot::Error),
+    /// Of the network.
+    #[error(transparent)]
+    Network(#[from] crate::network::Error),
+    /// Of the runtime.
+    #[error(transparent)]
+    Runtime(#[from] engine_runtime::Error),
     /// Of a volume.
     #[error(transparent)]
     Volume(#[from] crate::volume::Error),
@@ -89,7 +101,17 @@ impl Error {
             Self::NotModified(_) => ErrorKind::NotModified,
             Self::Unavailable(_) => ErrorKind::Unavailable,
             Self::Io { .. } | Self::Internal(_) => ErrorKind::Internal,
+            Self::Image(error) => error.kind(),
+            Self::Snapshot(error) => error.kind(),
+            Self::Network(error) => error.kind(),
             Self::Volume(error) => error.kind(),
+            Self::Runtime(error) => match error.kind() {
+                engine_runtime::ErrorKind::Invalid | engine_runtime::ErrorKind::Process => ErrorKind::Invalid,
+                engine_runtime::ErrorKind::Unsupported => ErrorKind::Unsupported,
+                engine_runtime::ErrorKind::Conflict => ErrorKind::Conflict,
+                engine_runtime::ErrorKind::NotFound => ErrorKind::NotFound,
+                engine_runtime::ErrorKind::Internal => ErrorKind::Internal,
+            },
             Self::State(error) => error.kind(),
             Self::Logs(error) => error.kind(),
         }

@@ -202,9 +202,11 @@ mod tests {
             created_at: 100,
             image: format!("sha256:{}", "1".repeat(64)).parse().unwrap(),
             platform: String::new(),
+            layers: Vec::new(),
             owner: String::new(),
             config,
             mounts: Vec::<MountPoint>::new(),
+            endpoints: Vec::new(),
             state: ContainerState::default(),
             restart_count: 0,
         }

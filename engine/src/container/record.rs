@@ -6,6 +6,8 @@ use super::config::Config;
 use super::mounts::MountPoint;
 use super::status::ContainerState;
 use crate::id::{ContainerId, ImageId};
+use crate::network::Endpoint;
+use crate::oci::Digest;
 
 /// A container as it is kept in the state and shown by list and inspect: what was decided and how it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub struct Record {
     /// Platform of the image, as `linux/amd64`.
     #[serde(default)]
     pub platform: String,
+    /// The digests of the image's uncompressed layers, the lowest first.
+    pub layers: Vec<Digest>,
     /// The instance of the engine that owns it.
     pub owner: String,
     /// What was decided.
@@ -29,6 +33,9 @@ pub struct Record {
     /// What is mounted into it besides its root.
     #[serde(default)]
     pub mounts: Vec<MountPoint>,
+    /// Its ends on networks; those of the last run while it does not run.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
     /// How it stands.
     pub state: ContainerState,
     /// How often its restart policy started it again.

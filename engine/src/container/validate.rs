@@ -10,6 +10,14 @@ use super::spec::ContainerSpec;
 
 /// Refuses a spec for what cannot be seen any more once it is merged with its image.
 pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
+    if !spec.hostname.is_empty() {
+        if matches!(spec.host.network_mode, NetworkMode::Container(_)) {
+            return Err(Error::invalid("conflicting options: hostname and the network mode"));
+        }
+        if spec.host.uts_mode == NamespaceMode::Host {
+            return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
+        }
+    }
     match &spec.healthcheck {
         Some(check) if !check.test.is_empty() && check.test[0] != "NONE" => {
             Err(Error::unsupported("health checks are not run yet: leave the health check out, or disable it"))
@@ -138,9 +146,6 @@ fn check_network(config: &Config) -> Result<(), Error> {
         NetworkMode::Container(other) if other.is_empty() => {
             Err(Error::invalid("Invalid network mode: invalid container format container:<name|id>"))
         }
-        NetworkMode::Container(_) if !config.hostname.is_empty() => {
-            Err(Error::invalid("conflicting options: hostname and the network mode"))
-        }
         NetworkMode::Container(_) if !host.dns.is_empty() => {
             Err(Error::invalid("conflicting options: dns and the network mode"))
         }
@@ -174,9 +179,6 @@ fn check_namespaces(config: &Config) -> Result<(), Error> {
     }
     if host.privileged && host.userns_mode == NamespaceMode::Private {
         return Err(Error::invalid("privileged mode is incompatible with user namespaces"));
-    }
-    if host.uts_mode == NamespaceMode::Host && !config.hostname.is_empty() {
-        return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
     }
     Ok(())
 }

@@ -17,11 +17,14 @@ pub(super) struct Files {
     name: String,
     /// Those that are still to be read; the first is the one that is being read.
     open: std::collections::VecDeque<File>,
+    /// Of the newest file only so many bytes are read.
+    end: Option<u64>,
 }
 
 impl Files {
     pub(super) fn open(directory: &Path, name: &str) -> io::Result<Self> {
-        let mut files = Self { directory: directory.to_owned(), name: name.to_owned(), open: Default::default() };
+        let mut files =
+            Self { directory: directory.to_owned(), name: name.to_owned(), open: Default::default(), end: None };
         // The newest first: a file that is renamed meanwhile is met twice, never missed.
         for number in 0..MAX_FILES {
             match files.open_number(number)? {
@@ -39,6 +42,12 @@ impl Files {
         Ok(files)
     }
 
+    /// Reads the newest file only up to this offset.
+    pub(super) fn end_at(mut self, offset: u64) -> Self {
+        self.end = Some(offset);
+        self
+    }
+
     fn open_number(&self, number: u32) -> io::Result<Option<File>> {
         let path = self.directory.join(if number == 0 { self.name.clone() } else { format!("{}.{number}", self.name) });
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
@@ -53,9 +62,15 @@ impl Files {
     /// Reads on. 0 means that nothing more has been written yet.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
+            let newest = self.open.len() == 1;
             let Some(current) = self.open.front_mut() else { return Ok(0) };
-            let count = current.read(buffer)?;
-            if count > 0 || self.open.len() == 1 {
+            let mut room = buffer.len();
+            if let Some(end) = self.end.filter(|_| newest) {
+                let left = end.saturating_sub(io::Seek::stream_position(current)?);
+                room = room.min(usize::try_from(left).unwrap_or(usize::MAX));
+            }
+            let count = current.read(&mut buffer[..room])?;
+            if count > 0 || newest {
                 return Ok(count);
             }
             self.open.pop_front();

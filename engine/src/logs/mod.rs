@@ -152,10 +152,26 @@ impl Stream for LogStream {
 ///
 /// Must be called within a tokio runtime.
 pub fn read(directory: &Path, name: &str, options: LogOptions, running: watch::Receiver<bool>) -> LogStream {
+    start(directory, name, options, running, None)
+}
+
+/// Reads what is there, of the present file only the bytes before `offset`: what a client gets that is connected there.
+pub fn read_up_to(directory: &Path, name: &str, options: LogOptions, offset: u64) -> LogStream {
+    let options = LogOptions { follow: false, ..options };
+    start(directory, name, options, watch::Sender::new(false).subscribe(), Some(offset))
+}
+
+fn start(
+    directory: &Path,
+    name: &str,
+    options: LogOptions,
+    running: watch::Receiver<bool>,
+    end: Option<u64>,
+) -> LogStream {
     let (sender, batches) = mpsc::channel(WAITING);
     let (directory, name) = (directory.to_owned(), name.to_owned());
     tokio::spawn(async move {
-        let result = send_lines(&directory, name.clone(), options, running, &sender).await;
+        let result = send_lines(&directory, name.clone(), options, running, end, &sender).await;
         if let Err(source) = result {
             // Nobody to tell when the reader is gone.
             let _ = sender.send(Err(Error::Io { path: directory.join(name), source })).await;
@@ -169,13 +185,18 @@ async fn send_lines(
     name: String,
     options: LogOptions,
     mut running: watch::Receiver<bool>,
+    end: Option<u64>,
     sender: &mpsc::Sender<Result<Vec<LogLine>, Error>>,
 ) -> io::Result<()> {
     // Before the first look, so that nothing is written unnoticed.
     let growth = if options.follow { Some(watch_directory(directory)?) } else { None };
     let until = options.until;
     let from = directory.to_owned();
-    let mut reader = blocking(move || Reader::open(Files::open(&from, &name)?, options)).await?;
+    let mut reader = blocking(move || {
+        let files = Files::open(&from, &name)?;
+        Reader::open(if let Some(end) = end { files.end_at(end) } else { files }, options)
+    })
+    .await?;
     loop {
         // Looked at before reading: what was written before the end is in the file by then.
         let runs = *running.borrow_and_update();

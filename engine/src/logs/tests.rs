@@ -170,3 +170,11 @@ async fn a_log_that_is_no_file_is_an_error() {
     let error = log.read(LogOptions::default()).next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
 }
+
+#[tokio::test]
+async fn what_was_written_before_a_place_is_read_without_the_rest() {
+    let log = Log::new(&[("log.1", &lines(0..2)), ("log", &lines(2..9))]);
+    let offset = u64::try_from(lines(2..4).len()).unwrap();
+    let stream = read_up_to(log.directory.path(), "log", LogOptions::default(), offset);
+    assert_eq!(rest(stream).await, plain(0..4));
+}

@@ -1,0 +1,273 @@
+//! Making a container: everything is decided before anything is made, and undone in reverse when a later step fails.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine_sys::path::{Root, remove_all};
+use futures_util::FutureExt as _;
+
+use super::inventory::{Inner, Shared, blocking, now, uninterrupted};
+use super::mount_plan::{self, Planned};
+use super::mounts::{MountKind, MountPoint};
+use super::record::Record;
+use super::status::ContainerState;
+use super::{
+    Config, Container, ContainerSpec, Containers, Error, IpcMode, NamespaceMode, NetworkMode, config, devices, names,
+    security, validate,
+};
+use crate::id::ContainerId;
+use crate::image::Image;
+use crate::state::{self, Durability, Table};
+use crate::volume::{self, VolumeSpec};
+
+/// How often a name is made up before it is given up.
+const NAME_TRIES: u32 = 24;
+
+impl Containers {
+    /// Makes a container. Nothing of it is left when it fails.
+    ///
+    /// # Errors
+    /// When the image is not there, the name is taken, or the spec asks for what makes no sense or is not supported.
+    pub async fn create(&self, spec: ContainerSpec) -> Result<Container, Error> {
+        let shared = Arc::clone(&self.shared);
+        uninterrupted(async move { create(shared, spec).await }).await
+    }
+}
+
+async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, Error> {
+    validate::check_spec(&spec)?;
+    let asked_name = match spec.name.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) => Some(names::checked(name).map_err(|_| Error::InvalidName(name.to_owned()))?.to_owned()),
+        None => None,
+    };
+    let image = shared.parts.images.get(&spec.image).await?;
+    check_platform(&spec, &image)?;
+    let id = ContainerId::random();
+    let mut config = decide(&shared, spec, &image, &id)?;
+    validate::check(&config, std::thread::available_parallelism().map_or(1, usize::from))?;
+    security::options(&config.host)?;
+    security::capability_set(&config.host, shared.parts.runtime.host())?;
+    for rule in &config.host.device_cgroup_rules {
+        devices::read_rule(rule)?;
+    }
+    resolve_shared(&shared, &mut config)?;
+    if let NetworkMode::Named(network) = &config.host.network_mode {
+        shared.parts.networks.get(network)?;
+    }
+    let planned = mount_plan::plan(&config)?;
+    check_sources(&planned)?;
+
+    let mut undo = Undo { shared: Arc::clone(&shared), id, volumes: Vec::new(), directory: false, armed: true };
+    let layers = image.layers().to_vec();
+    let lower = shared.parts.snapshots.of(&id, &layers).lower;
+    let mut mounts = Vec::with_capacity(planned.len());
+    for mount in planned {
+        mounts.push(make_volume(&shared, mount, &lower, &mut undo).await?);
+    }
+    let record = Record {
+        id,
+        name: String::new(),
+        created_at: now(),
+        image: *image.id(),
+        platform: platform(&image),
+        layers,
+        owner: shared.instance.name().to_owned(),
+        config,
+        mounts,
+        endpoints: Vec::new(),
+        state: ContainerState::default(),
+        restart_count: 0,
+    };
+    let (record, undo) = blocking(move || {
+        undo.directory = true;
+        undo.shared.parts.snapshots.prepare(&id, &record.layers)?;
+        let record = store(&undo.shared, record, asked_name)?;
+        Ok((record, undo))
+    })
+    .await?;
+    undo.keep();
+    let inner = Arc::new(Inner::new(record));
+    shared.add(Arc::clone(&inner));
+    shared.tell(&inner.record(), "create", &[]);
+    Ok(Container { shared, inner })
+}
+
+fn decide(shared: &Shared, spec: ContainerSpec, image: &Image, id: &ContainerId) -> Result<Config, Error> {
+    let host_name = match (&spec.host.network_mode, &spec.host.uts_mode) {
+        (NetworkMode::Container(other), _) if !other.is_empty() => shared.find(other)?.record().config.hostname.clone(),
+        (NetworkMode::Host, _) | (_, NamespaceMode::Host) => {
+            rustix::system::uname().nodename().to_string_lossy().into_owned()
+        }
+        _ => id.short().to_owned(),
+    };
+    config::decide(spec, &image.config().config, &shared.parts.settings, &host_name)
+}
+
+fn platform(image: &Image) -> String {
+    let config = image.config();
+    match &config.variant {
+        Some(variant) if !variant.is_empty() => format!("{}/{}/{variant}", config.os, config.architecture),
+        _ => format!("{}/{}", config.os, config.architecture),
+    }
+}
+
+fn check_platform(spec: &ContainerSpec, image: &Image) -> Result<(), Error> {
+    let Some(asked) = spec.platform.as_deref().filter(|platform| !platform.is_empty()) else { return Ok(()) };
+    let wanted: crate::oci::Platform =
+        asked.parse().map_err(|error: crate::oci::Error| Error::invalid(error.to_string()))?;
+    let config = image.config();
+    let fits = config.os == wanted.os
+        && config.architecture == wanted.architecture
+        && wanted.variant.as_ref().is_none_or(|variant| config.variant.as_ref() == Some(variant));
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Image(crate::image::Error::NoSuch(format!(
+        "{}: image was found but does not match the specified platform: wanted {asked}, actual: {}",
+        spec.image,
+        platform(image)
+    ))))
+}
+
+/// Names of containers whose namespaces are shared become their ids, which do not change.
+fn resolve_shared(shared: &Shared, config: &mut Config) -> Result<(), Error> {
+    if let NetworkMode::Container(other) = &mut config.host.network_mode {
+        *other = shared.find(other)?.id.to_string();
+    }
+    if let NamespaceMode::Container(other) = &mut config.host.pid_mode {
+        *other = shared.find(other)?.id.to_string();
+    }
+    if let IpcMode::Container(_) = &config.host.ipc_mode {
+        return Err(Error::unsupported("joining the IPC namespace of another container is not supported yet"));
+    }
+    Ok(())
+}
+
+fn check_sources(planned: &[Planned]) -> Result<(), Error> {
+    for mount in planned {
+        if mount.must_exist && !Path::new(&mount.point.source).exists() {
+            return Err(Error::invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                mount.point.source
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A volume gets its name, its source, and at its first use what the image has at its destination.
+async fn make_volume(
+    shared: &Shared,
+    planned: Planned,
+    lower: &[std::path::PathBuf],
+    undo: &mut Undo,
+) -> Result<MountPoint, Error> {
+    let mut point = planned.point;
+    let Some((labels, options)) = planned.volume.filter(|_| point.kind == MountKind::Volume) else { return Ok(point) };
+    let mut spec = match &point.name {
+        Some(name) => VolumeSpec::named(name),
+        None => VolumeSpec::anonymous(),
+    };
+    spec.labels = labels;
+    spec.options = options;
+    let volume = shared.parts.volumes.create(spec).await?;
+    if point.anonymous {
+        undo.volumes.push(volume.name().to_string());
+    }
+    if point.copy_up {
+        volume.populate(lower.to_vec(), point.destination.clone().into()).await?;
+    }
+    point.name = Some(volume.name().to_string());
+    point.source = volume.mountpoint().display().to_string();
+    Ok(point)
+}
+
+/// Puts name, record and holds into the state, all or nothing.
+fn store(shared: &Shared, mut record: Record, asked_name: Option<String>) -> Result<Record, Error> {
+    let mut tries = 0;
+    loop {
+        record.name = match &asked_name {
+            Some(name) => name.clone(),
+            None => names::made_up(random(), tries),
+        };
+        let stored = shared.parts.state.write(Durability::Process, |tx| {
+            let id = record.id.as_str();
+            take_name(tx, &record.name, id)?;
+            tx.put(Table::Container, id, &record)?;
+            if !tx.contains(Table::Image, record.image.as_str())? {
+                return Err(crate::image::Error::NoSuch(record.config.image.clone()).into());
+            }
+            tx.hold((Table::Image, record.image.as_str()), (Table::Container, id))?;
+            for name in record.mounts.iter().filter_map(|mount| mount.name.as_deref()) {
+                volume::hold(tx, &name.parse()?, &record.id)?;
+            }
+            Ok(())
+        });
+        match stored {
+            Err(Error::NameInUse { .. }) if asked_name.is_none() && tries < NAME_TRIES => tries += 1,
+            stored => return stored.map(|()| record),
+        }
+    }
+}
+
+/// Lets a container have a name that nobody has.
+pub(super) fn take_name(tx: &mut state::Transaction<'_>, name: &str, id: &str) -> Result<(), Error> {
+    match tx.insert(Table::ContainerName, name, id) {
+        Err(state::Error::Exists { .. }) => {
+            let by: Option<String> = tx.get(Table::ContainerName, name)?;
+            Err(Error::NameInUse { name: name.to_owned(), by: by.unwrap_or_default() })
+        }
+        other => Ok(other?),
+    }
+}
+
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without random numbers names are tried in order.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+/// What has been made of a container so far; taken away again unless it is kept.
+struct Undo {
+    shared: Arc<Shared>,
+    id: ContainerId,
+    /// Anonymous volumes.
+    volumes: Vec<String>,
+    directory: bool,
+    armed: bool,
+}
+
+impl Undo {
+    fn keep(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        if self.directory
+            && let Err(error) = remove_directory(&self.shared, &self.id)
+        {
+            tracing::error!(container = %self.id, %error, "what was made of the container cannot be taken away");
+        }
+        for name in &self.volumes {
+            // It only changes the state and renames a directory.
+            if let Some(Err(error)) = self.shared.parts.volumes.remove(name).now_or_never() {
+                tracing::error!(volume = name, %error, "a volume of the container cannot be taken away");
+            }
+        }
+    }
+}
+
+/// Removes all files of a container.
+pub(super) fn remove_directory(shared: &Shared, id: &ContainerId) -> Result<(), Error> {
+    use std::os::fd::AsFd as _;
+    let directory = shared.containers_directory();
+    let failed = |error: std::io::Error| Error::io("remove", shared.directory(id), error);
+    let root = Root::open(directory).map_err(failed)?;
+    remove_all(root.as_fd(), id.as_str().as_ref()).map_err(failed)
+}

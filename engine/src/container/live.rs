@@ -1,0 +1,193 @@
+//! The connection to a running container: its monitor, its process, and who waits for an answer of the monitor.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine_runtime::Monitor;
+use engine_runtime::protocol::{Failure, Refusal, Request};
+use tokio::sync::oneshot;
+
+use super::Error;
+
+/// A running container.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) monitor: Arc<Monitor>,
+    /// The pidfd of its first process.
+    process: OwnedFd,
+    pub(super) pid: u32,
+    numbers: AtomicU64,
+    waiting: Mutex<Waiting>,
+}
+
+/// Who waits for what of the monitor.
+#[derive(Debug, Default)]
+struct Waiting {
+    clients: HashMap<u64, Client>,
+    execs: HashMap<u64, Exec>,
+}
+
+#[derive(Debug)]
+struct Client {
+    attached: Option<oneshot::Sender<Result<LogPosition, Refused>>>,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Exec {
+    started: Option<oneshot::Sender<Result<u32, ExecFailure>>>,
+    ended: Option<oneshot::Sender<i32>>,
+}
+
+/// Where the log stood when a client was connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogPosition {
+    /// Bytes written since birth.
+    pub(super) position: u64,
+    /// Of those, the bytes before the present file.
+    pub(super) file_start: u64,
+}
+
+/// A request that the monitor did not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    pub(super) errno: i32,
+}
+
+/// Why an exec does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExecFailure {
+    Step(Failure),
+    Refused(Refused),
+}
+
+impl Live {
+    pub(super) fn new(monitor: Monitor, process: OwnedFd, pid: u32, first_number: u64) -> Self {
+        Self {
+            monitor: Arc::new(monitor),
+            process,
+            pid,
+            numbers: AtomicU64::new(first_number),
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// A number that no client and no exec of this container has.
+    pub(super) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    pub(super) fn send(&self, request: &Request<'_>, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        self.monitor
+            .send(request, descriptors)
+            .map_err(|error| Error::Internal(format!("talk to the monitor of the container: {error}")))
+    }
+
+    /// Sends a signal to the container's first process; false when it is gone.
+    pub(super) fn signal(&self, number: i32) -> Result<bool, Error> {
+        engine_sys::process::signal(&self.process, number)
+            .map_err(|error| Error::Internal(format!("send signal {number} to process {}: {error}", self.pid)))
+    }
+
+    /// Waits for a client to be connected, and for its end.
+    pub(super) fn expect_client(
+        &self,
+        client: u64,
+    ) -> (oneshot::Receiver<Result<LogPosition, Refused>>, oneshot::Receiver<()>) {
+        let (attached, is_attached) = oneshot::channel();
+        let (ended, has_ended) = oneshot::channel();
+        self.waiting().clients.insert(client, Client { attached: Some(attached), ended: Some(ended) });
+        (is_attached, has_ended)
+    }
+
+    /// Tells `ended` when a client that was connected before the start leaves.
+    pub(super) fn expect_end_of(&self, client: u64, ended: oneshot::Sender<()>) {
+        self.waiting().clients.insert(client, Client { attached: None, ended: Some(ended) });
+    }
+
+    pub(super) fn expect_exec(
+        &self,
+        exec: u64,
+    ) -> (oneshot::Receiver<Result<u32, ExecFailure>>, oneshot::Receiver<i32>) {
+        let (started, has_started) = oneshot::channel();
+        let (ended, has_ended) = oneshot::channel();
+        self.waiting().execs.insert(exec, Exec { started: Some(started), ended: Some(ended) });
+        (has_started, has_ended)
+    }
+
+    pub(super) fn forget(&self, number: u64) {
+        let mut waiting = self.waiting();
+        waiting.clients.remove(&number);
+        waiting.execs.remove(&number);
+    }
+
+    // Whoever does not wait any more is no reason to worry in any of these.
+
+    pub(super) fn attached(&self, client: u64, position: LogPosition) {
+        if let Some(attached) = self.waiting().clients.get_mut(&client).and_then(|client| client.attached.take()) {
+            let _ = attached.send(Ok(position));
+        }
+    }
+
+    /// Whether the client was one of this engine's.
+    pub(super) fn detached(&self, client: u64) {
+        let client = self.waiting().clients.remove(&client);
+        if let Some(ended) = client.and_then(|client| client.ended) {
+            let _ = ended.send(());
+        }
+    }
+
+    pub(super) fn exec_started(&self, exec: u64, pid: u32) {
+        if let Some(started) = self.waiting().execs.get_mut(&exec).and_then(|exec| exec.started.take()) {
+            let _ = started.send(Ok(pid));
+        }
+    }
+
+    pub(super) fn exec_failed(&self, exec: u64, failure: Failure) {
+        let exec = self.waiting().execs.remove(&exec);
+        if let Some(started) = exec.and_then(|exec| exec.started) {
+            let _ = started.send(Err(ExecFailure::Step(failure)));
+        }
+    }
+
+    pub(super) fn exec_ended(&self, exec: u64, code: i32) {
+        let exec = self.waiting().execs.remove(&exec);
+        if let Some(ended) = exec.and_then(|exec| exec.ended) {
+            let _ = ended.send(code);
+        }
+    }
+
+    pub(super) fn refused(&self, subject: u64, refused: Refused) {
+        let mut waiting = self.waiting();
+        if let Some(attached) = waiting.clients.remove(&subject).and_then(|client| client.attached) {
+            let _ = attached.send(Err(refused));
+        }
+        // An exec that was refused another request goes on.
+        let exec = waiting.execs.get_mut(&subject).and_then(|exec| exec.started.take());
+        if let Some(started) = exec {
+            waiting.execs.remove(&subject);
+            let _ = started.send(Err(ExecFailure::Refused(refused)));
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The monitor's socket as tokio polls it.
+#[derive(Debug)]
+pub(super) struct Polled(pub(super) Arc<Monitor>);
+
+impl AsRawFd for Polled {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}

@@ -1,0 +1,37 @@
+//! Giving a container another name.
+
+use super::create::take_name;
+use super::inventory::uninterrupted;
+use super::record::Record;
+use super::{Container, Error, names};
+use crate::state::{Durability, Table};
+
+impl Container {
+    /// Gives it another name.
+    ///
+    /// # Errors
+    /// When the name is not one, is its own, or is taken.
+    pub async fn rename(&self, name: &str) -> Result<(), Error> {
+        let name = names::checked(name).map_err(|_| Error::InvalidName(name.to_owned()))?.to_owned();
+        let this = self.clone();
+        uninterrupted(async move {
+            let _turn = this.inner.lifecycle.lock().await;
+            this.owned()?;
+            let old = this.inner.record().name.clone();
+            if old == name {
+                return Err(Error::invalid("Renaming a container with the same name as its current name"));
+            }
+            let shared = &this.shared;
+            let id = this.inner.id;
+            shared.parts.state.write(Durability::Process, |tx| -> Result<(), Error> {
+                take_name(tx, &name, id.as_str())?;
+                tx.delete(Table::ContainerName, &old)?;
+                Ok(())
+            })?;
+            let record = this.inner.change(shared, |record| Ok(Record { name: name.clone(), ..record.clone() }))?;
+            shared.tell(&record, "rename", &[("oldName", format!("/{old}"))]);
+            Ok(())
+        })
+        .await
+    }
+}

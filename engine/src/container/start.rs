@@ -1,0 +1,410 @@
+//! Starting a container: its network, its files of names, its bundle, its launch. Undone in reverse when a step fails, and
+//! nothing on the way waits for a disk.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine_runtime::protocol::{Attach, Event, INIT, Request};
+use engine_runtime::{Monitor, spawner::Launched};
+
+use super::bundle::{self, Surroundings};
+use super::inventory::{Pending, Shared, blocking, now, uninterrupted};
+use super::live::Live;
+use super::mounts::MountKind;
+use super::record::Record;
+use super::status::Status;
+use super::supervise::{clear, supervise};
+use super::{Container, Error, NamespaceMode, NetworkMode, devices};
+use crate::id::ContainerId;
+use crate::network::files::{self, ExtraHost};
+use crate::network::{Connect, Endpoint, NetworkNamespace};
+use crate::settings::DnsSettings;
+use crate::snapshot::Upper;
+
+impl Container {
+    /// Starts it. Returns when its program runs.
+    ///
+    /// # Errors
+    /// When it runs already, or cannot be started: [`Error::Start`] says why in Docker's words.
+    pub async fn start(&self) -> Result<(), Error> {
+        let this = self.clone();
+        uninterrupted(async move {
+            let _turn = this.inner.lifecycle.lock().await;
+            this.start_in_turn().await
+        })
+        .await
+    }
+
+    /// Starts it for whoever has its lifecycle locked.
+    pub(super) async fn start_in_turn(&self) -> Result<(), Error> {
+        self.owned()?;
+        let (shared, inner) = (&self.shared, &self.inner);
+        let status = inner.record().state.status;
+        match status {
+            Status::Running => return Err(Error::NotModified(format!("container {} is already running", inner.id))),
+            Status::Paused => return Err(Error::conflict("cannot start a paused container, try unpause instead")),
+            Status::Removing | Status::Dead => {
+                return Err(Error::conflict("container is marked for removal and cannot be started"));
+            }
+            Status::Created | Status::Exited | Status::Restarting => {}
+        }
+        inner.settle().await?;
+        let record = inner.record();
+        let network_of = match &record.config.host.network_mode {
+            NetworkMode::Container(other) => Some(self.pid_of(other, "network")?),
+            _ => None,
+        };
+        let pid_of = match &record.config.host.pid_mode {
+            NamespaceMode::Container(other) => Some(self.pid_of(other, "PID")?),
+            _ => None,
+        };
+        let start = Start {
+            shared: Arc::clone(shared),
+            record: Arc::clone(&record),
+            network_of,
+            pid_of,
+            pending: inner.take_pending(),
+        };
+        match blocking(move || start.run()).await {
+            Ok(started) => self.started(started).await,
+            Err(error) => {
+                self.failed(&error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn started(&self, started: Started) -> Result<(), Error> {
+        let (shared, inner) = (&self.shared, &self.inner);
+        let Launched { monitor, pid, process, .. } = started.launched;
+        let live = Arc::new(Live::new(monitor, process, pid, started.next_number));
+        for (client, ended) in started.clients {
+            live.expect_end_of(client, ended);
+        }
+        let changed = inner.change(shared, |record| {
+            let state = record.state.started(pid, now()).map_err(|refused| inner.refused(&record.name, refused))?;
+            Ok(Record { state, endpoints: started.endpoint.into_iter().collect(), ..record.clone() })
+        });
+        match changed {
+            Ok(record) => {
+                shared.tell(&record, "start", &[]);
+                supervise(Arc::clone(shared), Arc::clone(inner), live);
+                Ok(())
+            }
+            Err(error) => {
+                // What is not written down must not run.
+                let _ = live.signal(9);
+                clear(shared, inner).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn failed(&self, error: &Error) {
+        let (shared, inner) = (&self.shared, &self.inner);
+        let code = if let Error::Start { code, .. } = error { *code } else { 128 };
+        let kept = inner.exited(shared, |state| Ok(state.start_failed(code, error.to_string())), |_| {});
+        if let Err(error) = kept {
+            tracing::error!(container = %inner.id, %error, "why the start failed cannot be recorded");
+        }
+        if inner.record().config.host.auto_remove
+            && let Err(error) = self.remove_in_turn(true).await
+        {
+            tracing::error!(container = %inner.id, %error, "the container cannot be removed after its failed start");
+        }
+    }
+
+    fn pid_of(&self, other: &str, kind: &str) -> Result<u32, Error> {
+        let other = self.shared.find(other)?;
+        let live = other.live().ok_or_else(|| {
+            Error::conflict(format!(
+                "cannot join {kind} namespace of a non running container: container {} is {}",
+                other.id,
+                other.record().state.status.as_str()
+            ))
+        })?;
+        Ok(live.pid)
+    }
+}
+
+/// A start that is on its way.
+struct Start {
+    shared: Arc<Shared>,
+    record: Arc<Record>,
+    network_of: Option<u32>,
+    pid_of: Option<u32>,
+    pending: Vec<Pending>,
+}
+
+struct Started {
+    launched: Launched,
+    endpoint: Option<Endpoint>,
+    /// Clients that were connected before the first byte.
+    clients: Clients,
+    next_number: u64,
+}
+
+impl Start {
+    /// Blocks for some milliseconds.
+    fn run(mut self) -> Result<Started, Error> {
+        let parts = &self.shared.parts;
+        let id = self.record.id;
+        let overlay = parts.snapshots.prepare(&id, &self.record.layers)?;
+        clean_volatile(&overlay);
+        let (namespace, endpoint) = self.connect()?;
+        let pending = std::mem::take(&mut self.pending);
+        let launched = self.launch(overlay, namespace, endpoint.as_ref(), pending);
+        if launched.is_err()
+            && let Err(error) = parts.networks.disconnect_blocking(&id)
+        {
+            tracing::error!(container = %id, %error, "the network of a container that did not start cannot be freed");
+        }
+        let (launched, clients, next_number) = launched?;
+        Ok(Started { launched, endpoint, clients, next_number })
+    }
+
+    fn connect(&self) -> Result<(Option<NetworkNamespace>, Option<Endpoint>), Error> {
+        let config = &self.record.config;
+        let networks = &self.shared.parts.networks;
+        let id = self.record.id;
+        Ok(match &config.host.network_mode {
+            NetworkMode::Container(_) => (None, None),
+            NetworkMode::Host => (None, Some(networks.connect_blocking(&Connect::new(id, crate::network::HOST))?)),
+            NetworkMode::None => {
+                let namespace = NetworkNamespace::create_blocking()?;
+                let endpoint = networks.connect_blocking(&Connect::new(id, crate::network::NONE))?;
+                (Some(namespace), Some(endpoint))
+            }
+            NetworkMode::Default | NetworkMode::Named(_) => {
+                let name = config.host.network_mode.to_string();
+                let asked = config.endpoints.get(&name).or_else(|| config.endpoints.values().next());
+                let mac = asked.and_then(|asked| asked.mac_address.as_ref()).or(config.mac_address.as_ref());
+                let mac = mac
+                    .filter(|mac| !mac.is_empty())
+                    .map(|mac| mac.parse())
+                    .transpose()
+                    .map_err(|error: crate::network::InvalidMac| Error::invalid(error.to_string()))?;
+                let namespace = NetworkNamespace::create_blocking()?;
+                let request = Connect::new(id, name)
+                    .namespace(&namespace)
+                    .mac(mac)
+                    .address(asked.and_then(|asked| asked.ipv4_address));
+                let endpoint = networks.connect_blocking(&request)?;
+                (Some(namespace), Some(endpoint))
+            }
+        })
+    }
+
+    fn launch(
+        &self,
+        overlay: Upper,
+        namespace: Option<NetworkNamespace>,
+        endpoint: Option<&Endpoint>,
+        pending: Vec<Pending>,
+    ) -> Result<(Launched, Clients, u64), Error> {
+        let (record, parts) = (&self.record, &self.shared.parts);
+        let directory = self.shared.directory(&record.id);
+        let names = match &record.config.host.network_mode {
+            // It sees the names that the other one sees.
+            NetworkMode::Container(other) => {
+                let other: ContainerId = other.parse().map_err(|_| Error::NoSuchContainer(other.clone()))?;
+                self.shared.directory(&other)
+            }
+            _ => {
+                write_names(&directory, record, endpoint, &parts.settings.dns)?;
+                directory.clone()
+            }
+        };
+        for mount in record.mounts.iter().filter(|mount| mount.kind == MountKind::Bind && mount.create) {
+            make_source(Path::new(&mount.source))?;
+        }
+        let bundle = bundle::bundle(
+            record,
+            Surroundings {
+                host: parts.runtime.host(),
+                overlay,
+                files: names,
+                log_directory: directory,
+                log_name: log_name(&record.id),
+                network_of: self.network_of,
+                pid_of: self.pid_of,
+                devices: devices::look_up(&record.config.host)?,
+                no_new_privileges: parts.settings.no_new_privileges,
+                wait_for_start: !pending.is_empty(),
+            },
+        )?;
+        let network = namespace.as_ref().map(NetworkNamespace::to_fd).transpose()?;
+        let launched = parts.runtime.launch(&bundle, network).map_err(launch_error)?;
+        if !launched.waiting {
+            return Ok((launched, Vec::new(), 1));
+        }
+        let let_go = connect_pending(&launched.monitor, record, pending);
+        match let_go {
+            Ok((clients, next)) => Ok((launched, clients, next)),
+            Err(error) => {
+                drop(launched);
+                if let Err(error) = parts.runtime.remove(record.id.as_str()) {
+                    tracing::error!(container = %record.id, %error, "a container that did not start cannot be taken away");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The bundle that a running container was launched with, for a further process in it.
+pub(super) fn bundle_of(shared: &Shared, record: &Record) -> Result<engine_runtime::Bundle, Error> {
+    let directory = shared.directory(&record.id);
+    bundle::bundle(
+        record,
+        Surroundings {
+            host: shared.parts.runtime.host(),
+            overlay: shared.parts.snapshots.of(&record.id, &record.layers),
+            files: directory.clone(),
+            log_directory: directory,
+            log_name: log_name(&record.id),
+            network_of: None,
+            pid_of: None,
+            devices: devices::Devices::default(),
+            no_new_privileges: shared.parts.settings.no_new_privileges,
+            wait_for_start: false,
+        },
+    )
+}
+
+type Clients = Vec<(u64, tokio::sync::oneshot::Sender<()>)>;
+
+/// Connects those who attached before the start, then lets the container go.
+fn connect_pending(monitor: &Monitor, record: &Record, pending: Vec<Pending>) -> Result<(Clients, u64), Error> {
+    let failed = |error: engine_runtime::monitor::MonitorError| Error::Internal(error.to_string());
+    let mut clients = Vec::with_capacity(pending.len());
+    let mut number = 1;
+    for Pending { client, preface, framed, options, ended } in pending {
+        let attach = attach_request(number, record, framed, &options, &preface);
+        monitor.send(&Request::Attach { attach }, &[client.as_fd()]).map_err(failed)?;
+        clients.push((number, ended));
+        number += 1;
+    }
+    monitor.send(&Request::Start {}, &[]).map_err(failed)?;
+    loop {
+        match monitor.receive().map_err(failed)?.0 {
+            Event::Started { .. } => return Ok((clients, number)),
+            Event::StartFailed { failure } => {
+                return Err(launch_error(engine_runtime::Error::Process {
+                    message: format!("the container's process could not be let go: {failure:?}"),
+                    exit_code: 128,
+                }));
+            }
+            // It left before the start, or never was one.
+            Event::Detached { client, .. } | Event::Refused { subject: client, .. } => {
+                clients.retain(|(number, _)| *number != client);
+            }
+            Event::Closed {} => return Err(Error::Internal("the monitor went away while it was started".to_owned())),
+            _ => {}
+        }
+    }
+}
+
+/// What the monitor is asked when a client is connected to the container itself.
+pub(super) fn attach_request<'a>(
+    number: u64,
+    record: &Record,
+    framed: bool,
+    options: &'a super::AttachOptions,
+    preface: &'a [u8],
+) -> Attach<'a> {
+    let config = &record.config;
+    Attach {
+        client: number,
+        process: INIT,
+        stdin: options.stdin && config.open_stdin,
+        stdout: options.stdout,
+        stderr: options.stderr,
+        framed: framed && !config.tty,
+        stdin_once: config.stdin_once,
+        detach_keys: if config.tty { options.detach_keys.as_bytes() } else { &[] },
+        preface,
+    }
+}
+
+/// The runtime's words, with those that Docker's clients look for before them.
+pub(super) fn launch_error(error: engine_runtime::Error) -> Error {
+    match error {
+        engine_runtime::Error::Process { message, exit_code } => Error::Start {
+            code: exit_code,
+            message: format!(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: {message}: unknown"
+            ),
+        },
+        other => Error::Runtime(other),
+    }
+}
+
+pub(super) fn log_name(id: &ContainerId) -> String {
+    format!("{id}-json.log")
+}
+
+/// An overlay that was mounted so that nothing is synced is refused a second time, unless this mark is taken away.
+fn clean_volatile(overlay: &Upper) {
+    let _ = std::fs::remove_dir(overlay.work.join("work/incompat/volatile"));
+}
+
+/// A bind whose source is missing gets a directory, as with Docker.
+fn make_source(path: &Path) -> Result<(), Error> {
+    match std::fs::create_dir_all(path) {
+        Err(_) if path.exists() => Ok(()),
+        other => other.map_err(|error| Error::io("make the source of a bind mount,", path, error)),
+    }
+}
+
+/// `hosts`, `hostname` and `resolv.conf`, made anew at each start.
+fn write_names(
+    directory: &Path,
+    record: &Record,
+    endpoint: Option<&Endpoint>,
+    default: &DnsSettings,
+) -> Result<(), Error> {
+    let config = &record.config;
+    let on_host = config.host.network_mode == NetworkMode::Host;
+    let interface = endpoint.and_then(|endpoint| endpoint.interface.as_ref());
+    let gateway = interface.map(|interface| interface.gateway);
+    let extra = config.host.extra_hosts.iter().map(|line| ExtraHost::parse(line, gateway));
+    let extra = extra.collect::<Result<Vec<_>, _>>().map_err(|error| Error::invalid(error.to_string()))?;
+    let hosts = if on_host {
+        files::hosts_of_host(&read("/etc/hosts"), &extra)
+    } else {
+        let addresses: Vec<_> = interface.iter().map(|interface| interface.address).collect();
+        files::hosts(&config.hostname, &config.domainname, &addresses, &extra)
+    };
+    let mut host_resolv = read(files::RESOLV_CONF);
+    let better = files::resolv_conf_path(&host_resolv);
+    if better != files::RESOLV_CONF {
+        host_resolv = read(better);
+    }
+    let own = &config.host;
+    let or = |own: &[String], default: &[String]| if own.is_empty() { default.to_vec() } else { own.to_vec() };
+    let servers = own.dns.iter().filter_map(|server| server.parse().ok()).collect::<Vec<_>>();
+    let asked = DnsSettings {
+        servers: if servers.is_empty() { default.servers.clone() } else { servers },
+        search: or(&own.dns_search, &default.search),
+        options: or(&own.dns_options, &default.options),
+    };
+    let resolv = files::resolv_conf(&host_resolv, &asked, !on_host);
+    for (name, text) in [("hosts", hosts), ("hostname", files::hostname(&config.hostname)), ("resolv.conf", resolv)] {
+        let path = directory.join(name);
+        std::fs::write(&path, text).map_err(|error| Error::io("write", path, error))?;
+    }
+    Ok(())
+}
+
+/// A host's file; empty when it cannot be read.
+fn read(path: &str) -> String {
+    const MAX_LEN: u64 = 1 << 20;
+    use std::io::Read as _;
+    let mut text = String::new();
+    if let Ok(file) = std::fs::File::open(path) {
+        let _ = file.take(MAX_LEN).read_to_string(&mut text);
+    }
+    text
+}

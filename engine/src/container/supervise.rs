@@ -1,0 +1,181 @@
+//! One task for each running container: it hears what the monitor tells, and clears away when the container has ended.
+
+use std::sync::Arc;
+
+use engine_runtime::protocol::Event;
+use tokio::io::unix::AsyncFd;
+
+use super::inventory::{Inner, Shared, blocking, now};
+use super::live::{Live, LogPosition, Polled, Refused};
+use super::{Container, Error};
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) code: i32,
+    pub(super) oom_killed: bool,
+    pub(super) at: i64,
+}
+
+/// What is said of a container whose monitor and exit record are gone: nobody knows how it ended.
+const UNKNOWN_CODE: i32 = 255;
+
+/// Watches a container from now on. Must be called within a tokio runtime.
+pub(super) fn supervise(shared: Arc<Shared>, inner: Arc<Inner>, live: Arc<Live>) {
+    inner.set_live(Some(Arc::clone(&live)));
+    inner.settled.send_replace(false);
+    inner.running.send_replace(true);
+    tokio::spawn(async move {
+        let mut closing = shared.closing.subscribe();
+        let end = tokio::select! {
+            end = hear(&shared, &inner, &live) => end,
+            // The engine is closed: the monitor keeps what is to be kept, for the next one.
+            _ = closing.wait_for(|closing| *closing) => {
+                inner.set_live(None);
+                return;
+            }
+        };
+        finish(&shared, &inner, end).await;
+    });
+}
+
+/// Hands on what the monitor tells until the container has ended.
+async fn hear(shared: &Shared, inner: &Inner, live: &Live) -> End {
+    match listen(shared, inner, live).await {
+        Ok(Some(end)) => end,
+        Ok(None) => without_monitor(shared, inner, live).await,
+        Err(error) => {
+            tracing::error!(container = %inner.id, %error, "the monitor cannot be heard any more");
+            without_monitor(shared, inner, live).await
+        }
+    }
+}
+
+async fn listen(shared: &Shared, inner: &Inner, live: &Live) -> Result<Option<End>, Error> {
+    let failed = |error: std::io::Error| Error::Internal(format!("listen to the monitor: {error}"));
+    #[allow(deprecated, reason = "a Monitor names one descriptor for as long as it lives")]
+    let socket =
+        AsyncFd::with_interest(Polled(Arc::clone(&live.monitor)), tokio::io::Interest::READABLE).map_err(failed)?;
+    loop {
+        let mut ready = socket.readable().await.map_err(failed)?;
+        loop {
+            let next = live.monitor.try_receive().map_err(|error| Error::Internal(error.to_string()))?;
+            let Some((event, _)) = next else { break };
+            match event {
+                Event::Exited { code, oom_killed, at_nanos } => {
+                    let at = i64::try_from(at_nanos).unwrap_or_else(|_| now());
+                    return Ok(Some(End { code, oom_killed, at }));
+                }
+                Event::Closed {} => return Ok(None),
+                event => hand_on(shared, inner, live, event),
+            }
+        }
+        ready.clear_ready();
+    }
+}
+
+pub(super) fn hand_on(shared: &Shared, inner: &Inner, live: &Live, event: Event) {
+    match event {
+        Event::Attached { client, log_position, log_file_start } => {
+            live.attached(client, LogPosition { position: log_position, file_start: log_file_start });
+        }
+        Event::Detached { client, by_keys, .. } => {
+            live.detached(client);
+            if by_keys {
+                shared.tell(&inner.record(), "detach", &[]);
+            }
+        }
+        Event::ExecStarted { id, pid } => live.exec_started(id, pid),
+        Event::ExecFailed { id, failure } => live.exec_failed(id, failure),
+        Event::ExecExited { id, code } => live.exec_ended(id, code),
+        Event::Refused { subject, refusal, errno, .. } => live.refused(subject, Refused { refusal, errno }),
+        Event::OutOfMemory { .. } => shared.tell(&inner.record(), "oom", &[]),
+        // The others answer what is asked before the supervision begins.
+        _ => {}
+    }
+}
+
+/// The monitor is gone. It has written how the container ended, or was killed and the container is brought to its end now.
+async fn without_monitor(shared: &Shared, inner: &Inner, live: &Live) -> End {
+    let (runtime, id) = (shared.parts.runtime.clone(), inner.id);
+    let killed = blocking(move || {
+        if let Some(end) = recorded(&runtime, id.as_str())? {
+            return Ok(Some(end));
+        }
+        runtime.cgroup(id.as_str())?.kill()?;
+        Ok(None)
+    })
+    .await;
+    match killed {
+        Ok(Some(end)) => end,
+        other => {
+            if let Err(error) = other {
+                tracing::error!(container = %inner.id, %error, "what is left of the container cannot be killed");
+            }
+            let _ = live.signal(9);
+            End { code: 128 + 9, oom_killed: false, at: now() }
+        }
+    }
+}
+
+/// What the exit record says.
+pub(super) fn recorded(runtime: &engine_runtime::Runtime, id: &str) -> Result<Option<End>, Error> {
+    let record = runtime.exit_record(id)?;
+    Ok(record.map(|record| End {
+        code: record.code,
+        oom_killed: record.oom_killed,
+        at: i64::try_from(record.at_nanos).unwrap_or_else(|_| now()),
+    }))
+}
+
+/// How a container ended that nobody watched.
+pub(super) fn unwatched(runtime: &engine_runtime::Runtime, id: &str) -> End {
+    match recorded(runtime, id) {
+        Ok(Some(end)) => end,
+        Ok(None) => End { code: UNKNOWN_CODE, oom_killed: false, at: now() },
+        Err(error) => {
+            tracing::error!(container = id, %error, "the exit record cannot be read");
+            End { code: UNKNOWN_CODE, oom_killed: false, at: now() }
+        }
+    }
+}
+
+/// Records the end, tells of it, and takes away what the run needed.
+pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
+    let ended = inner.exited(
+        shared,
+        |state| state.exited(end.code, end.oom_killed, end.at),
+        |record| {
+            let seconds = (end.at - record.state.started_at).max(0) / 1_000_000_000;
+            let more = [("exitCode", end.code.to_string()), ("execDuration", seconds.to_string())];
+            shared.tell(record, "die", &more);
+        },
+    );
+    if let Err(error) = ended {
+        tracing::error!(container = %inner.id, %error, "the end of the container cannot be recorded");
+        inner.running.send_replace(false);
+    }
+    clear(shared, inner).await;
+    inner.set_live(None);
+    inner.settled.send_replace(true);
+    if inner.record().config.host.auto_remove && !inner.is_restarting() {
+        let container = Container { shared: Arc::clone(shared), inner: Arc::clone(inner) };
+        if let Err(error) = container.remove_by_itself().await {
+            tracing::error!(container = %inner.id, %error, "the container cannot be removed after its end");
+        }
+    }
+}
+
+/// Frees the network's address, the cgroup and the run directory.
+pub(super) async fn clear(shared: &Arc<Shared>, inner: &Inner) {
+    let (shared, id) = (Arc::clone(shared), inner.id);
+    let cleared = blocking(move || {
+        let network = shared.parts.networks.disconnect_blocking(&id);
+        shared.parts.runtime.remove(id.as_str())?;
+        Ok(network?)
+    })
+    .await;
+    if let Err(error) = cleared {
+        tracing::error!(container = %inner.id, %error, "what the run needed cannot be taken away completely");
+    }
+}

@@ -1,0 +1,84 @@
+//! An engine on a root of its own, with an image of busybox; gone without a trace when it is dropped.
+#![allow(dead_code, clippy::unwrap_used, reason = "not every test needs everything, and tests may panic")]
+
+use engine::image::{ImportOptions, Rootfs};
+use engine::settings::BridgeSettings;
+use engine::{AttachOptions, Container, ContainerSpec, Engine, Lifetime, NetworkMode, Settings};
+
+pub struct Place {
+    pub directory: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn settings(&self) -> Settings {
+        let name = self.directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
+        Settings::at(self.directory.path()).cgroup_parent(format!("engine-test-{name}"))
+    }
+
+    pub fn without_bridge(&self) -> Settings {
+        self.settings().bridge(BridgeSettings::disabled()).firewall(false)
+    }
+
+    /// An engine with the image `busybox`, and no bridge.
+    pub async fn engine(&self) -> Engine {
+        let engine = Engine::open(self.without_bridge()).await.unwrap();
+        with_busybox(&engine).await;
+        engine
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let name = self.settings().cgroup_parent;
+        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+            let _ = std::fs::remove_dir(hierarchy.path().join(&name));
+        }
+        let _ = std::fs::remove_dir(format!("/sys/fs/cgroup/{name}"));
+    }
+}
+
+pub async fn with_busybox(engine: &Engine) {
+    let program = std::fs::read("/bin/busybox").expect("the package busybox-static has to be installed");
+    let options = ImportOptions::named("busybox".parse().unwrap()).command(["sh"]);
+    engine.images().build_from(Rootfs::busybox(&program), options).await.unwrap();
+}
+
+pub fn shell(script: &str) -> ContainerSpec {
+    ContainerSpec::new("busybox")
+        .command(["sh", "-c", script])
+        .network(NetworkMode::None)
+        .lifetime(Lifetime::Independent)
+}
+
+/// Runs a shell script to its end; answers its output and its exit code.
+pub async fn run(engine: &Engine, spec: ContainerSpec) -> (String, i32) {
+    let container = engine.containers().create(spec).await.unwrap();
+    let (output, code) = output_of(&container).await;
+    container.remove(engine::RemoveOptions::default().volumes(true)).await.unwrap();
+    (output, code)
+}
+
+pub async fn output_of(container: &Container) -> (String, i32) {
+    use tokio::io::AsyncReadExt as _;
+    let mut attached = container.attach(AttachOptions::output()).await.unwrap();
+    container.start().await.unwrap();
+    let mut bytes = Vec::new();
+    attached.read_to_end(&mut bytes).await.unwrap();
+    (String::from_utf8_lossy(&bytes).into_owned(), container.wait().await.unwrap().code)
+}
+
+/// Waits until a container has written a line.
+pub async fn says(container: &Container, text: &str) {
+    use futures_util::StreamExt as _;
+    let mut logs = container.logs(engine::LogOptions::default().follow(true)).unwrap();
+    while let Some(line) = logs.next().await {
+        if line.unwrap().bytes.trim_ascii_end() == text.as_bytes() {
+            return;
+        }
+    }
+    panic!("the container ended before it said {text:?}");
+}
