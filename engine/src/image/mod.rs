@@ -87,7 +87,7 @@ impl Images {
             shared.blobs.collect(tx)?;
             Ok::<_, Error>(shared.layers.collect(tx)?)
         })?;
-        drop(retired);
+        retired.into_iter().for_each(snapshot::Retired::remove);
         Ok(())
     }
 }

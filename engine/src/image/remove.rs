@@ -104,7 +104,7 @@ impl Images {
             }
             Ok::<_, Error>(removed)
         })?;
-        drop(retired);
+        retired.into_iter().for_each(Retired::remove);
         Ok(removed)
     }
 }

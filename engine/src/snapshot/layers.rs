@@ -329,18 +329,31 @@ impl Drop for Staging {
     }
 }
 
+impl Retired {
+    /// Removes the tree here and now. Blocks.
+    pub fn remove(mut self) {
+        remove(&self.layers, &std::mem::take(&mut self.name));
+    }
+}
+
 impl Drop for Retired {
     fn drop(&mut self) {
-        remove_beside(self.layers.clone(), std::mem::take(&mut self.name), None);
+        if !self.name.is_empty() {
+            remove_beside(self.layers.clone(), std::mem::take(&mut self.name), None);
+        }
+    }
+}
+
+fn remove(layers: &Layers, name: &OsStr) {
+    if let Err(error) = layers.remove(name) {
+        tracing::warn!(%error, "a leftover stays until the next start");
     }
 }
 
 /// Removes a tree, and keeps no task of an async program waiting for it.
 fn remove_beside(layers: Layers, name: OsString, lock: Option<OwnedFd>) {
     let remove = move || {
-        if let Err(error) = layers.remove(&name) {
-            tracing::warn!(%error, "a leftover stays until the next start");
-        }
+        remove(&layers, &name);
         drop(lock);
     };
     if tokio::runtime::Handle::try_current().is_err() {
