@@ -174,7 +174,8 @@ fn layers_of_an_older_kernel() {
 #[test]
 fn what_is_not_supported_is_refused() {
     let host = hybrid();
-    let cases: [(&str, fn(&mut Spec)); 9] = [
+    type Change = fn(&mut Spec);
+    let cases: [(&str, Change); 9] = [
         ("hooks", |spec| {
             let hook = oci_spec::runtime::HookBuilder::default().path("/bin/true").build().unwrap();
             let hooks = oci_spec::runtime::HooksBuilder::default().poststop(vec![hook]).build().unwrap();
