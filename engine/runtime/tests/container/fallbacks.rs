@@ -63,5 +63,17 @@ fn layers_as_one_option() {
     let mut host = Host::probe().unwrap();
     host.features.overlay_append = false;
     let place = Place::on(host);
-    assert_eq!(place.says(&place.shell("echo alive > /x; cat /x")), "alive\n");
+    let mut bundle = place.shell("cat /etc/layer; echo alive > /x; cat /x; grep -c overlay /proc/self/mountinfo");
+    let mut lower = vec![place.lower()];
+    for number in 0..40 {
+        // As long as a digest.
+        let layer = place.path(&format!("{number:064}"));
+        std::fs::create_dir_all(layer.join("etc")).unwrap();
+        std::fs::write(layer.join("etc/layer"), format!("{number}\n")).unwrap();
+        lower.insert(0, layer);
+    }
+    if let engine_runtime::Rootfs::Overlay { lower: all, .. } = &mut bundle.rootfs {
+        *all = lower;
+    }
+    assert_eq!(place.says(&bundle), "39\nalive\n1\n");
 }
