@@ -45,7 +45,7 @@ struct Inner {
     config: ImageConfig,
     references: Vec<Reference>,
     digests: Vec<Reference>,
-    size: u64,
+    layer_sizes: Vec<u64>,
 }
 
 impl Image {
@@ -68,12 +68,12 @@ impl Image {
                 if reference.digest().is_some() { &mut digests } else { &mut references }.push(reference);
             }
         }
-        let mut size = 0;
+        let mut layer_sizes = Vec::with_capacity(config.rootfs.diff_ids.len());
         for diff_id in &config.rootfs.diff_ids {
             let layer = state.get::<LayerRecord>(Table::Layer, &diff_id.to_string())?;
-            size += layer.map_or(0, |layer| layer.size);
+            layer_sizes.push(layer.map_or(0, |layer| layer.size));
         }
-        Ok(Self { inner: Arc::new(Inner { id, record, config, references, digests, size }) })
+        Ok(Self { inner: Arc::new(Inner { id, record, config, references, digests, layer_sizes }) })
     }
 
     /// Its id: the digest of its configuration.
@@ -113,7 +113,12 @@ impl Image {
 
     /// Bytes of the files of all its layers; layers may be shared with other images.
     pub fn size(&self) -> u64 {
-        self.inner.size
+        self.inner.layer_sizes.iter().sum()
+    }
+
+    /// Bytes of the files of each layer, the lowest first.
+    pub fn layer_sizes(&self) -> &[u64] {
+        &self.inner.layer_sizes
     }
 
     /// When it was made, RFC 3339, as its maker says.
