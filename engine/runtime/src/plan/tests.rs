@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use engine_shim::plan::Slot;
 use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, LinuxResources, Mount, Spec};
 
 use super::*;
@@ -165,24 +164,17 @@ fn layers_of_an_older_kernel() {
     host.features.overlay_append = false;
     let mut bundle = bundle(&host);
     let plan = compile(&bundle, &host).unwrap();
-    let (directory, options) = (
-        c"/layers",
-        c"lowerdir=b:a,upperdir=/upper,workdir=/work,metacopy=off,redirect_dir=nofollow,index=off,volatile",
-    );
-    assert!(plan.operations().any(|op| op == Op::OverlayOf { slot: Slot(0), directory, options }), "{plan}");
+    assert!(plan.operations().any(|op| matches!(op, Op::FsString { key, value, .. }
+        if key == c"lowerdir" && value == c"/layers/b:/layers/a")));
     let Rootfs::Overlay { lower, .. } = &mut bundle.rootfs else { panic!() };
-    lower.extend((0..100).map(|n| PathBuf::from(format!("/layers/{n:064}"))));
-    assert!(compile(&bundle, &host).unwrap_err().to_string().contains("102 layers"));
-    let Rootfs::Overlay { lower, .. } = &mut bundle.rootfs else { panic!() };
-    *lower = vec!["/elsewhere/a".into(), "/layers/b,c".into()];
-    assert!(compile(&bundle, &host).unwrap_err().to_string().contains("comma"));
+    lower.extend((0..30).map(|n| PathBuf::from(format!("/layers/{n}{n}{n}"))));
+    assert!(compile(&bundle, &host).unwrap_err().to_string().contains("32 layers"));
 }
 
 #[test]
 fn what_is_not_supported_is_refused() {
     let host = hybrid();
-    type Change = fn(&mut Spec);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, fn(&mut Spec)); 9] = [
         ("hooks", |spec| {
             let hook = oci_spec::runtime::HookBuilder::default().path("/bin/true").build().unwrap();
             let hooks = oci_spec::runtime::HooksBuilder::default().poststop(vec![hook]).build().unwrap();

@@ -1,0 +1,252 @@
+//! The command line, with dockerd's names for its flags.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::directives::{Directives, Invalid, Pool, Ulimit};
+
+/// Where the configuration is read from unless another file is named.
+const CONFIG_FILE: &str = "/etc/engine/daemon.json";
+
+/// The container engine's daemon: it serves the Docker Engine API on unix sockets.
+#[derive(Debug, Clone, Default, Parser)]
+#[command(name = "engined", version, max_term_width = 100)]
+pub struct Args {
+    /// File with the configuration in JSON; it must exist when it is named here [default: /etc/engine/daemon.json]
+    #[arg(long, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+    /// Where images, containers and volumes lie [default: /var/lib/engine]
+    #[arg(long, value_name = "DIRECTORY")]
+    data_root: Option<PathBuf>,
+    /// Where the sockets of running containers lie [default: /run/engine]
+    #[arg(long, value_name = "DIRECTORY")]
+    exec_root: Option<PathBuf>,
+    /// Socket to listen on, may be given several times: unix://PATH, or fd:// for those of the service manager
+    /// [default: unix:///run/engine.sock]
+    #[arg(short = 'H', long = "host", value_name = "ADDRESS")]
+    hosts: Vec<String>,
+    /// Group that may use the unix sockets, by name or number [default: engine, where it exists]
+    #[arg(short = 'G', long, value_name = "GROUP")]
+    group: Option<String>,
+    /// Log more
+    #[arg(short = 'D', long)]
+    debug: bool,
+    /// debug, info, warn, error or fatal [default: info]
+    #[arg(short = 'l', long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// File that the process id is written to
+    #[arg(short = 'p', long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+    /// Log driver of containers that ask for none [default: json-file]
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// Option of that driver, as NAME=VALUE; may be given several times
+    #[arg(long = "log-opt", value_name = "OPTION")]
+    log_opts: Vec<String>,
+    /// Mirror of Docker Hub; may be given several times
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    registry_mirrors: Vec<String>,
+    /// Registry that may be spoken to without a checked certificate, as HOST[:PORT] or ADDRESS/PREFIX; may be given several times
+    #[arg(long = "insecure-registry", value_name = "REGISTRY")]
+    insecure_registries: Vec<String>,
+    /// Layers that one pull downloads at once [default: 3]
+    #[arg(long, value_name = "NUMBER")]
+    max_concurrent_downloads: Option<usize>,
+    /// Address of the bridge, as ADDRESS/PREFIX [default: the first free block]
+    #[arg(long, value_name = "ADDRESS")]
+    bip: Option<String>,
+    /// Part of the bridge's subnet that containers get addresses from, as ADDRESS/PREFIX
+    #[arg(long, value_name = "SUBNET")]
+    fixed_cidr: Option<String>,
+    /// Name of the bridge; "none" for no network of that name
+    #[arg(short = 'b', long, value_name = "NAME")]
+    bridge: Option<String>,
+    /// Largest packet on the bridge, in bytes
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Whether containers on the bridge may talk to each other [default: true]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    icc: Option<bool>,
+    /// Whether the containers' addresses become the host's on their way out [default: true]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    ip_masq: Option<bool>,
+    /// Whether the host's IP forwarding is turned on [default: true]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    ip_forward: Option<bool>,
+    /// Whether packet filter rules are kept [default: true]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    iptables: Option<bool>,
+    /// Block that new networks take their subnets from, as base=ADDRESS/PREFIX,size=PREFIX; may be given several times
+    #[arg(long = "default-address-pool", value_name = "POOL")]
+    default_address_pools: Vec<String>,
+    /// Name server of containers that ask for none; may be given several times
+    #[arg(long, value_name = "ADDRESS")]
+    dns: Vec<String>,
+    /// Option of their resolver; may be given several times
+    #[arg(long = "dns-opt", value_name = "OPTION")]
+    dns_opts: Vec<String>,
+    /// Search domain of theirs; may be given several times
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Limit of containers that set none of that name, as NAME=SOFT[:HARD]; may be given several times
+    #[arg(long = "default-ulimit", value_name = "LIMIT")]
+    default_ulimits: Vec<String>,
+    /// Size of /dev/shm of containers that ask for none [default: 64m]
+    #[arg(long, value_name = "SIZE")]
+    default_shm_size: Option<String>,
+    /// Cgroup beneath which each container has its own [default: engine]
+    #[arg(long, value_name = "CGROUP")]
+    cgroup_parent: Option<String>,
+    /// Run a small init in containers that do not say whether they want one
+    #[arg(long)]
+    init: bool,
+    /// Containers never gain privileges by running a program
+    #[arg(long)]
+    no_new_privileges: bool,
+    /// Label of this daemon, as NAME=VALUE; may be given several times
+    #[arg(long = "label", value_name = "LABEL")]
+    labels: Vec<String>,
+    /// Whether containers survive the daemon; they always do
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    live_restore: Option<bool>,
+    /// Feature to switch, as NAME[=BOOLEAN]; may be given several times
+    #[arg(long = "feature", value_name = "FEATURE")]
+    features: Vec<String>,
+}
+
+impl Args {
+    /// The file with the rest of the configuration, and whether it must exist.
+    pub(crate) fn config_file(&self) -> (PathBuf, bool) {
+        match &self.config_file {
+            Some(path) => (path.clone(), true),
+            None => (CONFIG_FILE.into(), false),
+        }
+    }
+
+    /// What was said on the command line, in the terms of the file.
+    pub(crate) fn directives(self) -> Result<Directives, Invalid> {
+        Ok(Directives {
+            data_root: self.data_root,
+            exec_root: self.exec_root,
+            hosts: some(self.hosts),
+            group: self.group,
+            debug: self.debug.then_some(true),
+            log_level: self.log_level,
+            pidfile: self.pidfile,
+            log_driver: self.log_driver,
+            log_opts: map(&self.log_opts, |option| {
+                option.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or(option)
+            })?,
+            registry_mirrors: some(self.registry_mirrors),
+            insecure_registries: some(self.insecure_registries),
+            max_concurrent_downloads: self.max_concurrent_downloads,
+            bip: self.bip,
+            fixed_cidr: self.fixed_cidr,
+            bridge: self.bridge,
+            mtu: self.mtu,
+            icc: self.icc,
+            ip_masq: self.ip_masq,
+            ip_forward: self.ip_forward,
+            iptables: self.iptables,
+            default_address_pools: some(
+                self.default_address_pools.iter().map(|text| pool(text)).collect::<Result<_, _>>()?,
+            ),
+            dns: some(self.dns),
+            dns_opts: some(self.dns_opts),
+            dns_search: some(self.dns_search),
+            default_ulimits: map(&self.default_ulimits, |limit| ulimit(limit).ok_or(limit))?,
+            default_shm_size: self.default_shm_size,
+            cgroup_parent: self.cgroup_parent,
+            init: self.init.then_some(true),
+            no_new_privileges: self.no_new_privileges.then_some(true),
+            labels: some(self.labels),
+            live_restore: self.live_restore,
+            features: map(&self.features, |feature| match feature.split_once('=') {
+                Some((name, value)) => value.parse().map(|value| (name.to_owned(), value)).map_err(|_| feature),
+                None => Ok((feature.to_owned(), true)),
+            })?,
+        })
+    }
+}
+
+/// A flag that was not given says nothing.
+fn some<T>(values: Vec<T>) -> Option<Vec<T>> {
+    (!values.is_empty()).then_some(values)
+}
+
+fn map<'a, V>(
+    values: &'a [String],
+    read: impl Fn(&'a str) -> Result<(String, V), &'a str>,
+) -> Result<Option<BTreeMap<String, V>>, Invalid> {
+    let read: Result<BTreeMap<_, _>, &str> = values.iter().map(|value| read(value)).collect();
+    let values = read.map_err(|value| Invalid(format!("invalid value {value:?} on the command line")))?;
+    Ok((!values.is_empty()).then_some(values))
+}
+
+fn ulimit(text: &str) -> Option<(String, Ulimit)> {
+    let (name, values) = text.split_once('=')?;
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let (soft, hard) = (soft.parse().ok()?, hard.parse().ok()?);
+    Some((name.to_owned(), Ulimit { name: name.to_owned(), soft, hard }))
+}
+
+fn pool(text: &str) -> Result<Pool, Invalid> {
+    let invalid = || Invalid(format!("invalid default address pool {text:?}, use base=ADDRESS/PREFIX,size=PREFIX"));
+    let (mut base, mut size) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("base", value)) => base = Some(value.to_owned()),
+            Some(("size", value)) => size = value.parse().ok(),
+            _ => return Err(invalid()),
+        }
+    }
+    base.zip(size).map(|(base, size)| Pool { base, size }).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn directives(line: &str) -> Result<Directives, Invalid> {
+        Args::try_parse_from(std::iter::once("engined").chain(line.split_whitespace())).unwrap().directives()
+    }
+
+    #[test]
+    fn flags_have_dockerds_names() {
+        let said = directives(
+            "-H unix:///a -H fd:// -G wheel -D -l warn --log-opt max-size=1m --default-ulimit nofile=10:20 --icc=false \
+             --live-restore --default-address-pool base=10.0.0.0/8,size=24 --feature a --feature b=false -b none",
+        )
+        .unwrap();
+        assert_eq!(said.hosts.unwrap(), ["unix:///a", "fd://"]);
+        assert_eq!((said.debug, said.icc, said.live_restore), (Some(true), Some(false), Some(true)));
+        assert_eq!(said.log_opts.unwrap()["max-size"], "1m");
+        assert_eq!(
+            (said.default_ulimits.unwrap()["nofile"].soft, said.default_address_pools.unwrap()[0].size),
+            (10, 24)
+        );
+        assert_eq!(said.features.unwrap(), BTreeMap::from([("a".into(), true), ("b".into(), false)]));
+        assert_eq!(said.bridge.as_deref(), Some("none"));
+    }
+
+    #[test]
+    fn what_was_not_said_is_left_open() {
+        assert_eq!(directives("").unwrap(), Directives::default());
+    }
+
+    #[test]
+    fn malformed_values_are_refused() {
+        for line in [
+            "--log-opt x",
+            "--default-ulimit nofile",
+            "--default-ulimit nofile=a",
+            "--default-address-pool base=1",
+            "--feature a=b",
+        ] {
+            assert!(directives(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Containers.
+
+pub(crate) mod create;
+pub(crate) mod host;
+pub(crate) mod inspect;
+pub(crate) mod mount;
+pub(crate) mod summary;

@@ -1,0 +1,217 @@
+//! Images.
+
+use std::collections::BTreeMap;
+
+use engine::image::{Image, Removed};
+use engine_api::container::ContainerConfig;
+use engine_api::image as wire;
+use engine_api::json;
+use engine_api::version::ApiVersion;
+use serde::Deserialize;
+
+use super::time::{rfc3339, seconds_of};
+use crate::version::Gates;
+
+/// The parts of an image's configuration that only clients read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    author: String,
+    comment: String,
+    config: Option<ContainerConfig>,
+    container: String,
+    container_config: Option<ContainerConfig>,
+    docker_version: String,
+    #[serde(rename = "os.version")]
+    os_version: String,
+}
+
+/// An image as inspect shows it.
+pub(crate) fn inspect(image: &Image, version: ApiVersion) -> wire::ImageInspect {
+    // It was parsed when it was stored; what only clients read may still be of another shape.
+    let details: Details = json::from_slice(image.raw_config().as_bytes()).unwrap_or_default();
+    let config = image.config();
+    let size = i64::try_from(image.size()).unwrap_or(i64::MAX);
+    wire::ImageInspect {
+        id: image.id().as_str().to_owned(),
+        repo_tags: image.references().iter().map(ToString::to_string).collect(),
+        repo_digests: image.digests().iter().map(ToString::to_string).collect(),
+        parent: image.parent().map(|parent| parent.as_str().to_owned()).unwrap_or_default(),
+        comment: details.comment,
+        created: image.created().unwrap_or_default().to_owned(),
+        container: version.has_image_container().then_some(details.container),
+        container_config: Some(details.container_config.unwrap_or_default()),
+        docker_version: details.docker_version,
+        author: details.author,
+        config: Some(details.config.unwrap_or_default()),
+        architecture: config.architecture.clone(),
+        variant: config.variant.clone().unwrap_or_default(),
+        os: config.os.clone(),
+        os_version: details.os_version,
+        size,
+        virtual_size: version.has_virtual_size().then_some(size),
+        graph_driver: wire::GraphDriver { data: Some(BTreeMap::new()), name: "overlay2".to_owned() },
+        root_fs: wire::RootFs {
+            kind: "layers".to_owned(),
+            layers: image.layers().iter().map(ToString::to_string).collect(),
+        },
+        metadata: wire::Metadata { last_tag_time: rfc3339(image.tagged_at()) },
+    }
+}
+
+/// A line of a list with the names that are wanted.
+pub(crate) fn summary(image: &Image, tags: Vec<String>, version: ApiVersion) -> wire::ImageSummary {
+    let size = i64::try_from(image.size()).unwrap_or(i64::MAX);
+    let mut tags = tags;
+    let mut digests: Vec<_> = image.digests().iter().map(ToString::to_string).collect();
+    if version.names_untagged_images() && tags.is_empty() {
+        tags.push("<none>:<none>".to_owned());
+        if digests.is_empty() {
+            digests.push("<none>@<none>".to_owned());
+        }
+    }
+    let labels = image.config().config.labels.clone();
+    wire::ImageSummary {
+        containers: -1,
+        created: image.created().map_or(0, seconds_of),
+        id: image.id().as_str().to_owned(),
+        labels: Some(labels).filter(|labels| !labels.is_empty()),
+        parent_id: image.parent().map(|parent| parent.as_str().to_owned()).unwrap_or_default(),
+        repo_digests: digests,
+        repo_tags: tags,
+        shared_size: -1,
+        size,
+        virtual_size: version.has_virtual_size().then_some(size),
+    }
+}
+
+/// How an image came about, the newest step first. `size` tells the bytes of a layer by its number.
+pub(crate) fn history(image: &Image, size: impl Fn(usize) -> u64) -> Vec<wire::HistoryItem> {
+    let mut layer = 0;
+    let mut items: Vec<_> = image
+        .config()
+        .history
+        .iter()
+        .map(|step| {
+            let mut bytes = 0;
+            if !step.empty_layer {
+                bytes = i64::try_from(size(layer)).unwrap_or(i64::MAX);
+                layer += 1;
+            }
+            wire::HistoryItem {
+                comment: step.comment.clone().unwrap_or_default(),
+                created: step.created.as_deref().map_or(0, seconds_of),
+                created_by: step.created_by.clone().unwrap_or_default(),
+                id: "<missing>".to_owned(),
+                size: bytes,
+                tags: None,
+            }
+        })
+        .collect();
+    items.reverse();
+    if let Some(newest) = items.first_mut() {
+        newest.id = image.id().as_str().to_owned();
+        newest.tags = super::nil_when_empty(image.references().iter().map(ToString::to_string).collect());
+    }
+    items
+}
+
+/// What was removed.
+pub(crate) fn removed(removed: Removed) -> wire::ImageDelete {
+    match removed {
+        Removed::Untagged(name) => wire::ImageDelete { untagged: name, ..wire::ImageDelete::default() },
+        Removed::Deleted(id) => wire::ImageDelete { deleted: id, ..wire::ImageDelete::default() },
+    }
+}
+
+/// Whether a shell pattern (`*`, `?`, `[a-z]`, none of which match a slash) fits a name, as the filter `reference` has it.
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
+    let (mut pattern, mut name) = (pattern.chars(), name.chars());
+    loop {
+        match pattern.next() {
+            None => return name.next().is_none(),
+            Some('*') => {
+                let pattern = pattern.as_str();
+                loop {
+                    if fits(pattern, name.as_str()) {
+                        return true;
+                    }
+                    if name.next().is_none_or(|character| character == '/') {
+                        return false;
+                    }
+                }
+            }
+            Some('?') => {
+                if name.next().is_none_or(|character| character == '/') {
+                    return false;
+                }
+            }
+            Some('[') => {
+                let Some((set, rest)) = pattern.as_str().split_once(']') else { return false };
+                let (negated, set) = set.strip_prefix('^').map_or((false, set), |set| (true, set));
+                let Some(character) = name.next() else { return false };
+                if in_set(set, character) == negated {
+                    return false;
+                }
+                pattern = rest.chars();
+            }
+            Some('\\') => {
+                if pattern.next() != name.next() {
+                    return false;
+                }
+            }
+            Some(character) => {
+                if name.next() != Some(character) {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+fn in_set(set: &str, character: char) -> bool {
+    let characters: Vec<char> = set.chars().collect();
+    let mut rest = &characters[..];
+    loop {
+        match rest {
+            [first, '-', last, tail @ ..] => {
+                if (*first..=*last).contains(&character) {
+                    return true;
+                }
+                rest = tail;
+            }
+            [one, tail @ ..] => {
+                if *one == character {
+                    return true;
+                }
+                rest = tail;
+            }
+            [] => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shell_patterns_are_gos() {
+        for (pattern, name, expected) in [
+            ("busybox", "busybox", true),
+            ("busy*", "busybox", true),
+            ("busy*", "busybox:latest", true),
+            ("*:latest", "busybox:latest", true),
+            ("*", "host/busybox", false),
+            ("*/busybox", "host/busybox", true),
+            ("b?sybox", "busybox", true),
+            ("b[t-v]sybox", "busybox", true),
+            ("b[^u]sybox", "busybox", false),
+            ("busy", "busybox", false),
+            ("b\\*", "b*", true),
+            ("[", "[", false),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What the daemon tells about itself and the host.
+
+use std::collections::BTreeMap;
+
+use engine::Settings;
+use engine::container::{Record, Status};
+use engine_api::system as wire;
+use engine_api::version::{ApiVersion, MAX, MIN};
+use rustix::system::{sysinfo, uname};
+
+use super::time;
+use crate::version::Gates;
+
+/// How many of what there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    running: i64,
+    paused: i64,
+    stopped: i64,
+    images: i64,
+}
+
+impl Counts {
+    pub(crate) fn of<'a>(records: impl Iterator<Item = &'a Record>, images: usize) -> Self {
+        let mut counts = Self { images: i64::try_from(images).unwrap_or(i64::MAX), ..Self::default() };
+        for record in records {
+            match record.state.status {
+                Status::Running | Status::Restarting => counts.running += 1,
+                Status::Paused => counts.paused += 1,
+                _ => counts.stopped += 1,
+            }
+        }
+        counts
+    }
+}
+
+/// What the host says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Host {
+    kernel: String,
+    machine: String,
+    name: String,
+    system: String,
+    system_version: String,
+    cpus: i64,
+    memory: i64,
+    forwarding: bool,
+    descriptors: i64,
+    /// Controllers of cgroup v1 that are mounted, or None where the host has v2 only.
+    controllers: Option<Vec<String>>,
+}
+
+impl Host {
+    pub(crate) fn look() -> Self {
+        let uname = uname();
+        let text = |name: &std::ffi::CStr| name.to_string_lossy().into_owned();
+        let release = std::fs::read_to_string("/etc/os-release")
+            .or_else(|_| std::fs::read_to_string("/usr/lib/os-release"))
+            .unwrap_or_default();
+        let memory = sysinfo();
+        let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        Self {
+            kernel: text(uname.release()),
+            machine: text(uname.machine()),
+            name: text(uname.nodename()),
+            system: release_field(&release, "PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
+            system_version: release_field(&release, "VERSION_ID").unwrap_or_default(),
+            cpus: std::thread::available_parallelism().map_or(1, |count| i64::try_from(count.get()).unwrap_or(1)),
+            memory: i64::try_from(u64::from(memory.mem_unit).saturating_mul(memory.totalram)).unwrap_or(i64::MAX),
+            forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1"),
+            descriptors: std::fs::read_dir("/proc/self/fd")
+                .map_or(0, |files| i64::try_from(files.count()).unwrap_or(0)),
+            controllers: (!v2)
+                .then(|| controllers(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())),
+        }
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.as_ref().is_none_or(|controllers| controllers.iter().any(|name| name == controller))
+    }
+}
+
+fn release_field(text: &str, name: &str) -> Option<String> {
+    text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.trim_matches(['"', '\'']).to_owned()))
+}
+
+/// The options of the mounts of type cgroup.
+fn controllers(mountinfo: &str) -> Vec<String> {
+    let of_line = |line: &str| {
+        let (_, rest) = line.split_once(" - cgroup ")?;
+        Some(rest.split_once(' ')?.1.split(',').map(str::to_owned).collect::<Vec<_>>())
+    };
+    mountinfo.lines().filter_map(of_line).flatten().collect()
+}
+
+/// `/version`
+pub(crate) fn version() -> wire::VersionInfo {
+    let uname = uname();
+    let kernel = uname.release().to_string_lossy().into_owned();
+    let release = env!("CARGO_PKG_VERSION").to_owned();
+    let details = BTreeMap::from(
+        [
+            ("ApiVersion", MAX.to_string()),
+            ("Arch", arch(&uname.machine().to_string_lossy())),
+            ("BuildTime", String::new()),
+            ("Experimental", "false".to_owned()),
+            ("GitCommit", String::new()),
+            ("GoVersion", String::new()),
+            ("KernelVersion", kernel.clone()),
+            ("MinAPIVersion", MIN.to_string()),
+            ("Os", "linux".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    wire::VersionInfo {
+        platform: wire::PlatformName { name: "Engine".to_owned() },
+        components: vec![wire::Component { name: "Engine".to_owned(), version: release.clone(), details }],
+        version: release,
+        api_version: MAX.to_string(),
+        min_api_version: MIN.to_string(),
+        os: "linux".to_owned(),
+        arch: arch(&uname.machine().to_string_lossy()),
+        kernel_version: kernel,
+        ..wire::VersionInfo::default()
+    }
+}
+
+/// Go's word for a machine.
+fn arch(machine: &str) -> String {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// All that `/info` is made of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) settings: &'a Settings,
+    pub(crate) debug: bool,
+    pub(crate) host: &'a Host,
+    pub(crate) counts: Counts,
+}
+
+/// `/info`
+pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
+    let About { id, settings, debug, host, counts } = *about;
+    let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let v2 = host.controllers.is_none();
+    wire::SystemInfo {
+        id: id.to_owned(),
+        containers: counts.running + counts.paused + counts.stopped,
+        containers_running: counts.running,
+        containers_paused: counts.paused,
+        containers_stopped: counts.stopped,
+        images: counts.images,
+        driver: "overlay2".to_owned(),
+        driver_status: vec![["Layers".to_owned(), "unpacked once, shared by digest".to_owned()]],
+        plugins: wire::PluginsInfo {
+            volume: strings(&["local"]),
+            network: strings(&["bridge", "host", "null"]),
+            authorization: None,
+            log: strings(&["json-file", "none"]),
+        },
+        memory_limit: host.has("memory"),
+        swap_limit: host.has("memory"),
+        cpu_cfs_period: host.has("cpu"),
+        cpu_cfs_quota: host.has("cpu"),
+        cpu_shares: host.has("cpu"),
+        cpu_set: host.has("cpuset"),
+        pids_limit: host.has("pids"),
+        oom_kill_disable: !v2 && host.has("memory"),
+        ipv4_forwarding: host.forwarding,
+        bridge_nf_iptables: version.has_bridge_netfilter().then_some(false),
+        bridge_nf_ip6tables: version.has_bridge_netfilter().then_some(false),
+        debug,
+        nfd: host.descriptors,
+        system_time: time::rfc3339(time::now()),
+        logging_driver: settings.log.driver.clone(),
+        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_version: if v2 { "2" } else { "1" }.to_owned(),
+        kernel_version: host.kernel.clone(),
+        operating_system: host.system.clone(),
+        os_version: host.system_version.clone(),
+        os_type: "linux".to_owned(),
+        architecture: host.machine.clone(),
+        index_server_address: "https://index.docker.io/v1/".to_owned(),
+        registry_config: registries(settings, version),
+        ncpu: host.cpus,
+        mem_total: host.memory,
+        docker_root_dir: settings.root.to_string_lossy().into_owned(),
+        name: host.name.clone(),
+        labels: settings.labels.clone(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtimes: BTreeMap::from([("engine".to_owned(), wire::Runtime::default())]),
+        default_runtime: "engine".to_owned(),
+        swarm: wire::SwarmInfo { local_node_state: "inactive".to_owned(), ..wire::SwarmInfo::default() },
+        live_restore_enabled: true,
+        containerd_commit: commit(version),
+        runc_commit: commit(version),
+        init_commit: commit(version),
+        security_options: strings(&["name=seccomp,profile=builtin", "name=cgroupns"]),
+        default_address_pools: settings
+            .address_pools
+            .iter()
+            .map(|pool| wire::AddressPool {
+                base: format!("{}/{}", pool.base, pool.prefix_len),
+                size: pool.subnet_len.into(),
+            })
+            .collect(),
+        firewall_backend: (version.has_firewall() && settings.firewall)
+            .then(|| wire::FirewallInfo { driver: "nftables".to_owned(), info: Vec::new() }),
+        ..wire::SystemInfo::default()
+    }
+}
+
+/// The parts of Docker that there are none of here.
+fn commit(version: ApiVersion) -> wire::Commit {
+    wire::Commit { id: String::new(), expected: version.has_expected_commits().then(String::new) }
+}
+
+fn registries(settings: &Settings, version: ApiVersion) -> wire::RegistryConfig {
+    let registry = &settings.registry;
+    let (networks, names): (Vec<_>, Vec<_>) =
+        registry.insecure.iter().cloned().partition(|registry| registry.contains('/'));
+    let hub = wire::IndexConfig {
+        name: "docker.io".to_owned(),
+        mirrors: registry.mirrors.clone(),
+        secure: true,
+        official: true,
+    };
+    let insecure =
+        names.into_iter().map(|name| (name.clone(), wire::IndexConfig { name, ..wire::IndexConfig::default() }));
+    let foreign = version.has_expected_commits().then(Vec::new);
+    wire::RegistryConfig {
+        allow_nondistributable_artifacts_cidrs: foreign.clone(),
+        allow_nondistributable_artifacts_hostnames: foreign,
+        insecure_registry_cidrs: std::iter::once("127.0.0.0/8".to_owned()).chain(networks).collect(),
+        index_configs: insecure.chain([("docker.io".to_owned(), hub)]).collect(),
+        mirrors: Some(registry.mirrors.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_read_from_its_files() {
+        assert_eq!(release_field("NAME=x\nPRETTY_NAME=\"Debian 13\"\n", "PRETTY_NAME").as_deref(), Some("Debian 13"));
+        assert_eq!(release_field("NAME=x\n", "PRETTY_NAME"), None);
+        let mounts = "30 25 0:27 / /sys/fs/cgroup/cpu rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n31 25 0:28 / /proc rw - proc proc rw\n";
+        assert_eq!(controllers(mounts), ["rw", "cpu", "cpuacct"]);
+    }
+
+    #[test]
+    fn info_has_what_clients_rely_on() {
+        let (settings, host) = (Settings::default(), Host::default());
+        let counts = Counts { running: 1, paused: 2, stopped: 3, images: 4 };
+        let about = About { id: "id", settings: &settings, debug: false, host: &host, counts };
+        let info = info(&about, MAX);
+        assert_eq!((info.containers, info.images, info.swarm.local_node_state.as_str()), (6, 4, "inactive"));
+        assert_eq!(info.index_server_address, "https://index.docker.io/v1/");
+        assert!(info.registry_config.index_configs["docker.io"].official);
+        assert_eq!((info.runc_commit.expected, info.bridge_nf_iptables), (None, None));
+        let old = super::info(&about, MIN);
+        assert_eq!((old.runc_commit.expected.as_deref(), old.bridge_nf_iptables), (Some(""), Some(false)));
+    }
+
+    #[test]
+    fn the_version_names_the_api() {
+        let version = version();
+        assert_eq!((version.api_version.as_str(), version.min_api_version.as_str()), ("1.51", "1.24"));
+        assert_eq!(version.components[0].details["ApiVersion"], "1.51");
+    }
+}

@@ -1,0 +1,354 @@
+//! What an administrator decides, from `daemon.json` and the command line, and what becomes of it: the engine's settings and
+//! the daemon's own.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use engine::Settings;
+use engine::settings::{AddressPool, Bytes};
+use serde::Deserialize;
+use tracing::level_filters::LevelFilter;
+
+use crate::listen::Address;
+
+/// The configuration makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub(crate) String);
+
+macro_rules! directives {
+    ($($key:literal $field:ident: $type:ty;)*) => {
+        /// Each directive by its name in the file; None where nothing was said.
+        #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+        pub(crate) struct Directives {
+            $(#[serde(rename = $key)] pub(crate) $field: Option<$type>,)*
+        }
+
+        /// All names.
+        const KEYS: &[&str] = &[$($key),*];
+
+        /// The names of those that are said in both.
+        fn said_twice(flags: &Directives, file: &Directives) -> Vec<String> {
+            let mut twice = Vec::new();
+            $(if let (Some(flag), Some(file)) = (&flags.$field, &file.$field) {
+                twice.push(format!("{}: (from flag: {flag:?}, from file: {file:?})", $key));
+            })*
+            twice
+        }
+
+        /// What one says or else the other.
+        fn united(flags: Directives, file: Directives) -> Directives {
+            Directives { $($field: flags.$field.or(file.$field),)* }
+        }
+    };
+}
+
+directives! {
+    "data-root" data_root: PathBuf;
+    "exec-root" exec_root: PathBuf;
+    "hosts" hosts: Vec<String>;
+    "group" group: String;
+    "debug" debug: bool;
+    "log-level" log_level: String;
+    "pidfile" pidfile: PathBuf;
+    "log-driver" log_driver: String;
+    "log-opts" log_opts: BTreeMap<String, String>;
+    "registry-mirrors" registry_mirrors: Vec<String>;
+    "insecure-registries" insecure_registries: Vec<String>;
+    "max-concurrent-downloads" max_concurrent_downloads: usize;
+    "bip" bip: String;
+    "fixed-cidr" fixed_cidr: String;
+    "bridge" bridge: String;
+    "mtu" mtu: u32;
+    "icc" icc: bool;
+    "ip-masq" ip_masq: bool;
+    "ip-forward" ip_forward: bool;
+    "iptables" iptables: bool;
+    "default-address-pools" default_address_pools: Vec<Pool>;
+    "dns" dns: Vec<String>;
+    "dns-opts" dns_opts: Vec<String>;
+    "dns-search" dns_search: Vec<String>;
+    "default-ulimits" default_ulimits: BTreeMap<String, Ulimit>;
+    "default-shm-size" default_shm_size: String;
+    "cgroup-parent" cgroup_parent: String;
+    "init" init: bool;
+    "no-new-privileges" no_new_privileges: bool;
+    "labels" labels: Vec<String>;
+    "live-restore" live_restore: bool;
+    "features" features: BTreeMap<String, bool>;
+}
+
+/// A block that new networks take their subnets from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Pool {
+    pub(crate) base: String,
+    pub(crate) size: u8,
+}
+
+/// A limit of processes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Ulimit {
+    pub(crate) name: String,
+    pub(crate) soft: i64,
+    pub(crate) hard: i64,
+}
+
+/// What the daemon was told, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    pub(crate) settings: Settings,
+    pub(crate) addresses: Vec<Address>,
+    /// None: the group `engine`, where it exists.
+    pub(crate) group: Option<String>,
+    pub(crate) debug: bool,
+    pub(crate) log_level: LevelFilter,
+    pub(crate) pidfile: Option<PathBuf>,
+}
+
+impl Directives {
+    /// Reads the file. One that need not exist says nothing when it does not.
+    pub(crate) fn read(path: &Path, must_exist: bool) -> Result<Self, Invalid> {
+        match std::fs::read(path) {
+            Ok(bytes) => Self::parse(&bytes).map_err(|Invalid(text)| unable(path, &text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(Self::default()),
+            Err(error) => Err(unable(path, &error.to_string())),
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, Invalid> {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Self::default());
+        }
+        let members: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(bytes).map_err(|error| Invalid(error.to_string()))?;
+        let unknown: Vec<_> = members.keys().map(String::as_str).filter(|key| !KEYS.contains(key)).collect();
+        if !unknown.is_empty() {
+            return Err(Invalid(format!(
+                "the following directives don't match any configuration option: {}",
+                unknown.join(", ")
+            )));
+        }
+        serde_json::from_slice(bytes).map_err(|error| Invalid(error.to_string()))
+    }
+
+    /// Flags and file together; what both say is an error, as the file would silently lose.
+    pub(crate) fn unite(flags: Self, file: Self, path: &Path) -> Result<Self, Invalid> {
+        let twice = said_twice(&flags, &file);
+        if twice.is_empty() {
+            return Ok(united(flags, file));
+        }
+        Err(unable(
+            path,
+            &format!(
+                "the following directives are specified both as a flag and in the configuration file: {}",
+                twice.join(", ")
+            ),
+        ))
+    }
+
+    /// Checks everything and decides what was left open.
+    pub(crate) fn decide(self) -> Result<Setup, Invalid> {
+        if self.live_restore == Some(false) {
+            return Err(Invalid(
+                "live-restore cannot be switched off: containers always survive this daemon, stop them before it if they shall not".to_owned(),
+            ));
+        }
+        if let Some(name) = self.features.iter().flatten().find_map(|(name, on)| on.then_some(name)) {
+            return Err(Invalid(format!("unknown feature {name:?}: this daemon has no features to switch on")));
+        }
+        let debug = self.debug.unwrap_or(false);
+        let log_level = if debug { LevelFilter::DEBUG } else { level(self.log_level.as_deref().unwrap_or("info"))? };
+        let hosts = self.hosts.clone().unwrap_or_else(|| vec!["unix:///run/engine.sock".to_owned()]);
+        let addresses = hosts.iter().map(|host| host.parse()).collect::<Result<_, _>>()?;
+        let (group, pidfile) = (self.group.clone(), self.pidfile.clone());
+        Ok(Setup { settings: self.settings()?, addresses, group, debug, log_level, pidfile })
+    }
+
+    fn settings(self) -> Result<Settings, Invalid> {
+        let mut settings = Settings::default();
+        settings.root = absolute("data-root", self.data_root, settings.root)?;
+        settings.run = absolute("exec-root", self.exec_root, settings.run)?;
+        settings.cgroup_parent = self.cgroup_parent.unwrap_or(settings.cgroup_parent);
+        let bridge = &mut settings.bridge;
+        match self.bridge.as_deref() {
+            Some("none") => bridge.enabled = false,
+            Some("") | None => {}
+            Some(name) => bridge.name = Some(name.to_owned()),
+        }
+        bridge.address = self.bip.as_deref().map(|text| subnet("bip", text)).transpose()?;
+        bridge.fixed_range = self.fixed_cidr.as_deref().map(|text| subnet("fixed-cidr", text)).transpose()?;
+        bridge.mtu = self.mtu.filter(|mtu| *mtu > 0);
+        bridge.inter_container = self.icc.unwrap_or(bridge.inter_container);
+        bridge.masquerade = self.ip_masq.unwrap_or(bridge.masquerade);
+        bridge.forward = self.ip_forward.unwrap_or(bridge.forward);
+        settings.firewall = self.iptables.unwrap_or(settings.firewall);
+        for pool in self.default_address_pools.iter().flatten() {
+            let (base, prefix_len) = subnet("default-address-pools", &pool.base)?;
+            if pool.size < prefix_len || pool.size > 30 {
+                return Err(Invalid(format!("invalid size {} of the address pool {}", pool.size, pool.base)));
+            }
+            settings.address_pools.push(AddressPool { base, prefix_len, subnet_len: pool.size });
+        }
+        for server in self.dns.iter().flatten() {
+            let address = server
+                .parse()
+                .map_err(|_| Invalid(format!("invalid DNS address {server:?}: it is not an IP address")))?;
+            settings.dns.servers.push(address);
+        }
+        settings.dns.search = self.dns_search.unwrap_or_default();
+        settings.dns.options = self.dns_opts.unwrap_or_default();
+        settings.registry.mirrors = self.registry_mirrors.unwrap_or_default();
+        for mirror in &settings.registry.mirrors {
+            if !["http://", "https://"].iter().any(|scheme| mirror.starts_with(scheme)) {
+                return Err(Invalid(format!("invalid mirror {mirror:?}: it must begin with http:// or https://")));
+            }
+        }
+        settings.registry.insecure = self.insecure_registries.unwrap_or_default();
+        if let Some(count) = self.max_concurrent_downloads.filter(|count| *count > 0) {
+            settings.registry.concurrent_downloads = count;
+        }
+        if let Some(driver) = self.log_driver.filter(|driver| *driver != settings.log.driver) {
+            if driver != "none" {
+                return Err(Invalid(format!("unknown log driver {driver:?}: this daemon has json-file and none")));
+            }
+            // The options are those of the other driver.
+            settings.log.driver = driver;
+            settings.log.options.clear();
+        }
+        settings.log.options.extend(self.log_opts.unwrap_or_default());
+        for (name, limit) in self.default_ulimits.unwrap_or_default() {
+            settings = settings.ulimit(engine::settings::Ulimit::new(name, limit.soft, limit.hard));
+        }
+        if let Some(size) = self.default_shm_size {
+            let size: Bytes = size.parse().map_err(|_| Invalid(format!("invalid default-shm-size {size:?}")))?;
+            settings.shm_size = size.get();
+        }
+        settings.init = self.init.unwrap_or(false);
+        settings.no_new_privileges = self.no_new_privileges.unwrap_or(false);
+        settings.labels = self.labels.unwrap_or_default();
+        if let Some(label) = settings.labels.iter().find(|label| !label.contains('=')) {
+            return Err(Invalid(format!("bad attribute format: {label}: a label is NAME=VALUE")));
+        }
+        Ok(settings)
+    }
+}
+
+fn unable(path: &Path, text: &str) -> Invalid {
+    Invalid(format!("unable to configure the engine with file {}: {text}", path.display()))
+}
+
+fn absolute(name: &str, path: Option<PathBuf>, default: PathBuf) -> Result<PathBuf, Invalid> {
+    match path {
+        Some(path) if path.is_absolute() => Ok(path),
+        Some(path) => {
+            Err(Invalid(format!("invalid {name} {:?}: it must be an absolute path", path.display().to_string())))
+        }
+        None => Ok(default),
+    }
+}
+
+fn level(name: &str) -> Result<LevelFilter, Invalid> {
+    match name {
+        "debug" => Ok(LevelFilter::DEBUG),
+        "info" => Ok(LevelFilter::INFO),
+        "warn" => Ok(LevelFilter::WARN),
+        "error" | "fatal" => Ok(LevelFilter::ERROR),
+        _ => Err(Invalid(format!("invalid logging level {name:?}: use debug, info, warn, error or fatal"))),
+    }
+}
+
+fn subnet(name: &str, text: &str) -> Result<(Ipv4Addr, u8), Invalid> {
+    let parse = || {
+        let (address, prefix) = text.split_once('/')?;
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+        Some((address.parse().ok()?, prefix))
+    };
+    parse().ok_or_else(|| Invalid(format!("invalid {name} {text:?}: use ADDRESS/PREFIX of IPv4")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(text: &str) -> Result<Directives, Invalid> {
+        Directives::parse(text.as_bytes())
+    }
+
+    fn refused(text: &str) -> String {
+        parse(text).unwrap().decide().unwrap_err().0
+    }
+
+    #[test]
+    fn a_file_becomes_settings() {
+        let setup = parse(
+            r#"{"data-root":"/d","exec-root":"/r","hosts":["unix:///a"],"group":"7","debug":true,"bip":"10.1.0.1/24","mtu":1400,
+                "dns":["10.0.0.53"],"registry-mirrors":["http://127.0.0.1:5000"],"log-opts":{"max-size":"1m"},"labels":["a=b"],
+                "default-ulimits":{"nofile":{"Name":"nofile","Soft":10,"Hard":20}},"default-shm-size":"1g","live-restore":true,
+                "default-address-pools":[{"base":"10.9.0.0/16","size":24}],"features":{"buildkit":false},"icc":false}"#,
+        )
+        .unwrap()
+        .decide()
+        .unwrap();
+        let settings = setup.settings;
+        assert_eq!((settings.root.as_path(), settings.run.as_path()), (Path::new("/d"), Path::new("/r")));
+        assert_eq!(settings.bridge.address, Some((Ipv4Addr::new(10, 1, 0, 1), 24)));
+        assert_eq!((settings.bridge.mtu, settings.bridge.inter_container), (Some(1400), false));
+        assert_eq!((settings.log.options["max-size"].as_str(), settings.log.options["max-file"].as_str()), ("1m", "5"));
+        assert_eq!(
+            (settings.shm_size, settings.ulimits[0].hard, settings.address_pools[0].subnet_len),
+            (1 << 30, 20, 24)
+        );
+        assert_eq!((setup.debug, setup.log_level, setup.group.as_deref()), (true, LevelFilter::DEBUG, Some("7")));
+    }
+
+    #[test]
+    fn unknown_directives_are_named() {
+        assert_eq!(
+            parse(r#"{"nope":1,"debug":true,"tls":true}"#).unwrap_err().0,
+            "the following directives don't match any configuration option: nope, tls"
+        );
+        assert_eq!(parse(" \n").unwrap(), Directives::default());
+        assert!(parse(r#"{"debug":"yes"}"#).is_err());
+    }
+
+    #[test]
+    fn what_flag_and_file_both_say_is_an_error() {
+        let (flags, file) =
+            (parse(r#"{"debug":true,"mtu":9}"#).unwrap(), parse(r#"{"debug":false,"bip":"x"}"#).unwrap());
+        assert_eq!(
+            Directives::unite(flags.clone(), file.clone(), Path::new("/f")).unwrap_err().0,
+            "unable to configure the engine with file /f: the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: false)"
+        );
+        let united = Directives::unite(Directives { debug: None, ..flags }, file, Path::new("/f")).unwrap();
+        assert_eq!((united.debug, united.mtu, united.bip.as_deref()), (Some(false), Some(9), Some("x")));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (text, expected) in [
+            (r#"{"live-restore":false}"#, "live-restore cannot be switched off"),
+            (r#"{"features":{"x":true}}"#, "unknown feature \"x\""),
+            (r#"{"log-level":"loud"}"#, "invalid logging level \"loud\""),
+            (r#"{"hosts":["tcp://127.0.0.1:2375"]}"#, "invalid host tcp://127.0.0.1:2375"),
+            (r#"{"bip":"10.0.0.1"}"#, "invalid bip \"10.0.0.1\""),
+            (r#"{"data-root":"relative"}"#, "invalid data-root \"relative\""),
+            (r#"{"dns":["x"]}"#, "invalid DNS address \"x\""),
+            (r#"{"labels":["x"]}"#, "bad attribute format: x"),
+            (r#"{"registry-mirrors":["x"]}"#, "invalid mirror \"x\""),
+            (r#"{"log-driver":"syslog"}"#, "unknown log driver \"syslog\""),
+            (r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#, "invalid size 8"),
+        ] {
+            assert!(refused(text).starts_with(expected), "{text}: {}", refused(text));
+        }
+    }
+
+    #[test]
+    fn only_a_file_that_was_named_must_exist() {
+        let path = Path::new("/nonexistent/daemon.json");
+        assert_eq!(Directives::read(path, false).unwrap(), Directives::default());
+        assert!(Directives::read(path, true).unwrap_err().0.contains("/nonexistent/daemon.json"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Answers and their bodies: bytes that are there, or a stream whose head is sent before its first byte.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http::{HeaderValue, StatusCode, header};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use serde::Serialize;
+
+/// An answer.
+pub(crate) type Response = http::Response<Body>;
+
+/// The body of an answer.
+pub(crate) enum Body {
+    /// Bytes that are there.
+    Full(Bytes),
+    /// Bytes as they come; ends with the stream.
+    Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+impl Body {
+    /// The bytes when they are all there.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Full(bytes) => Some(bytes),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(bytes) => f.debug_tuple("Full").field(bytes).finish(),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Stream(stream) => {
+                stream.poll_next_unpin(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Full(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A status alone.
+pub(crate) fn empty(status: StatusCode) -> Response {
+    with_body(status, None, Body::Full(Bytes::new()))
+}
+
+/// A JSON document with a line end, as Go's encoder writes it.
+pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
+    with_body(status, Some("application/json"), Body::Full(json_line(value)))
+}
+
+/// Plain text.
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
+    with_body(status, Some("text/plain; charset=utf-8"), Body::Full(text.into()))
+}
+
+/// A stream. The head is sent at once.
+pub(crate) fn stream(content_type: &'static str, stream: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    with_body(StatusCode::OK, Some(content_type), Body::Stream(Box::pin(stream)))
+}
+
+/// A JSON document and a line end.
+pub(crate) fn json_line<T: Serialize>(value: &T) -> Bytes {
+    let mut bytes = Vec::with_capacity(512);
+    // The types of the API have string keys and no failing serializers.
+    if let Err(error) = serde_json::to_writer(&mut bytes, value) {
+        tracing::error!(%error, "an answer could not be written as JSON");
+    }
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+fn with_body(status: StatusCode, content_type: Option<&'static str>, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    if let Some(content_type) = content_type {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    response
+}

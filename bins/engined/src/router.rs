@@ -1,0 +1,210 @@
+//! The whole API as one table, and how a path finds its row.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use engine_api::version::ApiVersion;
+use http::{HeaderMap, Method};
+use hyper::body::Incoming;
+
+use crate::Daemon;
+use crate::error::Error;
+use crate::extract::Query;
+use crate::reply::Response;
+use crate::routes::{containers, events, exec, images, networks, system, unsupported, volumes};
+use crate::stream::hijack::Outcome;
+
+/// A request on its way to a handler.
+pub(crate) struct Call {
+    pub(crate) daemon: Arc<Daemon>,
+    pub(crate) version: ApiVersion,
+    /// What stands for `{name}` in the path, decoded.
+    pub(crate) name: String,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Incoming,
+}
+
+type Running<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
+/// How a handler is run.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    /// Dropped when the client goes: what only looks, and what shall end with its client.
+    While(fn(Call) -> Running<Response>),
+    /// Runs to its end, whether or not the client waits for it: what changes something.
+    Finish(fn(Call) -> Running<Response>),
+    /// May take the connection for itself.
+    Hijack(fn(Call) -> Running<Outcome>),
+}
+
+/// A row of the table. `{name}` in the path stands for any text, slashes included.
+struct Route {
+    method: Method,
+    path: &'static str,
+    handler: Handler,
+}
+
+macro_rules! table {
+    ($($method:ident $path:literal $kind:ident $handler:path;)*) => {
+        &[$(Route { method: Method::$method, path: $path, handler: Handler::$kind(|call| Box::pin($handler(call))) }),*]
+    };
+}
+
+/// Rows without a name come before those that would match them with one.
+static ROUTES: &[Route] = table! {
+    GET "/_ping" While system::ping;
+    HEAD "/_ping" While system::ping;
+    GET "/version" While system::version;
+    GET "/info" While system::info;
+    GET "/events" While events::stream;
+    POST "/auth" While unsupported::registry_login;
+    GET "/system/df" While unsupported::not_built;
+
+    GET "/containers/json" While containers::list::list;
+    POST "/containers/create" Finish containers::create::create;
+    POST "/containers/prune" Finish containers::remove::prune;
+    GET "/containers/{name}/json" While containers::inspect::inspect;
+    GET "/containers/{name}/top" While containers::inspect::top;
+    GET "/containers/{name}/logs" While containers::logs::logs;
+    GET "/containers/{name}/changes" While unsupported::not_built;
+    GET "/containers/{name}/export" While unsupported::not_built;
+    GET "/containers/{name}/stats" While unsupported::not_built;
+    GET "/containers/{name}/attach/ws" While unsupported::not_built;
+    HEAD "/containers/{name}/archive" While unsupported::not_built;
+    GET "/containers/{name}/archive" While unsupported::not_built;
+    PUT "/containers/{name}/archive" While unsupported::not_built;
+    POST "/containers/{name}/start" Finish containers::lifecycle::start;
+    POST "/containers/{name}/stop" Finish containers::lifecycle::stop;
+    POST "/containers/{name}/restart" Finish containers::lifecycle::restart;
+    POST "/containers/{name}/kill" Finish containers::lifecycle::kill;
+    POST "/containers/{name}/pause" Finish containers::lifecycle::pause;
+    POST "/containers/{name}/unpause" Finish containers::lifecycle::unpause;
+    POST "/containers/{name}/rename" Finish containers::lifecycle::rename;
+    POST "/containers/{name}/resize" Finish containers::lifecycle::resize;
+    POST "/containers/{name}/update" While unsupported::not_built;
+    POST "/containers/{name}/wait" While containers::wait::wait;
+    POST "/containers/{name}/attach" Hijack containers::attach::attach;
+    POST "/containers/{name}/exec" Finish exec::create;
+    DELETE "/containers/{name}" Finish containers::remove::remove;
+    POST "/commit" While unsupported::not_built;
+
+    POST "/exec/{name}/start" Hijack exec::start;
+    POST "/exec/{name}/resize" Finish exec::resize;
+    GET "/exec/{name}/json" While exec::inspect;
+
+    GET "/images/json" While images::list;
+    GET "/images/search" While unsupported::not_built;
+    GET "/images/get" While unsupported::not_built;
+    POST "/images/create" While images::create;
+    POST "/images/load" While images::load;
+    POST "/images/prune" While unsupported::not_built;
+    GET "/images/{name}/json" While images::inspect;
+    GET "/images/{name}/history" While images::history;
+    GET "/images/{name}/get" While unsupported::not_built;
+    POST "/images/{name}/tag" Finish images::tag;
+    POST "/images/{name}/push" While unsupported::not_built;
+    DELETE "/images/{name}" Finish images::remove;
+    GET "/distribution/{name}/json" While unsupported::not_built;
+    POST "/build" While unsupported::not_built;
+    POST "/build/prune" While unsupported::not_built;
+    POST "/build/cancel" While unsupported::not_built;
+    POST "/session" While unsupported::not_built;
+    POST "/grpc" While unsupported::not_built;
+
+    GET "/networks" While networks::list;
+    GET "/networks/" While networks::list;
+    POST "/networks/create" While unsupported::not_built;
+    POST "/networks/prune" While unsupported::not_built;
+    POST "/networks/{name}/connect" While unsupported::not_built;
+    POST "/networks/{name}/disconnect" While unsupported::not_built;
+    GET "/networks/{name}" While networks::inspect;
+    DELETE "/networks/{name}" While unsupported::not_built;
+
+    GET "/volumes" While volumes::list;
+    POST "/volumes/create" Finish volumes::create;
+    POST "/volumes/prune" Finish volumes::prune;
+    GET "/volumes/{name}" While volumes::inspect;
+    PUT "/volumes/{name}" While unsupported::no_swarm;
+    DELETE "/volumes/{name}" Finish volumes::remove;
+
+    GET "/plugins" While unsupported::no_plugins;
+    GET "/plugins/{name}/json" While unsupported::no_such_plugin;
+
+    GET "/swarm" While unsupported::no_swarm;
+    POST "/swarm/{name}" While unsupported::no_swarm;
+    GET "/swarm/{name}" While unsupported::no_swarm;
+    GET "/nodes" While unsupported::no_swarm;
+    GET "/nodes/{name}" While unsupported::no_swarm;
+    POST "/nodes/{name}/update" While unsupported::no_swarm;
+    DELETE "/nodes/{name}" While unsupported::no_swarm;
+    GET "/services" While unsupported::no_swarm;
+    POST "/services/create" While unsupported::no_swarm;
+    GET "/services/{name}" While unsupported::no_swarm;
+    POST "/services/{name}/update" While unsupported::no_swarm;
+    DELETE "/services/{name}" While unsupported::no_swarm;
+    GET "/tasks" While unsupported::no_swarm;
+    GET "/tasks/{name}" While unsupported::no_swarm;
+    GET "/secrets" While unsupported::no_swarm;
+    POST "/secrets/create" While unsupported::no_swarm;
+    GET "/secrets/{name}" While unsupported::no_swarm;
+    POST "/secrets/{name}/update" While unsupported::no_swarm;
+    DELETE "/secrets/{name}" While unsupported::no_swarm;
+    GET "/configs" While unsupported::no_swarm;
+    POST "/configs/create" While unsupported::no_swarm;
+    GET "/configs/{name}" While unsupported::no_swarm;
+    POST "/configs/{name}/update" While unsupported::no_swarm;
+    DELETE "/configs/{name}" While unsupported::no_swarm;
+};
+
+/// The handler of a decoded path without version, and what `{name}` stands for.
+pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Option<(Handler, &'a str)> {
+    ROUTES
+        .iter()
+        .filter(|route| route.method == *method)
+        .find_map(|route| Some((route.handler, matched(route.path, path)?)))
+}
+
+/// What `{name}` stands for, or empty text when the pattern has none; None when the path does not match.
+fn matched<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    match pattern.split_once("{name}") {
+        Some((before, after)) => {
+            let name = path.strip_prefix(before)?.strip_suffix(after)?;
+            (!name.is_empty()).then_some(name)
+        }
+        None => (pattern == path).then_some(""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_contain_slashes() {
+        assert_eq!(matched("/images/{name}/json", "/images/host:5000/a/b/json"), Some("host:5000/a/b"));
+        assert_eq!(matched("/images/{name}", "/images/host:5000/a/b"), Some("host:5000/a/b"));
+        assert_eq!(matched("/containers/{name}/json", "/containers//x/json"), Some("/x"));
+        assert_eq!(matched("/containers/{name}/json", "/containers/json"), None);
+        assert_eq!(matched("/info", "/info"), Some(""));
+        assert_eq!(matched("/info", "/info/"), None);
+    }
+
+    #[test]
+    fn a_row_with_a_name_hides_no_row_without_one() {
+        for (index, route) in ROUTES.iter().enumerate().filter(|(_, route)| !route.path.contains("{name}")) {
+            let first = ROUTES
+                .iter()
+                .position(|other| other.method == route.method && matched(other.path, route.path).is_some());
+            assert_eq!(first, Some(index), "{} {}", route.method, route.path);
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_not_found() {
+        assert!(find(&Method::GET, "/nothing").is_none());
+        assert!(find(&Method::POST, "/version").is_none());
+        assert!(find(&Method::DELETE, "/containers/").is_none());
+        assert_eq!(find(&Method::DELETE, "/containers/x").map(|(_, name)| name), Some("x"));
+    }
+}

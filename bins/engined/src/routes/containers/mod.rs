@@ -1,0 +1,10 @@
+//! `/containers`.
+
+pub(crate) mod attach;
+pub(crate) mod create;
+pub(crate) mod inspect;
+pub(crate) mod lifecycle;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod remove;
+pub(crate) mod wait;

@@ -1,0 +1,36 @@
+//! What this daemon does not do, said plainly.
+
+use engine::error::ErrorKind;
+use http::StatusCode;
+
+use crate::error::Error;
+use crate::reply::{self, Response};
+use crate::router::Call;
+
+/// Part of the API, but nobody has built it yet.
+pub(crate) async fn not_built(_: Call) -> Result<Response, Error> {
+    Err(Error::unsupported("this engine does not support this request yet"))
+}
+
+/// Credentials are checked where they are used: at the registry, by pull.
+pub(crate) async fn registry_login(_: Call) -> Result<Response, Error> {
+    Err(Error::unsupported("this engine does not check registry credentials; they are used as they are by pull"))
+}
+
+/// Clusters.
+pub(crate) async fn no_swarm(_: Call) -> Result<Response, Error> {
+    Err(Error::new(
+        ErrorKind::Unavailable,
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+    ))
+}
+
+/// There are no plugins.
+pub(crate) async fn no_plugins(_: Call) -> Result<Response, Error> {
+    Ok(reply::json(StatusCode::OK, &[(); 0]))
+}
+
+/// There is not this one either.
+pub(crate) async fn no_such_plugin(call: Call) -> Result<Response, Error> {
+    Err(Error::not_found(format!("plugin \"{}\" not found", call.name)))
+}

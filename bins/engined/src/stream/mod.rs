@@ -1,0 +1,5 @@
+//! Answers that are streams, and connections that stop being HTTP.
+
+pub(crate) mod hijack;
+pub(crate) mod logs;
+pub(crate) mod progress;

@@ -1,0 +1,177 @@
+//! Versions of the API: the only place that knows an older one. A request names its version in its path; answers for older
+//! clients are changed here and nowhere else.
+
+use engine_api::version::{ApiVersion, MAX, MIN};
+
+use crate::error::Error;
+
+/// The version whose clients read errors as JSON.
+const JSON_ERRORS: ApiVersion = ApiVersion::new(1, 24);
+
+/// Takes a leading `/v1.NN` off a path. None when there is no version: the newest one is meant then.
+pub(crate) fn split(path: &str) -> (Option<&str>, &str) {
+    let versioned = || {
+        let rest = path.strip_prefix("/v")?;
+        let end = rest.find('/')?;
+        let (version, rest) = rest.split_at(end);
+        let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        digits.then_some((Some(version), rest))
+    };
+    versioned().unwrap_or((None, path))
+}
+
+/// Checks a version that a path names.
+pub(crate) fn negotiate(asked: Option<&str>) -> Result<ApiVersion, Error> {
+    let Some(text) = asked else { return Ok(MAX) };
+    let version: ApiVersion = text.parse().map_err(|_| Error::not_found("page not found"))?;
+    if version < MIN {
+        return Err(Error::invalid(format!(
+            "client version {text} is too old. Minimum supported API version is {MIN}, please upgrade your client to a newer version"
+        )));
+    }
+    if version > MAX {
+        return Err(Error::invalid(format!(
+            "client version {text} is too new. Maximum supported API version is {MAX}"
+        )));
+    }
+    Ok(version)
+}
+
+/// Whether the client reads errors as JSON: those of versions that are too old do not.
+pub(crate) fn reads_json_errors(asked: Option<&str>) -> bool {
+    asked.and_then(|text| text.parse::<ApiVersion>().ok()).is_none_or(|version| version >= JSON_ERRORS)
+}
+
+/// What a version of the API has that others have not.
+pub(crate) trait Gates {
+    /// 1.42 tells multiplexed streams from raw ones by their content type.
+    fn names_multiplexed_streams(self) -> bool;
+    /// 1.42 can stop with another signal.
+    fn has_stop_signal(self) -> bool;
+    /// 1.42 has the size of a terminal in the request that makes it.
+    fn has_console_size(self) -> bool;
+    /// Up to 1.43 images have `VirtualSize`.
+    fn has_virtual_size(self) -> bool;
+    /// Up to 1.43 untagged images have `<none>:<none>` among their names.
+    fn names_untagged_images(self) -> bool;
+    /// 1.44 moved the hardware address to the endpoint.
+    fn has_endpoint_mac_address(self) -> bool;
+    /// Up to 1.44 the container that an image was made of is shown.
+    fn has_image_container(self) -> bool;
+    /// 1.47 shows whether a network has IPv4.
+    fn has_enable_ipv4(self) -> bool;
+    /// Up to 1.48 `/info` has what was expected of the parts, and registries' rules for foreign layers.
+    fn has_expected_commits(self) -> bool;
+    /// 1.49 tells which firewall is used.
+    fn has_firewall(self) -> bool;
+    /// Up to 1.49 `/info` tells whether bridged packets are filtered.
+    fn has_bridge_netfilter(self) -> bool;
+    /// Up to 1.29 a wait answers with its head only when it is over, and knows no conditions.
+    fn has_wait_conditions(self) -> bool;
+    /// Up to 1.39 a container whose IPC mode is left open shares its memory when asked.
+    fn shares_ipc_by_default(self) -> bool;
+    /// Up to 1.40 a container whose cgroup namespace is left open has the host's.
+    fn uses_host_cgroup_namespace(self) -> bool;
+    /// 1.42 prunes only anonymous volumes unless all are asked for.
+    fn prunes_anonymous_volumes_only(self) -> bool;
+}
+
+fn since(version: ApiVersion, minor: u16) -> bool {
+    version >= ApiVersion::new(1, minor)
+}
+
+impl Gates for ApiVersion {
+    fn names_multiplexed_streams(self) -> bool {
+        since(self, 42)
+    }
+
+    fn has_stop_signal(self) -> bool {
+        since(self, 42)
+    }
+
+    fn has_console_size(self) -> bool {
+        since(self, 42)
+    }
+
+    fn has_virtual_size(self) -> bool {
+        !since(self, 44)
+    }
+
+    fn names_untagged_images(self) -> bool {
+        !since(self, 43)
+    }
+
+    fn has_endpoint_mac_address(self) -> bool {
+        since(self, 44)
+    }
+
+    fn has_image_container(self) -> bool {
+        !since(self, 45)
+    }
+
+    fn has_enable_ipv4(self) -> bool {
+        since(self, 47)
+    }
+
+    fn has_expected_commits(self) -> bool {
+        !since(self, 49)
+    }
+
+    fn has_firewall(self) -> bool {
+        since(self, 49)
+    }
+
+    fn has_bridge_netfilter(self) -> bool {
+        !since(self, 50)
+    }
+
+    fn has_wait_conditions(self) -> bool {
+        since(self, 30)
+    }
+
+    fn shares_ipc_by_default(self) -> bool {
+        !since(self, 40)
+    }
+
+    fn uses_host_cgroup_namespace(self) -> bool {
+        !since(self, 41)
+    }
+
+    fn prunes_anonymous_volumes_only(self) -> bool {
+        since(self, 42)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_version_is_taken_off_the_path() {
+        assert_eq!(split("/v1.41/containers/json"), (Some("1.41"), "/containers/json"));
+        assert_eq!(split("/containers/json"), (None, "/containers/json"));
+        assert_eq!(split("/volumes"), (None, "/volumes"));
+        assert_eq!(split("/volumes/v1"), (None, "/volumes/v1"));
+        assert_eq!(split("/v1.41"), (None, "/v1.41"));
+        assert_eq!(split("/vx/info"), (None, "/vx/info"));
+    }
+
+    #[test]
+    fn versions_out_of_range_are_refused_in_dockers_words() {
+        assert_eq!(negotiate(None).unwrap(), MAX);
+        assert_eq!(negotiate(Some("1.24")).unwrap(), MIN);
+        assert_eq!(
+            negotiate(Some("1.99")).unwrap_err(),
+            Error::invalid("client version 1.99 is too new. Maximum supported API version is 1.51")
+        );
+        assert_eq!(
+            negotiate(Some("1.12")).unwrap_err(),
+            Error::invalid(
+                "client version 1.12 is too old. Minimum supported API version is 1.24, please upgrade your client to a newer version"
+            )
+        );
+        assert!(!reads_json_errors(Some("1.12")) && reads_json_errors(Some("1.99")) && reads_json_errors(None));
+        assert_eq!(negotiate(Some("1.2.3")).unwrap_err().message, "page not found");
+    }
+}

@@ -1,0 +1,257 @@
+//! The daemon in this process, spoken to by raw HTTP over its socket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use engine::Settings;
+use engine::settings::BridgeSettings;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// A daemon on a root of its own.
+struct Daemon {
+    directory: tempfile::TempDir,
+    stop: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Daemon {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings::at(directory.path().join("root")).bridge(BridgeSettings::disabled()).firewall(false);
+        let engine = engine::Engine::open(settings).await.unwrap();
+        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let task = tokio::spawn(async move { engined::serve(engine, vec![listener], stopped.notified()).await });
+        Self { directory, stop, task }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    async fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.socket()).await.unwrap()
+    }
+
+    /// Sends a request whose connection is closed behind it; its answer as text.
+    async fn send(&self, line: &str, headers: &str, body: &str) -> String {
+        let mut stream = self.connect().await;
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let request =
+            format!("{line} HTTP/1.1\r\nHost: api.moby.localhost\r\nConnection: close\r\n{length}{headers}\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn get(&self, path: &str) -> String {
+        self.send(&format!("GET {path}"), "", "").await
+    }
+
+    async fn post_json(&self, path: &str, body: &str) -> String {
+        self.send(&format!("POST {path}"), "Content-Type: application/json\r\n", body).await
+    }
+
+    async fn stop(self) {
+        self.stop.notify_one();
+        self.task.await.unwrap();
+    }
+}
+
+/// Status, head in lower case and body of an answer.
+fn parts(answer: &str) -> (u16, String, &str) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_ascii_lowercase(), body)
+}
+
+fn assert_error(answer: &str, status: u16, message: &str) {
+    let (actual, head, body) = parts(answer);
+    assert_eq!((actual, body), (status, format!("{{\"message\":{message:?}}}\n").as_str()));
+    assert!(head.contains("content-type: application/json"), "{head}");
+}
+
+#[tokio::test]
+async fn ping_tells_what_is_spoken_here() {
+    let daemon = Daemon::start().await;
+    let answer = daemon.get("/_ping").await;
+    let (status, head, body) = parts(&answer);
+    assert_eq!((status, body), (200, "OK"));
+    for line in [
+        "api-version: 1.51",
+        "ostype: linux",
+        "docker-experimental: false",
+        "swarm: inactive",
+        "builder-version: 1",
+        "pragma: no-cache",
+        "cache-control: no-cache, no-store, must-revalidate",
+        "content-type: text/plain; charset=utf-8",
+    ] {
+        assert!(head.contains(line), "{line}: {head}");
+    }
+    let answer = daemon.send("HEAD /v1.24/_ping", "", "").await;
+    let (status, _, body) = parts(&answer);
+    assert_eq!((status, body), (200, ""));
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn versions_are_negotiated() {
+    let daemon = Daemon::start().await;
+    let too_new = "client version 1.99 is too new. Maximum supported API version is 1.51";
+    assert_error(&daemon.get("/v1.99/version").await, 400, too_new);
+    let answer = daemon.get("/v1.12/version").await;
+    let (status, head, body) = parts(&answer);
+    assert_eq!(status, 400);
+    assert!(head.contains("text/plain"), "{head}");
+    assert!(body.starts_with("client version 1.12 is too old. Minimum supported API version is 1.24"), "{body}");
+    assert_eq!(parts(&daemon.get("/v1.24/version").await).0, 200);
+    assert_eq!(parts(&daemon.get("/version").await).0, 200);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_not_found() {
+    let daemon = Daemon::start().await;
+    for line in ["GET /nope", "GET /v1.41/nope", "POST /version", "DELETE /_ping"] {
+        assert_error(&daemon.send(line, "", "").await, 404, "page not found");
+    }
+    assert_eq!(parts(&daemon.send("OPTIONS /anything", "", "").await).0, 200);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_must_be_json() {
+    let daemon = Daemon::start().await;
+    let create = "/containers/create";
+    let eof = "invalid JSON: got EOF while reading request body";
+    assert_error(&daemon.post_json(create, "").await, 400, eof);
+    assert_error(&daemon.post_json(create, "{\"Image\":\"a\"} {}").await, 400, "unexpected content after JSON");
+    assert_error(&daemon.post_json(create, "{}").await, 400, "config cannot be empty in order to create a container");
+    let answer = daemon.post_json(create, "{\"Image\":7}").await;
+    assert!(answer.contains("invalid JSON: Image: invalid type: integer `7`"), "{answer}");
+    let answer = daemon.send("POST /containers/create", "Content-Type: text/plain\r\n", "{}").await;
+    assert_error(&answer, 400, "unsupported Content-Type header (text/plain): must be 'application/json'");
+    let answer = daemon.send("POST /containers/create", "", "{}").await;
+    assert_error(&answer, 400, "malformed Content-Type header (): mime: no media type");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn filters_are_checked() {
+    let daemon = Daemon::start().await;
+    for path in ["/containers/json", "/images/json", "/networks", "/volumes", "/events"] {
+        assert_error(&daemon.get(&format!("{path}?filters=x")).await, 400, "invalid filter");
+        let answer = daemon.get(&format!("{path}?filters=%7B%22nope%22%3A%5B%22a%22%5D%7D")).await;
+        assert_error(&answer, 400, "invalid filter 'nope'");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let daemon = Daemon::start().await;
+    assert_error(&daemon.get("/containers/nope/json").await, 404, "No such container: nope");
+    assert_error(&daemon.get("/images/host:5000/a/b/json").await, 404, "No such image: host:5000/a/b:latest");
+    assert_error(&daemon.get("/networks/nope").await, 404, "network nope not found");
+    assert_error(&daemon.get("/volumes/nope").await, 404, "get nope: no such volume");
+    assert_error(&daemon.get("/exec/nope/json").await, 404, "No such exec instance: nope");
+    assert_error(&daemon.post_json("/containers/create", "{\"Image\":\"a\"}").await, 404, "No such image: a:latest");
+    assert_error(&daemon.send("POST /containers/x/wait?condition=y", "", "").await, 400, "invalid condition: \"y\"");
+    let choose = "Bad parameters: you must choose at least one stream";
+    assert_error(&daemon.get("/containers/x/logs").await, 400, choose);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn lists_are_empty_lists() {
+    let daemon = Daemon::start().await;
+    for path in ["/containers/json", "/images/json", "/plugins"] {
+        assert_eq!(parts(&daemon.get(path).await).2, "[]\n", "{path}");
+    }
+    assert_eq!(parts(&daemon.get("/volumes").await).2, "{\"Volumes\":[],\"Warnings\":null}\n");
+    assert_eq!(parts(&daemon.get("/swarm").await).0, 503);
+    assert_eq!(parts(&daemon.send("POST /build", "", "").await).0, 501);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn volumes_live() {
+    let daemon = Daemon::start().await;
+    let answer = daemon.post_json("/volumes/create", r#"{"Name":"data","Labels":{"a":"b"}}"#).await;
+    let (status, _, body) = parts(&answer);
+    assert!(status == 201 && body.contains(r#""Labels":{"a":"b"}"#), "{answer}");
+    assert!(daemon.get("/volumes?filters=%7B%22label%22%3A%5B%22a%3Db%22%5D%7D").await.contains(r#""Name":"data""#));
+    assert!(!daemon.get("/volumes?filters=%7B%22label%22%3A%5B%22a%3Dc%22%5D%7D").await.contains(r#""Name":"data""#));
+    assert_eq!(parts(&daemon.send("DELETE /volumes/data", "", "").await).0, 204);
+    assert_eq!(parts(&daemon.send("DELETE /volumes/data", "", "").await).0, 404);
+    assert_eq!(parts(&daemon.send("DELETE /volumes/data?force=1", "", "").await).0, 204);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn errors_of_attach_are_plain_text() {
+    let daemon = Daemon::start().await;
+    let upgrade = "Upgrade: tcp\r\n";
+    let answer = daemon.send("POST /containers/nope/attach?stream=1", upgrade, "").await;
+    let (status, head, body) = parts(&answer);
+    assert_eq!((status, body), (404, "No such container: nope\r\n"));
+    assert!(head.contains("content-type: application/vnd.docker.raw-stream"), "{head}");
+    let answer = daemon.send("POST /containers/nope/attach?detachKeys=xx", upgrade, "").await;
+    assert_eq!(parts(&answer).2, "Invalid detach keys (xx) provided\r\n");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_half_closed_client_of_attach_is_answered() {
+    let daemon = Daemon::start().await;
+    let mut stream = daemon.connect().await;
+    let request =
+        "POST /containers/nope/attach HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = [0; 22];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404 Not Found");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn heads_of_streams_come_before_their_bodies() {
+    let daemon = Daemon::start().await;
+    let mut stream = daemon.connect().await;
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut head = [0; 15];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    daemon.post_json("/volumes/create", r#"{"Name":"told"}"#).await;
+    let mut text = String::new();
+    while !text.contains("told") {
+        let mut bytes = [0; 4096];
+        let count = stream.read(&mut bytes).await.unwrap();
+        assert!(count > 0, "the stream ended: {text}");
+        text.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    assert!(text.contains(r#""Type":"volume","Action":"create""#), "{text}");
+    let past = daemon.get("/events?since=1&until=2").await;
+    assert!(!past.contains("told"), "{past}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn many_requests_share_a_connection() {
+    let daemon = Daemon::start().await;
+    let mut stream = daemon.connect().await;
+    for _ in 0..3 {
+        stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nOK") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+    }
+    daemon.stop().await;
+}
