@@ -56,3 +56,159 @@ async fn a_stopped_container_can_be_started_again() {
     let names: Vec<_> = output.lines().collect();
     assert_eq!((names.len(), names[0]), (2, names[1]));
 }
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told_in_dockers_words() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    for (program, code, words) in [
+        ("nope", 127, "exec: \"nope\": executable file not found in $PATH"),
+        ("/nope", 127, "no such file or directory"),
+        ("/etc/passwd", 126, "permission denied"),
+    ] {
+        let container = engine.containers().create(shell("").command([program])).await.unwrap();
+        let error = container.start().await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let record = container.record();
+        assert_eq!((record.state.status, record.state.exit_code), (Status::Created, code));
+        assert!(record.state.error.contains(words));
+        container.remove(RemoveOptions::default()).await.unwrap();
+    }
+    let once = engine.containers().create(shell("").command(["nope"]).auto_remove(true)).await.unwrap();
+    let removed = once.waiter(WaitCondition::Removed);
+    once.start().await.unwrap_err();
+    assert_eq!(removed.await.unwrap().code, 127);
+    assert!(engine.containers().get(once.id().as_str()).await.is_err());
+}
+
+#[tokio::test]
+async fn names_are_unique_and_can_be_changed() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let one = engine.containers().create(shell("true").name("one")).await.unwrap();
+    let error = engine.containers().create(shell("true").name("/one")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "Conflict. The container name \"/one\" is already in use by container \"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+            one.id()
+        )
+    );
+    let other = engine.containers().create(shell("true")).await.unwrap();
+    assert!(other.name().contains('_'), "{}", other.name());
+    assert_eq!(other.rename("one").await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(one.rename("one").await.unwrap_err().kind(), ErrorKind::Invalid);
+    one.rename("first").await.unwrap();
+    other.rename("one").await.unwrap();
+    for (name, container) in [("first", &one), ("/one", &other)] {
+        assert_eq!(engine.containers().get(name).await.unwrap().id(), container.id());
+    }
+    assert_eq!(engine.containers().get(&one.id().as_str()[..12]).await.unwrap().id(), one.id());
+    let error = engine.containers().create(shell("true").name("a b")).await.unwrap_err();
+    assert_eq!(error.to_string(), "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+}
+
+#[tokio::test]
+async fn concurrent_creates_of_one_name_give_one_container() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let creates = (0..8).map(|_| engine.containers().create(shell("true").name("only")));
+    let made = futures_util::future::join_all(creates).await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1);
+    let directories = std::fs::read_dir(place.directory.path().join("containers")).unwrap().count();
+    assert_eq!(directories, 1, "those that lost left something");
+}
+
+#[tokio::test]
+async fn a_paused_container_stands_still() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let container = engine.containers().create(shell("while :; do sleep 0.01; done")).await.unwrap();
+    assert_eq!(container.pause().await.unwrap_err().kind(), ErrorKind::Conflict);
+    container.start().await.unwrap();
+    container.pause().await.unwrap();
+    assert_eq!(container.record().state.status, Status::Paused);
+    let error = container.exec(engine::ExecSpec::new(["true"])).await.unwrap_err();
+    assert!(error.to_string().ends_with("is paused, unpause the container before exec"), "{error}");
+    assert!(container.pause().await.unwrap_err().to_string().ends_with("is already paused"));
+    let error = container.remove(RemoveOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("container is paused"), "{error}");
+    container.unpause().await.unwrap();
+    assert!(container.unpause().await.unwrap_err().to_string().ends_with("is not paused"));
+    container.pause().await.unwrap();
+    container.stop(StopOptions::default().timeout(0)).await.unwrap();
+    assert_eq!(container.record().state.exit_code, 137);
+}
+
+#[tokio::test]
+async fn removing_takes_everything_away() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let container = engine.containers().create(shell("sleep 100").volume("/data")).await.unwrap();
+    container.start().await.unwrap();
+    let error = container.remove(RemoveOptions::default()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+            container.name()
+        )
+    );
+    assert_eq!(engine.volumes().list().await.unwrap().len(), 1);
+    container.remove(RemoveOptions::default().force(true).volumes(true)).await.unwrap();
+    assert_eq!(engine.volumes().list().await.unwrap().len(), 0);
+    for kind in ["containers", "run/containers"] {
+        let left: Vec<_> = std::fs::read_dir(place.directory.path().join(kind)).unwrap().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    let cgroup = format!("/sys/fs/cgroup/memory/{}/{}", place.settings().cgroup_parent, container.id());
+    assert!(!std::path::Path::new(&cgroup).exists());
+    assert_eq!(container.start().await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn one_that_removes_itself_is_gone_after_its_end() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let container = engine.containers().create(shell("exit 4").auto_remove(true)).await.unwrap();
+    let removed = container.waiter(WaitCondition::Removed);
+    container.start().await.unwrap();
+    assert_eq!(removed.await.unwrap().code, 4);
+    assert!(engine.containers().get(container.id().as_str()).await.is_err());
+    let restarted = engine.containers().create(shell("while :; do sleep 0.02; done").auto_remove(true)).await.unwrap();
+    restarted.start().await.unwrap();
+    restarted.restart(StopOptions::default().timeout(0)).await.unwrap();
+    assert_eq!(restarted.record().state.status, Status::Running);
+    restarted.remove(RemoveOptions::default().force(true)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_story_of_a_run_is_told_in_order() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let since = engine.events().recent(0).last().map_or(0, |event| event.at_nanos + 1);
+    let container = engine.containers().create(shell("exit 3").auto_remove(true)).await.unwrap();
+    let attached = container.attach(engine::AttachOptions::output()).await.unwrap();
+    let removed = container.waiter(WaitCondition::Removed);
+    container.start().await.unwrap();
+    removed.await.unwrap();
+    drop(attached);
+    let told: Vec<String> =
+        engine.events().recent(since).iter().map(|event| format!("{} {}", event.kind, event.action)).collect();
+    assert_eq!(
+        told,
+        [
+            "container create",
+            "container attach",
+            "network connect",
+            "container start",
+            "container die",
+            "network disconnect",
+            "container destroy"
+        ]
+    );
+    let die = engine.events().recent(since).iter().find(|event| event.action == "die").cloned().unwrap();
+    assert_eq!((die.attributes["exitCode"].as_str(), die.attributes["image"].as_str()), ("3", "busybox"));
+}

@@ -149,14 +149,13 @@ impl Container {
         client.set_nonblocking(true).map_err(socket_failed)?;
         let mut client = tokio::net::UnixStream::from_std(client).map_err(socket_failed)?;
         let log = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
-        let (mut done, handle) = oneshot::channel();
+        let (done, handle) = oneshot::channel();
         if !stream {
             let log = self.logs(log)?;
             tokio::spawn(async move {
-                tokio::select! {
-                    _ = send_log(log, &mut client, framed) => {}
-                    () = done.closed() => {}
-                }
+                // A client that has left is no reason to worry, here and below.
+                let _ = send_log(log, &mut client, framed).await;
+                let _ = done.send(());
             });
             return Ok(AttachHandle::new(handle));
         }

@@ -196,11 +196,11 @@ impl Container {
     /// Refuses to touch what belongs to another engine.
     fn owned(&self) -> Result<(), Error> {
         let record = self.inner.record();
-        if restore::is_ours(&self.shared, &record) {
-            return Ok(());
-        }
         if self.inner.is_gone() {
             return Err(Error::NoSuchContainer(record.id.to_string()));
+        }
+        if restore::is_ours(&self.shared, &record) {
+            return Ok(());
         }
         Err(Error::conflict(format!(
             "container {} belongs to another running engine on this root: ask that one, or end it",

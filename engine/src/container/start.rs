@@ -83,7 +83,8 @@ impl Container {
             live.expect_end_of(client, ended);
         }
         let changed = inner.change(shared, |record| {
-            let state = record.state.started(pid, now()).map_err(|refused| inner.refused(&record.name, refused))?;
+            let state =
+                record.state.started(pid, started.at).map_err(|refused| inner.refused(&record.name, refused))?;
             Ok(Record { state, endpoints: started.endpoint.into_iter().collect(), ..record.clone() })
         });
         match changed {
@@ -139,6 +140,8 @@ struct Start {
 
 struct Started {
     launched: Launched,
+    /// When, in nanoseconds since 1970: before a fast program can have ended.
+    at: i64,
     endpoint: Option<Endpoint>,
     /// Clients that were connected before the first byte.
     clients: Clients,
@@ -151,9 +154,12 @@ impl Start {
         let parts = &self.shared.parts;
         let id = self.record.id;
         let overlay = parts.snapshots.prepare(&id, &self.record.layers)?;
-        clean_volatile(&overlay);
+        if self.record.state.started_at != 0 {
+            clean_volatile(&overlay)?;
+        }
         let (namespace, endpoint) = self.connect()?;
         let pending = std::mem::take(&mut self.pending);
+        let at = now();
         let launched = self.launch(overlay, namespace, endpoint.as_ref(), pending);
         if launched.is_err()
             && let Err(error) = parts.networks.disconnect_blocking(&id)
@@ -161,7 +167,7 @@ impl Start {
             tracing::error!(container = %id, %error, "the network of a container that did not start cannot be freed");
         }
         let (launched, clients, next_number) = launched?;
-        Ok(Started { launched, endpoint, clients, next_number })
+        Ok(Started { launched, at, endpoint, clients, next_number })
     }
 
     fn connect(&self) -> Result<(Option<NetworkNamespace>, Option<Endpoint>), Error> {
@@ -345,9 +351,13 @@ pub(super) fn log_name(id: &ContainerId) -> String {
     format!("{id}-json.log")
 }
 
-/// An overlay that was mounted so that nothing is synced is refused a second time, unless this mark is taken away.
-fn clean_volatile(overlay: &Upper) {
-    let _ = std::fs::remove_dir(overlay.work.join("work/incompat/volatile"));
+/// An overlay that was mounted so that nothing is synced is refused a second time, unless the kernel's mark is taken away.
+fn clean_volatile(overlay: &Upper) -> Result<(), Error> {
+    let mark = overlay.work.join("work/incompat");
+    match std::fs::remove_dir_all(&mark) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", mark, error)),
+        _ => Ok(()),
+    }
 }
 
 /// A bind whose source is missing gets a directory, as with Docker.

@@ -119,7 +119,9 @@ impl ContainerState {
         if !self.status.has_process() {
             return Err(Refused(self.status));
         }
-        Ok(Self { status: Status::Exited, pid: 0, exit_code, oom_killed, finished_at: at, ..self.clone() })
+        // Clocks are set back at times; an end is never before its beginning.
+        let finished_at = at.max(self.started_at);
+        Ok(Self { status: Status::Exited, pid: 0, exit_code, oom_killed, finished_at, ..self.clone() })
     }
 
     pub(super) fn paused(&self) -> Result<Self, Refused> {

@@ -157,13 +157,14 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
     }
     clear(shared, inner).await;
     inner.set_live(None);
-    inner.settled.send_replace(true);
     if inner.record().config.host.auto_remove && !inner.is_restarting() {
         let container = Container { shared: Arc::clone(shared), inner: Arc::clone(inner) };
         if let Err(error) = container.remove_by_itself().await {
             tracing::error!(container = %inner.id, %error, "the container cannot be removed after its end");
         }
     }
+    // Only now, so that nobody works on one that is about to be removed.
+    inner.settled.send_replace(true);
 }
 
 /// Frees the network's address, the cgroup and the run directory.
