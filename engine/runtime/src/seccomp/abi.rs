@@ -59,31 +59,36 @@ impl Abi {
         if self == Self::X32 { X32_BIT } else { 0 }
     }
 
-    fn column(self) -> usize {
-        match self {
+    /// The number of a call as a filter sees it; `None` when this convention has no such call.
+    pub(super) fn of_table(self, numbers: Numbers) -> Option<u32> {
+        let column = match self {
             Self::X86_64 => 0,
             Self::X86 => 1,
             Self::X32 => 2,
             Self::Aarch64 => 3,
             Self::Arm => 4,
-        }
-    }
-
-    /// The number of a call as a filter sees it; `None` when this convention has no such call.
-    pub(super) fn number(self, name: &str) -> Option<u32> {
-        let at = TABLE.binary_search_by_key(&name, |(name, _)| name).ok()?;
-        let number = TABLE[at].1[self.column()];
-        (number != u32::MAX).then(|| number + self.base())
+        };
+        Some(numbers[column]).filter(|number| *number != u32::MAX).map(|number| number + self.base())
     }
 }
 
-/// Whether any machine has a call of this name.
-pub(super) fn is_known(name: &str) -> bool {
-    TABLE.binary_search_by_key(&name, |(name, _)| name).is_ok() || FOREIGN.contains(&name)
+/// The numbers of a call in every convention, as the table has them.
+pub(super) type Numbers = &'static [u32; 5];
+
+/// Looks a call up by its name.
+pub(super) fn numbers(name: &str) -> Option<Numbers> {
+    let at = TABLE.binary_search_by_key(&name, |(name, _)| name).ok()?;
+    Some(&TABLE[at].1)
+}
+
+/// Whether the call is one that only other machines have.
+pub(super) fn is_foreign(name: &str) -> bool {
+    FOREIGN.contains(&name)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -93,6 +98,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_c_library() {
+        let of = |abi: Abi, name| abi.of_table(numbers(name).unwrap());
         for (name, number) in [
             ("read", libc::SYS_read),
             ("clone3", libc::SYS_clone3),
@@ -100,11 +106,11 @@ mod tests {
             ("openat2", libc::SYS_openat2),
             ("io_uring_setup", libc::SYS_io_uring_setup),
         ] {
-            assert_eq!(Abi::NATIVE.number(name).map(i64::from), Some(number), "{name}");
+            assert_eq!(of(Abi::NATIVE, name).map(i64::from), Some(number), "{name}");
         }
-        assert_eq!(Abi::X32.number("rt_sigaction"), Some(0x4000_0200));
-        assert_eq!(Abi::X86.number("socketcall"), Some(102));
-        assert_eq!(Abi::Arm.number("set_tls"), Some(0xf_0005));
-        assert_eq!(Abi::Aarch64.number("open"), None);
+        assert_eq!(of(Abi::X32, "rt_sigaction"), Some(0x4000_0200));
+        assert_eq!(of(Abi::X86, "socketcall"), Some(102));
+        assert_eq!(of(Abi::Arm, "set_tls"), Some(0xf_0005));
+        assert_eq!(of(Abi::Aarch64, "open"), None);
     }
 }

@@ -4,6 +4,7 @@
 //! number. A tree over ranges is a sixth of a list of comparisons.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
@@ -66,26 +67,27 @@ pub(super) fn compile_on(seccomp: &LinuxSeccomp, native: Abi) -> Result<Filter, 
         return Err(Error::Unsupported("a listener for seccomp notifications".to_owned()));
     }
     let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
-    let calls = seccomp.syscalls().as_deref().unwrap_or_default();
+    let calls = calls(seccomp, is_permissive(default))?;
     let mut abis = vec![native];
     abis.extend(seccomp.architectures().iter().flatten().filter_map(|arch| Abi::of(*arch)));
     abis.sort_unstable();
     abis.dedup();
 
-    let mut tables: BTreeMap<u32, Vec<Segment>> = BTreeMap::new();
+    let mut tables: BTreeMap<u32, Table<'_>> = BTreeMap::new();
     for abi in abis {
-        tables.entry(abi.audit()).or_default().extend(segments(abi, calls, default)?);
+        tables.entry(abi.audit()).or_default().add(abi, &calls, default);
     }
     let mut code = Assembler::default();
     let foreign = code.give(KILL_PROCESS);
     let mut next = foreign;
     for (audit, mut table) in tables {
-        if audit == Abi::X86_64.audit() && !table.iter().any(|segment| segment.start == X32_BIT) {
-            table.push(Segment { start: X32_BIT, rules: vec![Rule::always(KILL_PROCESS)] });
+        if audit == Abi::X86_64.audit() && !table.segments.iter().any(|segment| segment.start == X32_BIT) {
+            table.push(X32_BIT, [Rule::always(KILL_PROCESS)]);
         }
         // The same as the neighbour is no segment of its own.
-        table.dedup_by(|next, before| next.rules == before.rules);
-        let tree = tree(&mut code, &table, &mut Vec::new());
+        let rules = &table.rules;
+        table.segments.dedup_by(|next, before| rules[next.rules.clone()] == rules[before.rules.clone()]);
+        let tree = tree(&mut code, &table.rules, &table.segments, &mut Vec::new());
         code.go(tree);
         let number = code.load(NUMBER);
         next = code.test(EQUAL, audit, number, next);
@@ -106,39 +108,33 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// What holds from a number on, up to the next segment.
-#[derive(Debug)]
-struct Segment {
-    start: u32,
-    /// In order; the last one has no condition.
-    rules: Vec<Rule>,
+/// A rule for several calls: their numbers on every architecture, and what is asked and done.
+struct Calls<'a> {
+    numbers: Vec<abi::Numbers>,
+    /// Each of these is enough for the rule to match.
+    rules: Vec<Rule<'a>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rule {
-    when: Vec<LinuxSeccompArg>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule<'a> {
+    /// All of it must hold.
+    when: &'a [LinuxSeccompArg],
     action: u32,
 }
 
-impl Rule {
+impl Rule<'_> {
     fn always(action: u32) -> Self {
-        Self { when: Vec::new(), action }
+        Self { when: &[], action }
     }
 }
 
-fn segments(abi: Abi, calls: &[LinuxSyscall], default: u32) -> Result<Vec<Segment>, Error> {
-    let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
-    let permissive = is_permissive(default);
-    for call in calls {
-        let action = action(call.action(), call.errno_ret())?;
-        let conditions = conditions(call)?;
+fn calls(seccomp: &LinuxSeccomp, permissive: bool) -> Result<Vec<Calls<'_>>, Error> {
+    let one = |call| {
+        let mut numbers = Vec::with_capacity(LinuxSyscall::names(call).len());
         for name in call.names() {
-            match abi.number(name) {
-                Some(number) => {
-                    let rules = rules.entry(number).or_default();
-                    rules.extend(conditions.iter().map(|when| Rule { when: when.clone(), action }));
-                }
-                None if permissive && !abi::is_known(name) => {
+            match abi::numbers(name) {
+                Some(of) => numbers.push(of),
+                None if permissive && !abi::is_foreign(name) => {
                     return Err(Error::Invalid(format!(
                         "seccomp: no system call is named {name:?}, so none is refused"
                     )));
@@ -146,28 +142,70 @@ fn segments(abi: Abi, calls: &[LinuxSyscall], default: u32) -> Result<Vec<Segmen
                 None => {}
             }
         }
-    }
-    let newest = rules.keys().filter(|number| **number < ARM_PRIVATE || abi != Abi::Arm).max().copied();
-    let mut segments = vec![Segment { start: abi.base(), rules: vec![Rule::always(default)] }];
-    let after =
-        |number: u32| if !permissive && Some(number) >= newest { ERRNO | libc::ENOSYS.unsigned_abs() } else { default };
-    for (number, mut rules) in rules {
-        if segments.last().is_some_and(|last| last.start == number) {
-            segments.pop();
-        }
-        // What comes after a rule without conditions is never asked.
-        match rules.iter().position(|rule| rule.when.is_empty()) {
-            Some(last) => rules.truncate(last + 1),
-            None => rules.push(Rule::always(default)),
-        }
-        segments.push(Segment { start: number, rules });
-        segments.push(Segment { start: number + 1, rules: vec![Rule::always(after(number))] });
-    }
-    Ok(segments)
+        Ok(Calls { numbers, rules: rules(call)? })
+    };
+    seccomp.syscalls().iter().flatten().map(one).collect()
 }
 
-/// Each of these is enough for the rule to match; all of its parts must hold.
-fn conditions(call: &LinuxSyscall) -> Result<Vec<Vec<LinuxSeccompArg>>, Error> {
+/// What holds from a number on, up to the next segment.
+#[derive(Debug)]
+struct Segment {
+    start: u32,
+    /// Which rules of the table, in order; the last one has no condition.
+    rules: Range<usize>,
+}
+
+/// Everything about one `seccomp_data.arch`.
+#[derive(Debug, Default)]
+struct Table<'a> {
+    rules: Vec<Rule<'a>>,
+    segments: Vec<Segment>,
+}
+
+impl<'a> Table<'a> {
+    fn push(&mut self, start: u32, rules: impl IntoIterator<Item = Rule<'a>>) {
+        if self.segments.last().is_some_and(|last| last.start == start) {
+            self.segments.pop();
+        }
+        let first = self.rules.len();
+        self.rules.extend(rules);
+        self.segments.push(Segment { start, rules: first..self.rules.len() });
+    }
+
+    fn add(&mut self, abi: Abi, calls: &[Calls<'a>], default: u32) {
+        let of =
+            |calls: &Calls<'a>| calls.numbers.iter().filter_map(|numbers| abi.of_table(*numbers)).collect::<Vec<_>>();
+        let mut all: Vec<(u32, &[Rule<'a>])> = Vec::with_capacity(512);
+        for calls in calls {
+            all.extend(of(calls).into_iter().map(|number| (number, calls.rules.as_slice())));
+        }
+        // The order of the rules of one number stays.
+        all.sort_by_key(|(number, _)| *number);
+        let ordinary = |number: &u32| *number < ARM_PRIVATE || abi != Abi::Arm;
+        let newest = all.iter().map(|(number, _)| *number).filter(ordinary).max();
+        let unknown = ERRNO | libc::ENOSYS.unsigned_abs();
+        let permissive = is_permissive(default);
+        self.push(abi.base(), [Rule::always(default)]);
+        for group in all.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((number, _)) = group.first() else { continue };
+            let rules = group.iter().flat_map(|(_, rules)| rules.iter().copied());
+            // What comes after a rule without conditions is never asked.
+            let mut ended = false;
+            let rules = rules.chain([Rule::always(default)]).take_while(|rule| {
+                let goes_on = !ended;
+                ended |= rule.when.is_empty();
+                goes_on
+            });
+            self.push(*number, rules);
+            let after = if !permissive && Some(*number) >= newest { unknown } else { default };
+            self.push(number + 1, [Rule::always(after)]);
+        }
+    }
+}
+
+/// A rule of the OCI form: its conditions together, or each for itself when an argument stands there twice.
+fn rules(call: &LinuxSyscall) -> Result<Vec<Rule<'_>>, Error> {
+    let action = action(call.action(), call.errno_ret())?;
     let arguments = call.args().as_deref().unwrap_or_default();
     let mut seen = [false; 6];
     let mut twice = false;
@@ -177,14 +215,25 @@ fn conditions(call: &LinuxSyscall) -> Result<Vec<Vec<LinuxSeccompArg>>, Error> {
         })?;
         twice |= std::mem::replace(seen, true);
     }
-    Ok(if twice { arguments.iter().map(|one| vec![*one]).collect() } else { vec![arguments.to_vec()] })
+    let parts = if twice { arguments.chunks(1).collect() } else { vec![arguments] };
+    Ok(parts.into_iter().map(|when| Rule { when, action }).collect())
 }
 
-/// `chains`: what was written already; calls of one rule share its conditions.
-fn tree<'a>(code: &mut Assembler, segments: &'a [Segment], chains: &mut Vec<(&'a [Rule], Label)>) -> Label {
+/// Writes a balanced tree of comparisons over segments. `chains` is what was written already: calls of one rule share its
+/// conditions.
+fn tree<'r>(
+    code: &mut Assembler,
+    rules: &'r [Rule<'_>],
+    segments: &[Segment],
+    chains: &mut Vec<(&'r [Rule<'r>], Label)>,
+) -> Label {
     match segments {
         [] => code.give(KILL_PROCESS),
-        [Segment { rules, .. }] if rules.len() > 1 => {
+        [one] => {
+            let rules = &rules[one.rules.clone()];
+            if rules.len() == 1 {
+                return chain(code, rules);
+            }
             if let Some((_, label)) = chains.iter().find(|(known, _)| *known == rules) {
                 return *label;
             }
@@ -192,18 +241,17 @@ fn tree<'a>(code: &mut Assembler, segments: &'a [Segment], chains: &mut Vec<(&'a
             chains.push((rules, label));
             label
         }
-        [one] => chain(code, &one.rules),
         many => {
             let (low, high) = many.split_at(many.len() / 2);
             let start = high[0].start;
-            let high = tree(code, high, chains);
-            let low = tree(code, low, chains);
+            let high = tree(code, rules, high, chains);
+            let low = tree(code, rules, low, chains);
             code.test(AT_LEAST, start, high, low)
         }
     }
 }
 
-fn chain(code: &mut Assembler, rules: &[Rule]) -> Label {
+fn chain(code: &mut Assembler, rules: &[Rule<'_>]) -> Label {
     let Some((first, rest)) = rules.split_first() else { return code.give(KILL_PROCESS) };
     if first.when.is_empty() {
         return code.give(first.action);

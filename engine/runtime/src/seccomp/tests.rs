@@ -7,7 +7,7 @@ use oci_spec::runtime::{
 };
 use proptest::prelude::*;
 
-use super::abi::{Abi, X32_BIT};
+use super::abi::{Abi, X32_BIT, numbers};
 use super::compile::{KILL_PROCESS, compile_on};
 use super::numbers::TABLE;
 use super::*;
@@ -18,6 +18,10 @@ const ALLOW: u32 = 0x7fff_0000;
 const ERRNO: u32 = 0x0005_0000;
 const EPERM: u32 = ERRNO | 1;
 const ENOSYS: u32 = ERRNO | 38;
+
+fn number_of(abi: Abi, name: &str) -> Option<u32> {
+    abi.of_table(numbers(name)?)
+}
 
 /// Runs a program as the kernel would: what it returns for a call.
 fn run(filter: &Filter, audit: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -78,14 +82,14 @@ fn read(seccomp: &LinuxSeccomp, abis: &[Abi], audit: u32, number: u32, arguments
     let mut newest = None;
     for call in seccomp.syscalls().iter().flatten() {
         for name in call.names() {
-            let Some(known) = abi.number(name) else { continue };
+            let Some(known) = number_of(abi, name) else { continue };
             if abi != Abi::Arm || known < 0xf_0000 {
                 newest = newest.max(Some(known));
             }
         }
     }
     for call in seccomp.syscalls().iter().flatten() {
-        if !call.names().iter().any(|name| abi.number(name) == Some(number)) {
+        if !call.names().iter().any(|name| number_of(abi, name) == Some(number)) {
             continue;
         }
         let conditions = call.args().as_deref().unwrap_or_default();
@@ -99,7 +103,7 @@ fn read(seccomp: &LinuxSeccomp, abis: &[Abi], audit: u32, number: u32, arguments
     }
     let default = value(seccomp.default_action(), seccomp.default_errno_ret());
     let named = seccomp.syscalls().iter().flatten().flat_map(LinuxSyscall::names);
-    let is_named = named.into_iter().any(|name| abi.number(name) == Some(number));
+    let is_named = named.into_iter().any(|name| number_of(abi, name) == Some(number));
     let refuses = !matches!(seccomp.default_action(), Action::ScmpActAllow | Action::ScmpActLog);
     if refuses && !is_named && newest.is_some() && Some(number) > newest { ENOSYS } else { default }
 }
@@ -153,14 +157,14 @@ fn number() -> impl Strategy<Value = u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_filter_says_what_its_rules_say(
         calls in prop::collection::vec(arbitrary_call(), 0..6),
         default in prop::sample::select(vec![Action::ScmpActAllow, Action::ScmpActErrno, Action::ScmpActKillProcess]),
         with_x32 in any::<bool>(),
-        asked in prop::collection::vec((number(), prop::array::uniform6(word())), 64),
+        asked in prop::collection::vec((number(), prop::array::uniform6(word())), 48),
     ) {
         let mut architectures = vec![Arch::ScmpArchX86, Arch::ScmpArchArm, Arch::ScmpArchAarch64, Arch::ScmpArchMips];
         let mut abis = vec![Abi::X86_64, Abi::X86, Abi::Arm, Abi::Aarch64];
@@ -192,7 +196,10 @@ fn every_call_of_the_default_profile() {
             let compiled = compile_on(&seccomp, abis[0]).unwrap();
             for abi in abis {
                 for number in (0..600).map(|n| n + abi.base()).chain(0xf_0000..0xf_0010) {
-                    for first in [0, 1, 8, 38, 39, 40, 41, 0x2_0008, 0x1000_0011, 0x11, u64::from(u32::MAX), 1 << 40] {
+                    let asked =
+                        ["clone", "socket", "personality"].iter().any(|name| number_of(*abi, name) == Some(number));
+                    let all = [0, 1, 8, 38, 39, 40, 41, 0x2_0008, 0x1000_0011, 0x11, u64::from(u32::MAX), 1 << 40];
+                    for first in all.into_iter().take(if asked { 12 } else { 1 }) {
                         let arguments = [first, 0, 0, 0, 0, 0];
                         let got = run(&compiled, abi.audit(), number, arguments);
                         assert_eq!(
@@ -211,7 +218,7 @@ fn every_call_of_the_default_profile() {
 fn the_default_profile_refuses_what_reaches_past_a_container() {
     let filter = compile_on(&docker(&defaults::capabilities(), "amd64"), Abi::X86_64).unwrap();
     let ask = |name: &str, first: u64| {
-        run(&filter, Abi::X86_64.audit(), Abi::X86_64.number(name).unwrap(), [first, 0, 0, 0, 0, 0])
+        run(&filter, Abi::X86_64.audit(), number_of(Abi::X86_64, name).unwrap(), [first, 0, 0, 0, 0, 0])
     };
     for name in ["read", "execve", "openat2", "chroot", "ptrace", "futex_waitv", "statmount", "arch_prctl", "mseal"] {
         assert_eq!(ask(name, 0), ALLOW, "{name}");
@@ -267,12 +274,12 @@ fn capabilities_open_what_they_are_for() {
     let filter = compile_on(&docker(&held, "amd64"), Abi::X86_64).unwrap();
     for name in ["clone3", "mount", "unshare", "setns", "bpf"] {
         assert_eq!(
-            run(&filter, Abi::X86_64.audit(), Abi::X86_64.number(name).unwrap(), [0x1000_0000; 6]),
+            run(&filter, Abi::X86_64.audit(), number_of(Abi::X86_64, name).unwrap(), [0x1000_0000; 6]),
             ALLOW,
             "{name}"
         );
     }
-    let keyctl = Abi::X86_64.number("keyctl").unwrap();
+    let keyctl = number_of(Abi::X86_64, "keyctl").unwrap();
     assert_eq!(run(&filter, Abi::X86_64.audit(), keyctl, [0; 6]), EPERM);
 }
 
