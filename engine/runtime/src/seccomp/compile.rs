@@ -174,7 +174,7 @@ impl<'a> Table<'a> {
 
     fn add(&mut self, abi: Abi, calls: &[Calls<'a>], default: u32) {
         let of =
-            |calls: &Calls<'a>| calls.numbers.iter().filter_map(|numbers| abi.of_table(*numbers)).collect::<Vec<_>>();
+            |calls: &Calls<'a>| calls.numbers.iter().filter_map(|numbers| abi.of_table(numbers)).collect::<Vec<_>>();
         let mut all: Vec<(u32, &[Rule<'a>])> = Vec::with_capacity(512);
         for calls in calls {
             all.extend(of(calls).into_iter().map(|number| (number, calls.rules.as_slice())));
