@@ -50,6 +50,16 @@ struct Shared {
     filters: Mutex<Vec<(LinuxSeccomp, Arc<Filter>)>>,
 }
 
+/// Takes the parent of all cgroups away, when nothing is in it.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Ok(parent) = Places::at(Path::new(&self.host.cgroup_parent), &self.host.cgroups) {
+            // It is in use, then, or it was never made.
+            parent.directories().for_each(|directory| drop(fs::remove_dir(directory)));
+        }
+    }
+}
+
 /// A plan of an exec with everything that goes with it, to be sent to the container's monitor as
 /// [`crate::protocol::Request::Exec`] or [`crate::protocol::Request::ExecAttached`].
 #[derive(Debug)]

@@ -103,21 +103,22 @@ impl Cgroup {
     }
 
     /// Usually the parent is there already and one call does it.
-    fn make_directory(&self, path: &Path, parents: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
-        match fs::create_dir(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = path.parent() {
-                    parents(parent)?;
+    fn make_directory(&self, path: &Path, parents: impl Fn(&Path) -> Result<(), Error>) -> Result<(), Error> {
+        let mut made = fs::create_dir(path);
+        // Another engine that ends may take the parent away just after it was made.
+        for _ in 0..5 {
+            let Err(error) = &made else { return Ok(()) };
+            match (error.kind(), path.parent()) {
+                (io::ErrorKind::NotFound, Some(parent)) => parents(parent)?,
+                (io::ErrorKind::AlreadyExists, _) => {
+                    let exists = |_| Error::Exists(self.places.relative().display().to_string());
+                    remove_tree(path).map_err(exists)?;
                 }
-                fs::create_dir(path).map_err(Error::io("make cgroup", path))
+                _ => break,
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let id = || Error::Exists(self.places.relative().display().to_string());
-                remove_tree(path).map_err(|_| id())?;
-                fs::create_dir(path).map_err(Error::io("make cgroup", path))
-            }
-            made => made.map_err(Error::io("make cgroup", path)),
+            made = fs::create_dir(path);
         }
+        made.map_err(Error::io("make cgroup", path))
     }
 
     /// Changes what it may use. Devices are left as they are.

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use engine_runtime::protocol::{Event, Request};
 use engine_runtime::spec::Spec;
 use engine_runtime::{
-    Bundle, Cgroup, Error, Exec, ExecPlan, Launched, Monitor, Output, Rootfs, Runtime, RuntimeSettings, defaults,
+    Bundle, Error, Exec, ExecPlan, Launched, Monitor, Output, Rootfs, Runtime, RuntimeSettings, defaults,
 };
 
 /// How long anything may take before a test says that it hangs.
@@ -18,7 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Place {
     directory: tempfile::TempDir,
     pub(crate) runtime: Runtime,
-    parent: String,
     containers: AtomicU32,
 }
 
@@ -50,9 +49,9 @@ impl Place {
         fs::write(lower.join("etc/passwd"), passwd).unwrap();
         fs::write(lower.join("etc/group"), "root:x:0:\nwheel:x:10:build\nbuild:x:1002:\naudio:x:29:\n").unwrap();
         let parent = format!("engine-run-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let settings = RuntimeSettings { run_directory: directory.path().join("run"), cgroup_parent: parent.clone() };
+        let settings = RuntimeSettings { run_directory: directory.path().join("run"), cgroup_parent: parent };
         let runtime = Runtime::open(settings).unwrap();
-        Self { directory, runtime, parent, containers: AtomicU32::new(0) }
+        Self { directory, runtime, containers: AtomicU32::new(0) }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -165,8 +164,6 @@ impl Drop for Place {
         for id in self.runtime.containers().unwrap() {
             let _ = self.runtime.remove(&id);
         }
-        let parent = Cgroup::at(Path::new(&self.parent), &self.runtime.host().cgroups).unwrap();
-        let _ = parent.remove();
     }
 }
 

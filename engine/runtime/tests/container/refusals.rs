@@ -138,6 +138,20 @@ fn removing_a_running_container_leaves_nothing() {
 }
 
 #[test]
+fn the_parent_of_all_cgroups_goes_with_the_last_runtime() {
+    let place = Place::new();
+    place.says(&place.shell("echo alive"));
+    let (layout, parent) = (place.runtime.host().cgroups.clone(), place.runtime.host().cgroup_parent.clone());
+    let parent = engine_runtime::Cgroup::at(std::path::Path::new(&parent), &layout).unwrap();
+    let other = place.runtime.clone();
+    assert!(parent.exists());
+    drop(place);
+    assert!(parent.exists(), "it is still somebody's");
+    drop(other);
+    assert!(!parent.exists());
+}
+
+#[test]
 fn create_and_start_are_two_steps() {
     let place = Place::new();
     let mut bundle = place.shell("echo started");
