@@ -225,7 +225,8 @@ impl Monitor {
             // One that left takes its side of the input with it.
             self.end_input(place);
             if let Some(mut client) = self.clients.swap_remove(place) {
-                if client.finishing {
+                // To one that was let go silently the engine has something to say.
+                if client.finishing && !client.gone {
                     system::shut_down_writing(client.socket);
                     // What nobody reads any more would turn the end into a reset, before which output can be lost.
                     let mut left = MOST;
