@@ -148,6 +148,16 @@ impl Runtime {
         Ok(launched)
     }
 
+    /// The error behind an [`crate::protocol::Event::StartFailed`] of a container that waited for its start: its program
+    /// is looked for only then. `joins` says whether it was launched into a network namespace.
+    #[must_use]
+    pub fn start_failed(&self, bundle: &Bundle, joins: bool, failure: Failure) -> Error {
+        let seccomp = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let plan =
+            self.filter(seccomp).and_then(|filter| plan::compile_with(bundle, self.host(), joins, filter.as_deref()));
+        plan.map_or_else(|error| error, |plan| failure::render(&plan, failure, During::Launch))
+    }
+
     /// Compiles an exec and opens what it needs.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine_runtime::protocol::{Attach, Event, INIT, Request};
+use engine_runtime::protocol::{Attach, Event, Failure, INIT, Request};
 use engine_runtime::{Monitor, spawner::Launched};
 
 use super::bundle::{self, Surroundings};
@@ -240,12 +240,14 @@ impl Start {
                 wait_for_start: !pending.is_empty(),
             },
         )?;
+        let joins = namespace.is_some();
         let network = namespace.as_ref().map(NetworkNamespace::to_fd).transpose()?;
         let launched = parts.runtime.launch(&bundle, network).map_err(launch_error)?;
         if !launched.waiting {
             return Ok((launched, Vec::new(), 1));
         }
-        let let_go = connect_pending(&launched.monitor, record, pending);
+        let why = |failure| launch_error(parts.runtime.start_failed(&bundle, joins, failure));
+        let let_go = connect_pending(&launched.monitor, record, pending, why);
         match let_go {
             Ok((clients, next)) => Ok((launched, clients, next)),
             Err(error) => {
@@ -282,7 +284,12 @@ pub(super) fn bundle_of(shared: &Shared, record: &Record) -> Result<engine_runti
 type Clients = Vec<(u64, tokio::sync::oneshot::Sender<()>)>;
 
 /// Connects those who attached before the start, then lets the container go.
-fn connect_pending(monitor: &Monitor, record: &Record, pending: Vec<Pending>) -> Result<(Clients, u64), Error> {
+fn connect_pending(
+    monitor: &Monitor,
+    record: &Record,
+    pending: Vec<Pending>,
+    why: impl FnOnce(Failure) -> Error,
+) -> Result<(Clients, u64), Error> {
     let failed = |error: engine_runtime::monitor::MonitorError| Error::Internal(error.to_string());
     let mut clients = Vec::with_capacity(pending.len());
     let mut number = 1;
@@ -296,12 +303,7 @@ fn connect_pending(monitor: &Monitor, record: &Record, pending: Vec<Pending>) ->
     loop {
         match monitor.receive().map_err(failed)?.0 {
             Event::Started { .. } => return Ok((clients, number)),
-            Event::StartFailed { failure } => {
-                return Err(launch_error(engine_runtime::Error::Process {
-                    message: format!("the container's process could not be let go: {failure:?}"),
-                    exit_code: 128,
-                }));
-            }
+            Event::StartFailed { failure } => return Err(why(failure)),
             // It left before the start, or never was one.
             Event::Detached { client, .. } | Event::Refused { subject: client, .. } => {
                 clients.retain(|(number, _)| *number != client);
