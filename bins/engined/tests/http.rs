@@ -1,4 +1,5 @@
 //! The daemon in this process, spoken to by raw HTTP over its socket.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -88,6 +88,9 @@ pub(crate) fn endpoints(record: &Record) -> BTreeMap<String, wire::EndpointSetti
     for endpoint in &record.endpoints {
         let entry = shown.entry(endpoint.network_name.clone()).or_insert_with(|| settings(None));
         entry.network_id = endpoint.network.as_str().to_owned();
+        if !record.state.status.has_process() {
+            continue;
+        }
         entry.endpoint_id = endpoint.id.as_str().to_owned();
         if let Some(interface) = &endpoint.interface {
             entry.mac_address = interface.mac.to_string();

@@ -92,10 +92,11 @@ pub(crate) async fn tag(call: Call) -> Result<Response, Error> {
 
 /// `DELETE /images/{name}`
 pub(crate) async fn remove(call: Call) -> Result<Response, Error> {
-    let mut options = RemoveOptions::default();
-    options.force = call.query.boolean("force");
-    options.prune_children = !call.query.boolean("noprune");
-    options.running = call.daemon.running()?;
+    let options = RemoveOptions {
+        force: call.query.boolean("force"),
+        prune_children: !call.query.boolean("noprune"),
+        running: call.daemon.running()?,
+    };
     let gone = call.daemon.engine.images().remove(&call.name, options).await?;
     let gone: Vec<_> = gone.into_iter().map(removed).collect();
     Ok(reply::json(StatusCode::OK, &gone))
@@ -167,11 +168,12 @@ fn auth(header: Option<&http::HeaderValue>) -> Auth {
         json::from_slice::<RegistryAuth>(&bytes).ok()
     };
     let asked = read().unwrap_or_default();
-    let mut auth = Auth::default();
-    auth.username = asked.username;
-    auth.password = asked.password;
-    auth.identity_token = asked.identitytoken;
-    auth.registry_token = asked.registrytoken;
+    let mut auth = Auth {
+        username: asked.username,
+        password: asked.password,
+        identity_token: asked.identitytoken,
+        registry_token: asked.registrytoken,
+    };
     // Some clients send what stands in their configuration: both in one.
     let both = STANDARD.decode(asked.auth).ok().and_then(|both| String::from_utf8(both).ok());
     if auth.is_empty()

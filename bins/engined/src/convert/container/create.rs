@@ -1,7 +1,5 @@
 //! What a client asks for becomes a [`ContainerSpec`]. What the engine cannot do is refused, never forgotten.
 
-use std::collections::BTreeMap;
-
 use engine::container::{ContainerSpec, EndpointSpec, Lifetime};
 use engine::oci::Healthcheck;
 use engine_api::container::CreateRequest;
@@ -80,7 +78,7 @@ fn endpoint(settings: EndpointSettings, version: ApiVersion) -> Result<EndpointS
     }
     spec.aliases = settings.aliases.unwrap_or_default();
     spec.links = settings.links.unwrap_or_default();
-    spec.driver_opts = settings.driver_opts.unwrap_or_else(BTreeMap::new);
+    spec.driver_opts = settings.driver_opts.unwrap_or_default();
     Ok(spec)
 }
 

@@ -30,5 +30,6 @@ pub(crate) async fn wait(call: Call) -> Result<Response, Error> {
 }
 
 fn answer(exit: &Exit) -> WaitResponse {
-    WaitResponse { status_code: exit.code.into(), error: exit.error.clone().map(|message| WaitError { message }) }
+    // Why a start failed is told by the start; an error here means that there is no exit code.
+    WaitResponse { status_code: exit.code.into(), error: None }
 }
