@@ -35,6 +35,7 @@ impl Containers {
 }
 
 async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, Error> {
+    shared.open()?;
     validate::check_spec(&spec)?;
     let asked_name = match spec.name.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => Some(names::checked(name).map_err(|_| Error::InvalidName(name.to_owned()))?.to_owned()),

@@ -211,6 +211,14 @@ impl Inner {
         Ok(record)
     }
 
+    /// Lets go of the run and of all who wait: the engine is closed.
+    pub(super) fn abandon(&self) {
+        let mut cell = lock(&self.cell);
+        cell.live = None;
+        cell.pending.clear();
+        cell.waiters = Waiters::default();
+    }
+
     /// Wakes everybody: the container is gone.
     pub(super) fn gone(&self) {
         let mut cell = lock(&self.cell);
@@ -282,7 +290,13 @@ impl Shared {
         &self.directory
     }
 
+    /// Refuses to go on once the engine is closed: its containers may belong to another one by then.
+    pub(super) fn open(&self) -> Result<(), Error> {
+        if *self.closing.borrow() { Err(Error::Unavailable("the engine is closed".to_owned())) } else { Ok(()) }
+    }
+
     pub(super) fn put(&self, record: &Record) -> Result<(), Error> {
+        self.open()?;
         self.parts
             .state
             .write(Durability::Process, |tx| tx.put(Table::Container, record.id.as_str(), record).map_err(Error::from))

@@ -92,8 +92,9 @@ impl Containers {
     pub(crate) fn close(&self) {
         self.shared.closing.send_replace(true);
         for inner in self.shared.all() {
-            inner.set_live(None);
+            inner.abandon();
         }
+        self.shared.instance.resign();
     }
 
     /// Ends those that live no longer than the engine and waits for it, then lets go of all.
@@ -195,6 +196,7 @@ impl Container {
 
     /// Refuses to touch what belongs to another engine.
     fn owned(&self) -> Result<(), Error> {
+        self.shared.open()?;
         let record = self.inner.record();
         if self.inner.is_gone() {
             return Err(Error::NoSuchContainer(record.id.to_string()));

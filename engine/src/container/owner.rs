@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -14,7 +15,7 @@ use super::Error;
 pub(crate) struct Instance {
     name: String,
     directory: PathBuf,
-    _lock: File,
+    lock: Mutex<Option<File>>,
 }
 
 impl Instance {
@@ -37,7 +38,7 @@ impl Instance {
             .map_err(|error| Error::io("make", &draft, error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| Error::io("lock", &draft, error))?;
         std::fs::rename(&draft, directory.join(&name)).map_err(|error| Error::io("rename", &draft, error))?;
-        Ok(Self { name, directory, _lock: lock })
+        Ok(Self { name, directory, lock: Mutex::new(Some(lock)) })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -66,19 +67,28 @@ impl Instance {
         false
     }
 
-    /// Whether another engine may live; it costs one look at a directory.
+    /// Whether no other engine lives; while there are no others it costs one look at a directory.
     pub(super) fn is_alone(&self) -> bool {
         let Ok(entries) = std::fs::read_dir(&self.directory) else { return false };
         !entries.flatten().any(|entry| {
             let other = entry.file_name();
-            other != self.name.as_str() && !other.to_string_lossy().starts_with('.')
+            let other = other.to_string_lossy();
+            other != self.name && !other.starts_with('.') && self.lives(&other)
         })
+    }
+
+    /// Gives up the place: from now on this engine counts as gone.
+    pub(super) fn resign(&self) {
+        if let Some(lock) = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = std::fs::remove_file(self.directory.join(&self.name));
+            drop(lock);
+        }
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.directory.join(&self.name));
+        self.resign();
     }
 }
 
@@ -105,9 +115,9 @@ mod tests {
         let one = Instance::register(run.path()).unwrap();
         let left = run.path().join("engines/0123456789ab");
         std::fs::write(&left, "").unwrap();
-        assert!(!one.is_alone());
-        assert!(!one.lives("0123456789ab"));
-        assert!(!left.exists() && one.is_alone());
+        assert!(!one.lives("0123456789ab") && !left.exists());
+        std::fs::write(&left, "").unwrap();
+        assert!(one.is_alone() && !left.exists());
         assert!(!one.lives("../engines") && !one.lives(""));
     }
 }

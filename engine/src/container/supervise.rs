@@ -28,12 +28,13 @@ pub(super) fn supervise(shared: Arc<Shared>, inner: Arc<Inner>, live: Arc<Live>)
     tokio::spawn(async move {
         let mut closing = shared.closing.subscribe();
         let end = tokio::select! {
-            end = hear(&shared, &inner, &live) => end,
+            biased;
             // The engine is closed: the monitor keeps what is to be kept, for the next one.
             _ = closing.wait_for(|closing| *closing) => {
                 inner.set_live(None);
                 return;
             }
+            end = hear(&shared, &inner, &live) => end,
         };
         finish(&shared, &inner, end).await;
     });

@@ -1,0 +1,193 @@
+//! What a container is asked to be is what its program sees. Needs root.
+#![allow(clippy::unwrap_used)]
+
+mod place;
+
+use engine::container::{DeviceMapping, PortBinding};
+use engine::settings::Ulimit;
+use engine::{Bytes, ContainerSpec, Engine, ErrorKind, IpcMode, MountSpec, NamespaceMode, NetworkMode, RemoveOptions};
+use place::{Place, output_of, run, shell, with_busybox};
+
+async fn says(engine: &Engine, spec: ContainerSpec) -> String {
+    let (output, code) = run(engine, spec).await;
+    assert_eq!(code, 0, "{output}");
+    output
+}
+
+#[tokio::test]
+async fn the_process_is_as_asked() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let script = "id -u; id -g; pwd; hostname; echo $HOME $GREETING; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status; ulimit -n; cat /proc/self/oom_score_adj";
+    let mut spec = shell(script)
+        .user("nobody")
+        .working_dir("/made/here")
+        .hostname("box")
+        .env("GREETING", "hi")
+        .security_opt("no-new-privileges")
+        .ulimit(Ulimit::new("nofile", 77, 88));
+    spec.host.oom_score_adj = 500;
+    let output = says(&engine, spec).await;
+    assert_eq!(
+        output,
+        "65534\n65534\n/made/here\nbox\n/home hi\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n77\n500\n"
+    );
+    let caps = |output: String| u64::from_str_radix(output.trim_start_matches("CapEff:").trim(), 16).unwrap();
+    let look = "grep CapEff /proc/self/status";
+    assert_eq!(caps(says(&engine, shell(look)).await), 0xa804_25fb);
+    assert_eq!(caps(says(&engine, shell(look).cap_drop("ALL").cap_add("NET_ADMIN")).await), 1 << 12);
+    let all = caps(says(&engine, shell(look).privileged(true)).await);
+    assert!(all.count_ones() > 30, "{all:x}");
+}
+
+#[tokio::test]
+async fn mounts_are_there_and_as_writable_as_asked() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let shared = place.directory.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("file"), "from the host\n").unwrap();
+    let bind = format!("{}:/shared", shared.display());
+    let script = "cat /shared/file; echo back > /shared/answer; touch /mem/x; df -k /mem | tail -1 | tr -s ' ' | cut -d' ' -f2; touch /root/no 2>&1";
+    let spec = shell(script).bind(&bind).tmpfs("/mem", "size=1m").readonly_rootfs(true);
+    let (output, code) = run(&engine, spec).await;
+    assert_eq!((output.as_str(), code), ("from the host\n1024\ntouch: /root/no: Read-only file system\n", 1));
+    assert_eq!(std::fs::read_to_string(shared.join("answer")).unwrap(), "back\n");
+    let (output, code) = run(&engine, shell("echo x > /shared/file").bind(format!("{bind}:ro"))).await;
+    assert!(output.contains("Read-only file system") && code == 1, "{output}");
+    let missing = place.directory.path().join("missing");
+    let error = engine
+        .containers()
+        .create(shell("true").mount(MountSpec::bind(missing.display().to_string(), "/x")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("invalid mount config for type \"bind\": bind source path does not exist: {}", missing.display())
+    );
+    says(&engine, shell("test -d /x").bind(format!("{}:/x", missing.display()))).await;
+    assert!(missing.is_dir());
+}
+
+#[tokio::test]
+async fn volumes_keep_what_is_written() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    assert_eq!(says(&engine, shell("ls /etc2; echo kept > /etc2/mark").bind("data:/etc2")).await, "");
+    assert_eq!(says(&engine, shell("cat /again/mark").bind("data:/again:ro")).await, "kept\n");
+    let copied = says(&engine, shell("cat /etc/group").volume("/etc")).await;
+    assert!(copied.starts_with("root:"), "the image's own files are in a new volume: {copied}");
+    let held = engine.containers().create(shell("true").bind("data:/x")).await.unwrap();
+    assert_eq!(engine.volumes().remove("data").await.unwrap_err().kind(), ErrorKind::Conflict);
+    held.remove(RemoveOptions::default().volumes(true)).await.unwrap();
+    assert_eq!(engine.volumes().list().await.unwrap().len(), 1, "a named volume stays, anonymous ones go");
+    engine.volumes().remove("data").await.unwrap();
+}
+
+#[tokio::test]
+async fn resources_are_bounded() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let look = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/memory.max";
+    let spec = shell(look).memory(Bytes::mib(64)).nano_cpus(500_000_000).pids_limit(20);
+    assert_eq!(says(&engine, spec).await, "67108864\n50000\n20\n");
+    let hungry = shell("tail /dev/zero").memory(Bytes::mib(16)).memory_swap(Bytes::mib(16));
+    let container = engine.containers().create(hungry).await.unwrap();
+    let (_, code) = output_of(&container).await;
+    assert!(container.record().state.oom_killed, "exit code {code}");
+    container.remove(RemoveOptions::default()).await.unwrap();
+    assert_eq!(
+        says(&engine, shell("df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2").shm_size(Bytes::mib(3))).await,
+        "3072\n"
+    );
+}
+
+#[tokio::test]
+async fn namespaces_are_shared_when_asked() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let of_host = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+    let look = "for kind in net pid uts ipc cgroup; do readlink /proc/self/ns/$kind; done";
+    let own = says(&engine, shell(look)).await;
+    let mut spec = shell(look).network(NetworkMode::Host);
+    spec.host.pid_mode = NamespaceMode::Host;
+    spec.host.uts_mode = NamespaceMode::Host;
+    spec.host.ipc_mode = IpcMode::Host;
+    spec.host.cgroupns_mode = NamespaceMode::Host;
+    let shared = says(&engine, spec).await;
+    for (line, kind) in ["net", "pid", "uts", "ipc", "cgroup"].iter().enumerate() {
+        assert_eq!(shared.lines().nth(line).unwrap(), of_host(kind));
+        assert_ne!(own.lines().nth(line).unwrap(), of_host(kind));
+    }
+    let first = engine.containers().create(shell("sleep 1000").name("first")).await.unwrap();
+    let mut second = shell("readlink /proc/self/ns/net; ps | grep -c 'sleep 1000'")
+        .network("container:first".parse::<NetworkMode>().unwrap());
+    second.host.pid_mode = "container:first".parse().unwrap();
+    let waiting = engine.containers().create(second).await.unwrap();
+    assert_eq!(waiting.start().await.unwrap_err().kind(), ErrorKind::Conflict);
+    first.start().await.unwrap();
+    let net = std::fs::read_link(format!("/proc/{}/ns/net", first.record().state.pid)).unwrap();
+    let (output, _) = output_of(&waiting).await;
+    assert_eq!(output.lines().next().unwrap(), net.display().to_string());
+    assert_ne!(output.lines().nth(1).unwrap(), "0");
+    first.remove(RemoveOptions::default().force(true)).await.unwrap();
+}
+
+#[tokio::test]
+async fn devices_and_kernel_parameters() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let mut spec = shell("head -c 3 /dev/nought | wc -c; cat /proc/sys/net/core/somaxconn; cat /proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .sysctl("net.core.somaxconn", "99");
+    spec.host.devices.push(DeviceMapping {
+        path_on_host: "/dev/zero".to_owned(),
+        path_in_container: "/dev/nought".to_owned(),
+        cgroup_permissions: "r".to_owned(),
+    });
+    assert_eq!(says(&engine, spec).await, "3\n99\n0\n");
+}
+
+#[tokio::test]
+async fn a_bridge_gives_addresses_and_names() {
+    let place = Place::new();
+    let engine = Engine::open(place.settings()).await.unwrap();
+    with_busybox(&engine).await;
+    let on_bridge = |script: &str| shell(script).network(NetworkMode::Default);
+    let server = engine.containers().create(on_bridge("nc -lp 7777 -e echo served")).await.unwrap();
+    server.start().await.unwrap();
+    let record = server.record();
+    let interface = record.endpoints[0].interface.clone().unwrap();
+    let script = format!(
+        "ip -4 addr show eth0 | grep -c inet; ip route | grep -c default; grep -c \"$(hostname)\" /etc/hosts; grep extra /etc/hosts; for i in 1 2 3 4 5 6 7 8 9; do nc {} 7777 && break; sleep 0.1; done",
+        interface.address
+    );
+    let output = says(&engine, on_bridge(&script).extra_host("extra", "10.9.8.7")).await;
+    assert_eq!(output, "1\n1\n1\n10.9.8.7\textra\nserved\n");
+    server.remove(RemoveOptions::default().force(true)).await.unwrap();
+    let network = engine.networks().get("bridge").unwrap();
+    assert!(engine.networks().endpoints(&network.id).unwrap().is_empty());
+    assert!(engine.networks().teardown().await.unwrap());
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_refused_before_anything_is_made() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let mut published = shell("true");
+    published.host.port_bindings.insert("80/tcp".to_owned(), vec![PortBinding::default()]);
+    let mut shared = shell("true");
+    shared.host.ipc_mode = IpcMode::Container("x".to_owned());
+    for (spec, kind) in [
+        (ContainerSpec::new("nothing-of-this-name"), ErrorKind::NotFound),
+        (shell("true").network("no-such-network".parse().unwrap()), ErrorKind::NotFound),
+        (shell("true").bind("a:b:c:d"), ErrorKind::Invalid),
+        (shell("true").cap_add("FLY"), ErrorKind::Invalid),
+        (published, ErrorKind::Unsupported),
+        (shared, ErrorKind::Unsupported),
+    ] {
+        assert_eq!(engine.containers().create(spec).await.unwrap_err().kind(), kind);
+    }
+    let error = engine.containers().create(ContainerSpec::new("nope:1")).await.unwrap_err();
+    assert_eq!(error.to_string(), "No such image: nope:1");
+    assert_eq!(std::fs::read_dir(place.directory.path().join("containers")).unwrap().count(), 0);
+}
