@@ -103,6 +103,7 @@ fn what(steps: &[Op<'_>], op: &Op<'_>) -> String {
         Op::MoveMount { slot, path, .. } => {
             format!("error mounting {:?} to rootfs at {:?}", source(steps, *slot, op), text(path))
         }
+        Op::OverlayOf { .. } => "error mounting the root file system (overlay)".to_owned(),
         Op::FsOpen { slot, kind } => of_file_system(steps, *slot, op, &text(kind)),
         Op::FsString { slot, key, value } => {
             let what = of_file_system(steps, *slot, op, &source(steps, *slot, op));

@@ -159,7 +159,7 @@ mod tests {
         }
         for at in 0..HEADER_LEN {
             let mut bad = bytes.clone();
-            bad[at] ^= 0x80;
+            bad[at] ^= 0xc0;
             assert!(Plan::parse(&bad).is_err(), "{at}");
         }
         let mut unknown = bytes.clone();

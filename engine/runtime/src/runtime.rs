@@ -89,7 +89,15 @@ impl Runtime {
     /// # Errors
     /// [`Error::Io`] when the directory cannot be made or the machine cannot be looked at.
     pub fn open(settings: RuntimeSettings) -> Result<Self, Error> {
-        let mut host = Host::probe()?;
+        Self::with_host(settings, Host::probe()?)
+    }
+
+    /// As [`Runtime::open`] with what is already known of the machine. A feature that is switched off in `host` is not used, which is
+    /// how the ways around it are tested.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the run directory cannot be made.
+    pub fn with_host(settings: RuntimeSettings, mut host: Host) -> Result<Self, Error> {
         host.cgroup_parent = settings.cgroup_parent;
         Places::at(Path::new(&host.cgroup_parent), &host.cgroups)?;
         let containers = settings.run_directory.join("containers");

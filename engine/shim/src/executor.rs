@@ -182,6 +182,7 @@ impl<'a> Executor<'a> {
             Op::Console {} => self.make_console(),
             Op::PivotRoot {} => self.pivot_root(),
             Op::RootReadOnly {} => self.make_root_read_only(),
+            Op::OverlayOf { slot, directory, options } => self.mount_overlay(slot, directory, options),
 
             Op::Hostname { name } => Ok(system::set_host_name(name)?),
             Op::Domainname { name } => Ok(system::set_domain_name(name)?),

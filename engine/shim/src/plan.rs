@@ -147,6 +147,10 @@ operations! {
     PivotRoot = 0x213 {}
     /// Make the mount of the root itself read-only.
     RootReadOnly = 0x214 {}
+    /// An overlay by the old `mount` call, whose options together may be one page long where each of `fsconfig` is 255 bytes: for
+    /// kernels that take all layers in one option. `directory` becomes the working directory, so that the layers can have short
+    /// names; the overlay is mounted on it for a moment in this mount namespace, and ends up detached in `slot`.
+    OverlayOf = 0x215 { slot: Slot, directory: &'a CStr, options: &'a CStr }
 
     // ---- the process ------------------------------------------------------------------------------------
     /// `sethostname`.

@@ -452,6 +452,18 @@ pub(crate) fn change_propagation(flags: u64) -> Result<()> {
     syscall!(MOUNT, 0, c"/".as_ptr(), 0, flags, 0).map(drop)
 }
 
+/// Mounts an overlay on the working directory, by the old call.
+pub(crate) fn mount_overlay_here(options: &CStr) -> Result<()> {
+    let kind = c"overlay".as_ptr();
+    syscall!(MOUNT, kind, c".".as_ptr(), kind, 0, options.as_ptr()).map(drop)
+}
+
+/// Detaches the topmost mount at a path.
+pub(crate) fn detach_mount(path: &CStr) -> Result<()> {
+    const MNT_DETACH: usize = 2;
+    syscall!(UMOUNT2, path.as_ptr(), MNT_DETACH).map(drop)
+}
+
 pub(crate) fn open_file_system(kind: &CStr) -> Result<Descriptor> {
     const FSOPEN_CLOEXEC: usize = 1;
     syscall!(FSOPEN, kind.as_ptr(), FSOPEN_CLOEXEC).map(|opened| opened as Descriptor)

@@ -1,7 +1,8 @@
 //! The file system of a container: its root, what is mounted into it, and what is hidden of it.
 
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use engine_shim::plan::{Op, Slot};
 use oci_spec::runtime::{Linux, Spec};
@@ -16,6 +17,8 @@ use crate::{Bundle, Error, Host, Rootfs};
 
 /// The longest value that `fsconfig` takes.
 const MAX_VALUE: usize = 255;
+/// The longest options that `mount` takes: a page with a NUL.
+const MAX_OPTIONS: usize = 4095;
 
 pub(super) fn write(
     plan: &mut Writer,
@@ -57,59 +60,106 @@ fn root(plan: &mut Writer, rootfs: &Rootfs, host: &Host) -> Result<(), Error> {
             plan.push(Op::SetAttributes { slot, set: 0, clear: 0, propagation: MS_PRIVATE, recursive: 1 });
         }
         Rootfs::Overlay { lower, upper, work, volatile } => {
-            plan.push(Op::FsOpen { slot, kind: c"overlay" });
-            plan.push(Op::FsString { slot, key: c"source", value: c"overlay" });
-            lowers(plan, slot, lower, host)?;
-            for (key, path) in [(c"upperdir", upper), (c"workdir", work)] {
-                let path = layer(path)?;
-                plan.with_text(path, |value| Op::FsString { slot, key, value });
+            if lower.is_empty() {
+                return Err(Error::Invalid("an overlay needs at least one lower directory".to_owned()));
             }
-            // Whatever this kernel's defaults are, the upper directory has to be readable as a plain tree of changes (for
-            // commit, diff and export), layers come from strangers (whose redirects must not be followed), and they may
-            // be moved or unpacked anew (which an index of file handles would not survive).
-            for (key, value) in [(c"metacopy", c"off"), (c"redirect_dir", c"nofollow"), (c"index", c"off")] {
-                plan.push(Op::FsString { slot, key, value });
-            }
-            if *volatile {
-                plan.push(Op::FsFlag { slot, key: c"volatile" });
-            }
-            plan.push(Op::FsMount { slot, attributes: 0 });
+            let overlay = Overlay { lower, upper, work, volatile: *volatile };
+            if host.features.overlay_append { overlay.write(plan, slot)? } else { overlay.write_at_once(plan, slot)? }
         }
     }
     plan.push(Op::Root { slot });
     Ok(())
 }
 
-fn lowers(plan: &mut Writer, slot: Slot, lower: &[std::path::PathBuf], host: &Host) -> Result<(), Error> {
-    if lower.is_empty() {
-        return Err(Error::Invalid("an overlay needs at least one lower directory".to_owned()));
-    }
-    let layers = lower.iter().map(|path| layer(path)).collect::<Result<Vec<_>, _>>()?;
-    if host.features.overlay_append {
-        for path in layers {
-            plan.with_text(path, |value| Op::FsString { slot, key: c"lowerdir+", value });
-        }
-        return Ok(());
-    }
-    let list = layers.join(&b':');
-    if list.len() > MAX_VALUE || lower.iter().any(|path| path.as_os_str().as_bytes().contains(&b':')) {
-        return Err(Error::Unsupported(format!(
-            "the {} layers of this image: before Linux 6.7 their paths together must be shorter than 256 bytes and \
-             without a colon",
-            lower.len()
-        )));
-    }
-    plan.with_text(list, |value| Op::FsString { slot, key: c"lowerdir", value });
-    Ok(())
+struct Overlay<'a> {
+    lower: &'a [PathBuf],
+    upper: &'a Path,
+    work: &'a Path,
+    volatile: bool,
 }
 
-/// A path as overlay takes it.
-fn layer(path: &Path) -> Result<&[u8], Error> {
-    absolute(path)?;
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() > MAX_VALUE || bytes.contains(&b'\\') {
+/// Whatever this kernel's defaults are, the upper directory has to be readable as a plain tree of changes (for commit, diff and
+/// export), layers come from strangers (whose redirects must not be followed), and they may be moved or unpacked anew (which an
+/// index of file handles would not survive).
+const OPTIONS: [(&CStr, &CStr); 3] = [(c"metacopy", c"off"), (c"redirect_dir", c"nofollow"), (c"index", c"off")];
+
+impl Overlay<'_> {
+    fn write(&self, plan: &mut Writer, slot: Slot) -> Result<(), Error> {
+        plan.push(Op::FsOpen { slot, kind: c"overlay" });
+        plan.push(Op::FsString { slot, key: c"source", value: c"overlay" });
+        let lower = self.lower.iter().map(|path| (c"lowerdir+", path.as_path()));
+        for (key, path) in lower.chain([(c"upperdir", self.upper), (c"workdir", self.work)]) {
+            absolute(path)?;
+            let bytes = path.as_os_str().as_bytes();
+            if bytes.len() > MAX_VALUE || bytes.contains(&b'\\') {
+                return Err(Error::Unsupported(format!(
+                    "a layer whose path has more than {MAX_VALUE} bytes or a backslash: {}",
+                    path.display()
+                )));
+            }
+            plan.with_text(bytes, |value| Op::FsString { slot, key, value });
+        }
+        for (key, value) in OPTIONS {
+            plan.push(Op::FsString { slot, key, value });
+        }
+        if self.volatile {
+            plan.push(Op::FsFlag { slot, key: c"volatile" });
+        }
+        plan.push(Op::FsMount { slot, attributes: 0 });
+        Ok(())
+    }
+
+    /// Before Linux 6.7 all layers are one option, and only the old call takes one that is long enough.
+    fn write_at_once(&self, plan: &mut Writer, slot: Slot) -> Result<(), Error> {
+        let parent = |path: &PathBuf| path.parent().map(Path::to_path_buf);
+        let first = self.lower.first().and_then(parent);
+        // Layers that lie side by side are named from there.
+        let together = first.filter(|first| self.lower.iter().all(|path| path.parent() == Some(first)));
+        let mut options = b"lowerdir=".to_vec();
+        for (at, path) in self.lower.iter().enumerate() {
+            absolute(path)?;
+            let name = if together.is_some() { path.file_name().unwrap_or_default() } else { path.as_os_str() };
+            if at > 0 {
+                options.push(b':');
+            }
+            options.extend(plain(name)?);
+        }
+        for (key, path) in [("upperdir", self.upper), ("workdir", self.work)] {
+            absolute(path)?;
+            options.extend(format!(",{key}=").as_bytes());
+            options.extend(plain(path.as_os_str())?);
+        }
+        for (key, value) in OPTIONS {
+            options.push(b',');
+            options.extend(key.to_bytes());
+            options.push(b'=');
+            options.extend(value.to_bytes());
+        }
+        if self.volatile {
+            options.extend(b",volatile");
+        }
+        if options.len() > MAX_OPTIONS {
+            return Err(Error::Unsupported(format!(
+                "the {} layers of this image: before Linux 6.7 their names together may have {MAX_OPTIONS} bytes",
+                self.lower.len()
+            )));
+        }
+        let directory = together.unwrap_or_else(|| PathBuf::from("/"));
+        plan.with_texts(directory.as_os_str().as_bytes(), options, |directory, options| Op::OverlayOf {
+            slot,
+            directory,
+            options,
+        });
+        Ok(())
+    }
+}
+
+/// A path without what separates options and layers.
+fn plain(path: &OsStr) -> Result<&[u8], Error> {
+    let bytes = path.as_bytes();
+    if bytes.iter().any(|byte| b":,\\".contains(byte)) {
         return Err(Error::Unsupported(format!(
-            "the path of a layer that has more than {MAX_VALUE} bytes or a backslash: {}",
+            "before Linux 6.7 a layer whose path has a colon, a comma or a backslash: {}",
             path.display()
         )));
     }

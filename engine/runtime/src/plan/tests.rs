@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use engine_shim::plan::Slot;
 use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, LinuxResources, Mount, Spec};
 
 use super::*;
@@ -164,17 +165,24 @@ fn layers_of_an_older_kernel() {
     host.features.overlay_append = false;
     let mut bundle = bundle(&host);
     let plan = compile(&bundle, &host).unwrap();
-    assert!(plan.operations().any(|op| matches!(op, Op::FsString { key, value, .. }
-        if key == c"lowerdir" && value == c"/layers/b:/layers/a")));
+    let (directory, options) = (
+        c"/layers",
+        c"lowerdir=b:a,upperdir=/upper,workdir=/work,metacopy=off,redirect_dir=nofollow,index=off,volatile",
+    );
+    assert!(plan.operations().any(|op| op == Op::OverlayOf { slot: Slot(0), directory, options }), "{plan}");
     let Rootfs::Overlay { lower, .. } = &mut bundle.rootfs else { panic!() };
-    lower.extend((0..30).map(|n| PathBuf::from(format!("/layers/{n}{n}{n}"))));
-    assert!(compile(&bundle, &host).unwrap_err().to_string().contains("32 layers"));
+    lower.extend((0..100).map(|n| PathBuf::from(format!("/layers/{n:064}"))));
+    assert!(compile(&bundle, &host).unwrap_err().to_string().contains("102 layers"));
+    let Rootfs::Overlay { lower, .. } = &mut bundle.rootfs else { panic!() };
+    *lower = vec!["/elsewhere/a".into(), "/layers/b,c".into()];
+    assert!(compile(&bundle, &host).unwrap_err().to_string().contains("comma"));
 }
 
 #[test]
 fn what_is_not_supported_is_refused() {
     let host = hybrid();
-    let cases: [(&str, fn(&mut Spec)); 9] = [
+    type Change = fn(&mut Spec);
+    let cases: [(&str, Change); 9] = [
         ("hooks", |spec| {
             let hook = oci_spec::runtime::HookBuilder::default().path("/bin/true").build().unwrap();
             let hooks = oci_spec::runtime::HooksBuilder::default().poststop(vec![hook]).build().unwrap();

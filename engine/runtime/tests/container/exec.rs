@@ -7,15 +7,18 @@ use engine_runtime::{Bundle, Error, Exec, Launched};
 
 use crate::place::Place;
 
-struct Running {
-    place: Place,
-    bundle: Bundle,
-    launched: Launched,
+pub(crate) struct Running {
+    pub(crate) place: Place,
+    pub(crate) bundle: Bundle,
+    pub(crate) launched: Launched,
 }
 
 impl Running {
     fn new() -> Self {
-        let place = Place::new();
+        Self::in_place(Place::new())
+    }
+
+    pub(crate) fn in_place(place: Place) -> Self {
         let mut bundle = place.shell("echo up; exec sleep 1000");
         bundle.spec.set_hostname(Some("box".to_owned()));
         let launched = place.launch(&bundle);
@@ -30,7 +33,7 @@ impl Running {
     }
 
     /// Runs a shell line that writes to `/out`, and returns what it wrote.
-    fn shell(&self, line: &str, change: impl FnOnce(&mut Exec<'_>)) -> String {
+    pub(crate) fn shell(&self, line: &str, change: impl FnOnce(&mut Exec<'_>)) -> String {
         let command = self.command(&["sh", "-c", &format!("({line}) > /out 2>&1; chmod 666 /out")]);
         let mut exec = Exec::new(&self.bundle.id, self.launched.process.as_fd(), &self.bundle.spec, &command);
         change(&mut exec);

@@ -2,6 +2,7 @@
 //! Real containers with Docker's default specification, through [`engine_runtime::Runtime`].
 
 mod exec;
+mod fallbacks;
 mod identity;
 mod isolation;
 mod limits;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine_runtime::protocol::{Event, Request};
 use engine_runtime::spec::Spec;
 use engine_runtime::{
-    Bundle, Error, Exec, ExecPlan, Launched, Monitor, Output, Rootfs, Runtime, RuntimeSettings, defaults,
+    Bundle, Error, Exec, ExecPlan, Host, Launched, Monitor, Output, Rootfs, Runtime, RuntimeSettings, defaults,
 };
 
 /// How long anything may take before a test says that it hangs.
@@ -31,6 +31,11 @@ pub(crate) struct Ended {
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::on(Host::probe().unwrap())
+    }
+
+    /// On a machine of which only this is known.
+    pub(crate) fn on(host: Host) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let directory = tempfile::tempdir().unwrap();
         let lower = directory.path().join("lower");
@@ -50,7 +55,7 @@ impl Place {
         fs::write(lower.join("etc/group"), "root:x:0:\nwheel:x:10:build\nbuild:x:1002:\naudio:x:29:\n").unwrap();
         let parent = format!("engine-run-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let settings = RuntimeSettings { run_directory: directory.path().join("run"), cgroup_parent: parent };
-        let runtime = Runtime::open(settings).unwrap();
+        let runtime = Runtime::with_host(settings, host).unwrap();
         Self { directory, runtime, containers: AtomicU32::new(0) }
     }
 

@@ -218,6 +218,17 @@ impl Executor<'_> {
         Ok(system::change_directory_to(c"/")?)
     }
 
+    pub(super) fn mount_overlay(&mut self, slot: Slot, directory: &CStr, options: &CStr) -> Step {
+        system::change_directory_to(directory)?;
+        system::mount_overlay_here(options)?;
+        // The path now leads to what was mounted, the working directory to what is below it.
+        let tree = system::clone_tree(system::AT_FDCWD, directory, false);
+        let detached = system::detach_mount(directory);
+        system::change_directory_to(c"/")?;
+        self.fill(slot, tree?);
+        Ok(detached?)
+    }
+
     pub(super) fn make_root_read_only(&mut self) -> Step {
         let root = self.root()?;
         Ok(system::set_mount_attributes(root, MOUNT_ATTR_RDONLY, 0, 0, false)?)
