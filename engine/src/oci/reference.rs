@@ -291,4 +291,14 @@ mod tests {
         assert!("x".repeat(300).parse::<Reference>().is_err());
         assert!(format!("x:{}", "y".repeat(129)).parse::<Reference>().is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_a_name_stays_the_same_name(text in "[a-z0-9./:@_A-Z-]{0,40}") {
+            if let Ok(reference) = text.parse::<Reference>() {
+                proptest::prop_assert_eq!(&reference.full().parse::<Reference>().unwrap(), &reference);
+                proptest::prop_assert_eq!(&reference.to_string().parse::<Reference>().unwrap(), &reference);
+            }
+        }
+    }
 }
