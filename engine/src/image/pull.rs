@@ -97,9 +97,23 @@ impl Images {
         options: &PullOptions,
         reporter: &Reporter,
     ) -> Result<Image, Error> {
-        let remote = self.describe(session, found, options).await?;
-        let (digest, id) = (remote.digest, ImageId::from(Digest::of(remote.raw_config.as_bytes())));
+        let digest = found.digest;
+        let (fetched, manifest) = choose(session, found, options).await?;
+        let id = ImageId::from(manifest.config.digest);
         let is_news = self.is_news(&id, reference)?;
+        let (config, raw_config) = match self.whole(&id)? {
+            Some(image) => {
+                let known = image.manifest() == Some(fetched.digest)
+                    && image.digests().contains(&reference.with_digest(digest));
+                if known && !is_news {
+                    self.finished(&image, reference, &digest, is_news, reporter);
+                    return Ok(image);
+                }
+                (image.config().clone(), image.raw_config().to_owned())
+            }
+            None => configuration(session, &manifest, options).await?,
+        };
+        let remote = Remote { digest, manifest, fetched, config, raw_config };
         let mut round = 0;
         let image = loop {
             round += 1;
@@ -108,60 +122,28 @@ impl Images {
                 other => break other?,
             }
         };
-        reporter.message(None, format!("Digest: {digest}"));
-        reporter.message(
-            None,
-            match is_news {
-                true => format!("Status: Downloaded newer image for {reference}"),
-                false => format!("Status: Image is up to date for {reference}"),
-            },
-        );
-        self.announce("pull", &image, &reference.to_string(), &reference.familiar_name());
+        self.finished(&image, reference, &digest, is_news, reporter);
         Ok(image)
     }
 
-    /// Finds the manifest for the platform and the configuration.
-    async fn describe(&self, session: &Session, found: Fetched, options: &PullOptions) -> Result<Remote, Error> {
-        let wanted = options.platform.clone().unwrap_or_else(Platform::host);
-        let digest = found.digest;
-        let mut fetched = found;
-        let mut depth = 0;
-        let manifest = loop {
-            let index = match &fetched.document {
-                Document::Manifest(manifest) => break (**manifest).clone(),
-                Document::Index(index) => index,
-            };
-            depth += 1;
-            if depth > MAX_DEPTH {
-                let reason = "its indexes lie too deep within each other".to_owned();
-                return Err(oci::Error::Document { what: "manifest", reason }.into());
+    fn finished(&self, image: &Image, reference: &Reference, digest: &Digest, is_news: bool, reporter: &Reporter) {
+        let outcome = if is_news { "Downloaded newer image" } else { "Image is up to date" };
+        reporter.message(None, format!("Digest: {digest}"));
+        reporter.message(None, format!("Status: {outcome} for {reference}"));
+        self.announce("pull", image, &reference.to_string(), &reference.familiar_name());
+    }
+
+    /// The image of this id, if it and all its layers are here.
+    fn whole(&self, id: &ImageId) -> Result<Option<Image>, Error> {
+        self.shared.state.read(|state| {
+            let Some(image) = Image::read(state, id)? else { return Ok(None) };
+            for diff_id in image.layers() {
+                if self.shared.layers.get(state, diff_id)?.is_none() {
+                    return Ok(None);
+                }
             }
-            fetched = session.fetch(index.choose(&wanted)?).await?;
-        };
-        let kind = manifest.config.media_type.as_str();
-        if !matches!(kind, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG | "application/octet-stream") {
-            return Err(Error::Unsupported(format!("{kind:?} is no image that can be run")));
-        }
-        let bytes = session.small(&manifest.config, ImageConfig::MAX_SIZE).await?;
-        let config = ImageConfig::parse(&bytes)?;
-        let platform = config.platform();
-        if !matches!(platform.os.as_str(), "" | "linux") {
-            return Err(Error::Unsupported(format!(
-                "image operating system {:?} cannot be used on this platform",
-                platform.os
-            )));
-        }
-        if options.platform.is_some() && depth == 0 && platform.serves(&wanted).is_none() {
-            return Err(oci::Error::NoPlatform(wanted).into());
-        }
-        if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-            let reason = format!("{layers} layers, but its configuration names {diff_ids}");
-            return Err(oci::Error::Document { what: "manifest", reason }.into());
-        }
-        let raw_config = String::from_utf8(bytes)
-            .map_err(|_| oci::Error::Document { what: "image configuration", reason: "not UTF-8".to_owned() })?;
-        Ok(Remote { digest, manifest, fetched, config, raw_config })
+            Ok(Some(image))
+        })
     }
 
     /// Whether the name leads to another image here, or to none.
@@ -288,6 +270,60 @@ impl Images {
         let kept = Kept { digest: descriptor.digest, record, sealed: Some(unpacked.blob) };
         Ok(Part { diff_id: *diff_id, staged: Some(unpacked.staged), blob: Some(kept) })
     }
+}
+
+/// Finds the manifest for the platform.
+async fn choose(session: &Session, found: Fetched, options: &PullOptions) -> Result<(Fetched, Manifest), Error> {
+    let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+    let mut fetched = found;
+    let mut depth = 0;
+    let manifest = loop {
+        let index = match &fetched.document {
+            Document::Manifest(manifest) => break (**manifest).clone(),
+            Document::Index(index) => index,
+        };
+        depth += 1;
+        if depth > MAX_DEPTH {
+            let reason = "its indexes lie too deep within each other".to_owned();
+            return Err(oci::Error::Document { what: "manifest", reason }.into());
+        }
+        fetched = session.fetch(index.choose(&wanted)?).await?;
+    };
+    let kind = manifest.config.media_type.as_str();
+    if !matches!(kind, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG | "application/octet-stream") {
+        return Err(Error::Unsupported(format!("{kind:?} is no image that can be run")));
+    }
+    Ok((fetched, manifest))
+}
+
+/// Fetches and checks the configuration.
+async fn configuration(
+    session: &Session,
+    manifest: &Manifest,
+    options: &PullOptions,
+) -> Result<(ImageConfig, String), Error> {
+    let bytes = session.small(&manifest.config, ImageConfig::MAX_SIZE).await?;
+    let config = ImageConfig::parse(&bytes)?;
+    let platform = config.platform();
+    if !matches!(platform.os.as_str(), "" | "linux") {
+        let os = platform.os;
+        return Err(Error::Unsupported(format!("image operating system {os:?} cannot be used on this platform")));
+    }
+    // An index has been chosen from; a lone manifest says only here what it is for.
+    if let Some(wanted) = &options.platform
+        && !platform.architecture.is_empty()
+        && platform.serves(wanted).is_none()
+    {
+        return Err(oci::Error::NoPlatform(wanted.clone()).into());
+    }
+    if config.rootfs.diff_ids.len() != manifest.layers.len() {
+        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+        let reason = format!("{layers} layers, but its configuration names {diff_ids}");
+        return Err(oci::Error::Document { what: "manifest", reason }.into());
+    }
+    let raw = String::from_utf8(bytes)
+        .map_err(|_| oci::Error::Document { what: "image configuration", reason: "not UTF-8".to_owned() })?;
+    Ok((config, raw))
 }
 
 fn is_wrong_door(error: &Error) -> bool {
