@@ -62,9 +62,7 @@ const USAGE: u8 = 125;
 
 /// Understands the command line, or prints why not (or the help that was asked for) and gives the exit code.
 pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
-    // Help and completion want to know all flags of all commands; a command wants only its own.
-    let plain = arguments.get(1).is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
-    let mut command = command(!plain);
+    let mut command = command(!names_command(&arguments));
     let mut matches = command.try_get_matches_from_mut(&arguments).map_err(|error| explain(&error, io))?;
     let host = matches.remove_one::<String>("host");
     let Some((name, mut matches)) = matches.remove_subcommand() else { return Err(USAGE) };
@@ -79,6 +77,22 @@ pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
         Some(entry) => Ok(Call { host, run: entry.run, matches }),
         None => Err(USAGE),
     }
+}
+
+/// Whether there is a word that should be a command. If not, help wants to know all commands with all they are.
+fn names_command(arguments: &[OsString]) -> bool {
+    let mut words = arguments.iter().skip(1).map(|word| word.as_encoded_bytes());
+    while let Some(word) = words.next() {
+        match word {
+            b"-H" | b"--host" => {
+                words.next();
+            }
+            b"-v" | b"--version" => return true,
+            [b'-', ..] => {}
+            _ => return true,
+        }
+    }
+    false
 }
 
 /// The whole command. Unless `eager`, the flags of a command are made when it turns out to be the one.
@@ -302,6 +316,18 @@ mod tests {
         assert!(matches("enginectl rm -f a b").is_ok());
         assert!(matches("enginectl rm a -f b").is_ok());
         assert!(matches("enginectl rm").is_err());
+    }
+
+    #[test]
+    fn all_is_only_made_for_help() {
+        let names = |line: &str| names_command(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert!(
+            names("enginectl ps")
+                && names("enginectl -H x ps")
+                && names("enginectl --host=x ps")
+                && names("enginectl -v")
+        );
+        assert!(!names("enginectl --help") && !names("enginectl -H x --help") && !names("enginectl -H ps"));
     }
 
     #[test]
