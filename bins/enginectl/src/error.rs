@@ -17,6 +17,9 @@ pub(crate) enum Error {
     /// What was asked makes no sense; nothing was done.
     #[error("{0}")]
     Invalid(String),
+    /// A terminal was asked for, and there is none.
+    #[error("the input device is not a TTY")]
+    NotATerminal,
     /// Nobody answers at the daemon's address.
     #[error(
         "cannot connect to the engine at {host}: {source}. Is engined running there? \

@@ -97,7 +97,7 @@ fn render(template: &Template, row: &Value, labels: &Value) -> Result<String, Er
 }
 
 fn failed(error: &crate::output::template::Error) -> Error {
-    Error::Invalid(format!("template execution error: {error}"))
+    Error::Invalid(format!("failed to execute template: {error}"))
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
         check(Some("{{.Names}}={{.Label \"a\"}}"), "web=1\n");
         assert_eq!(
             list(Some("{{.Nope}}"), COLUMNS, &[], rows(), None).unwrap_err().to_string(),
-            "template execution error: template: :1:3: executing \"\" at <.Nope>: map has no entry for key \"Nope\""
+            "failed to execute template: template: :1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\""
         );
     }
 }

@@ -35,11 +35,11 @@ fn wrong_templates_are_refused_with_the_place() {
     let daemon = Daemon::start(|_, connection| connection.answer(200, CONTAINERS));
     let finished = daemon.run("ps --format {{.Nope}}");
     assert_eq!(finished.code, Some(1));
-    assert!(finished.stderr.contains("template: :1:3:") && finished.stderr.contains("Nope"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("template: :1:2:") && finished.stderr.contains("Nope"), "{}", finished.stderr);
     let finished = daemon.run("inspect -f {{.Id x");
     assert_eq!(
         (finished.code, finished.stderr.as_str()),
-        (Some(1), "template parsing error: template: :1:1: unclosed action\n")
+        (Some(1), "template parsing error: template: :1:0: unclosed action\n")
     );
 }
 

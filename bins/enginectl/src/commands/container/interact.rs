@@ -40,7 +40,7 @@ impl Streams {
     /// A terminal cannot be read from something that is none.
     pub(crate) fn check(&self, session: &Session) -> Result<(), Error> {
         if self.stdin && self.tty && !session.io.stdin.is_terminal() {
-            return Err(Error::Invalid("the input device is not a TTY".to_owned()));
+            return Err(Error::NotATerminal);
         }
         Ok(())
     }

@@ -34,6 +34,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     match start(&args, session).await {
         Ok(code) => Ok(code),
+        // Not the engine's fault, and Docker's code for it is 1.
+        Err(error @ Error::NotATerminal) => Err(error),
         Err(error) => Ok(fail(session, "run", &error)),
     }
 }

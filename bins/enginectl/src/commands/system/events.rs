@@ -90,7 +90,7 @@ impl Shape {
                 let value = Value::parse(text).map_err(|error| broken(&error))?;
                 template
                     .render(&value, None)
-                    .map_err(|error| Error::Invalid(format!("template execution error: {error}")))
+                    .map_err(|error| Error::Invalid(format!("failed to execute template: {error}")))
             }
         }
     }

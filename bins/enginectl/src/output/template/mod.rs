@@ -15,7 +15,7 @@ pub(crate) struct Template {
     nodes: Vec<parse::Node>,
 }
 
-/// What is wrong with a template, and where (both from 1).
+/// What is wrong with a template, and where: lines from 1, columns in bytes from 0, as Go counts them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Error {
     line: usize,
@@ -54,7 +54,7 @@ impl Position {
     fn of(source: &str, offset: usize) -> Self {
         let before = &source[..offset];
         let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().len();
         Self { line, column }
     }
 

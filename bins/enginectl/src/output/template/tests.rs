@@ -77,7 +77,7 @@ fn index_and_len() {
     check("{{slice .Config.Env 1}}", "[B=2]");
     fails(
         "{{index .Config.Env 7}}",
-        "template: :1:3: executing \"\" at <index>: error calling index: index out of range: 7",
+        "template: :1:2: executing \"\" at <index>: error calling index: index out of range: 7",
     );
 }
 
@@ -99,7 +99,7 @@ fn conditions() {
     check("{{with $x := .Name}}{{$x}}{{end}}", "/web");
     fails(
         "{{if eq .Name 1}}{{end}}",
-        "template: :1:6: executing \"\" at <eq>: error calling eq: incompatible types for comparison",
+        "template: :1:5: executing \"\" at <eq>: error calling eq: incompatible types for comparison",
     );
 }
 
@@ -147,28 +147,28 @@ fn functions() {
 
 #[test]
 fn errors_say_where() {
-    fails("{{.Name", "template: :1:1: unclosed action");
-    fails("ab\n {{.Name", "template: :2:2: unclosed action");
-    fails("{{nope .Name}}", "template: :1:3: function \"nope\" not defined");
-    fails("{{.Nope}}", "template: :1:3: executing \"\" at <.Nope>: map has no entry for key \"Nope\"");
-    fails("{{.State.Nope}}", "template: :1:3: executing \"\" at <.State.Nope>: map has no entry for key \"Nope\"");
+    fails("{{.Name", "template: :1:0: unclosed action");
+    fails("ab\n {{.Name", "template: :2:1: unclosed action");
+    fails("{{nope .Name}}", "template: :1:2: function \"nope\" not defined");
+    fails("{{.Nope}}", "template: :1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\"");
+    fails("{{.State.Nope}}", "template: :1:2: executing \"\" at <.State.Nope>: map has no entry for key \"Nope\"");
     fails(
         "{{.State.Health.Status}}",
-        "template: :1:3: executing \"\" at <.State.Health.Status>: nil pointer evaluating interface {}.Status",
+        "template: :1:2: executing \"\" at <.State.Health.Status>: nil pointer evaluating interface {}.Status",
     );
-    fails("{{.Name.X}}", "template: :1:3: executing \"\" at <.Name.X>: can't evaluate field X in a string");
-    fails("{{if .Name}}x", "template: :1:3: unexpected EOF: {{if}} has no {{end}}");
-    fails("{{end}}", "template: :1:3: unexpected {{end}}");
-    fails("{{}}", "template: :1:3: missing value for command");
-    fails("{{.Name | }}", "template: :1:11: missing value for command");
-    fails("{{\"abc}}", "template: :1:1: unclosed action");
-    fails("{{(.Name}}", "template: :1:3: unclosed left paren");
-    fails("{{.Name)}}", "template: :1:8: unexpected right paren in command");
-    fails("{{.Name 1}}", "template: :1:3: can't give argument to non-function .Name");
-    fails("{{$x}}", "template: :1:3: undefined variable \"$x\"");
-    fails("{{template \"x\"}}", "template: :1:3: {{template}} is not supported");
-    fails("{{break}}", "template: :1:3: {{break}} outside {{range}}");
-    fails("{{.A ! }}", "template: :1:6: unexpected '!' in command");
+    fails("{{.Name.X}}", "template: :1:2: executing \"\" at <.Name.X>: can't evaluate field X in a string");
+    fails("{{if .Name}}x", "template: :1:2: unexpected EOF: {{if}} has no {{end}}");
+    fails("{{end}}", "template: :1:2: unexpected {{end}}");
+    fails("{{}}", "template: :1:2: missing value for command");
+    fails("{{.Name | }}", "template: :1:10: missing value for command");
+    fails("{{\"abc}}", "template: :1:0: unclosed action");
+    fails("{{(.Name}}", "template: :1:2: unclosed left paren");
+    fails("{{.Name)}}", "template: :1:7: unexpected right paren in command");
+    fails("{{.Name 1}}", "template: :1:2: can't give argument to non-function .Name");
+    fails("{{$x}}", "template: :1:2: undefined variable \"$x\"");
+    fails("{{template \"x\"}}", "template: :1:2: {{template}} is not supported");
+    fails("{{break}}", "template: :1:2: {{break}} outside {{range}}");
+    fails("{{.A ! }}", "template: :1:5: unexpected '!' in command");
     assert!(render(&"{{if 1}}".repeat(5000)).is_err());
     assert!(render(&format!("{{{{{}}}}}", "(".repeat(5000))).is_err());
 }
