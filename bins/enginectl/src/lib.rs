@@ -30,16 +30,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, io: Io) -> ExitCode {
         }
     };
     let mut session = session::Session::new(io, call.host);
-    let result = runtime.block_on((call.run)(call.matches, &mut session));
-    let code = match result {
-        Ok(code) => code,
-        Err(error) => {
-            if !error.is_silent() {
-                session.complain(&error);
+    let code = runtime.block_on(async {
+        match (call.run)(call.matches, &mut session).await {
+            Ok(code) => code,
+            Err(error) => {
+                if !error.is_silent() {
+                    session.complain(&error);
+                }
+                if let Ok(client) = session.client()
+                    && let Some(hint) = commands::suggest::suggest(&session, &client, &error).await
+                {
+                    session.complain(hint);
+                }
+                error.exit_code()
             }
-            error.exit_code()
         }
-    };
+    });
     // A thread may still read standard input: it must not be waited for.
     runtime.shutdown_background();
     ExitCode::from(code)

@@ -9,8 +9,13 @@ use crate::error::Error;
 pub(crate) struct Demultiplexer {
     decoder: Decoder,
     failure: Vec<u8>,
+    /// Payload of small frames of one stream that came together, to be written together.
+    gathered: Vec<u8>,
+    gathered_error: bool,
 }
 
+/// Payload of this size is not worth copying.
+const LARGE: usize = 16 << 10;
 /// The daemon's own words in a stream are kept up to here.
 const MAXIMUM_FAILURE: usize = 64 << 10;
 
@@ -25,20 +30,37 @@ impl Demultiplexer {
         while let Some((stream, payload)) =
             self.decoder.next(&mut bytes).map_err(|error| Error::Protocol(error.to_string()))?
         {
-            match stream {
-                Stream::Stdin | Stream::Stdout => sink(false, payload)?,
-                Stream::Stderr => sink(true, payload)?,
+            let is_error = match stream {
+                Stream::Stdin | Stream::Stdout => false,
+                Stream::Stderr => true,
                 Stream::System => {
                     let room = MAXIMUM_FAILURE - self.failure.len();
                     self.failure.extend_from_slice(&payload[..payload.len().min(room)]);
+                    continue;
                 }
+            };
+            if self.gathered_error != is_error {
+                self.flush(&mut sink)?;
+                self.gathered_error = is_error;
+            }
+            if self.gathered.is_empty() && payload.len() >= LARGE {
+                sink(is_error, payload)?;
+            } else {
+                self.gathered.extend_from_slice(payload);
             }
         }
+        self.flush(&mut sink)?;
         if !self.failure.is_empty() && self.decoder.is_idle() {
             let text = String::from_utf8_lossy(&self.failure).into_owned();
             return Err(Error::Protocol(format!("error from daemon in stream: {text}")));
         }
         Ok(())
+    }
+
+    fn flush(&mut self, sink: &mut impl FnMut(bool, &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        let result = if self.gathered.is_empty() { Ok(()) } else { sink(self.gathered_error, &self.gathered) };
+        self.gathered.clear();
+        result
     }
 }
 
@@ -75,6 +97,23 @@ mod tests {
         for cut in 1..=bytes.len() {
             assert_eq!(run(&bytes, cut).unwrap(), (b"hello world".to_vec(), b"oops".to_vec()), "{cut}");
         }
+    }
+
+    #[test]
+    fn what_came_together_is_written_together() {
+        let mut bytes = Vec::new();
+        for (stream, text) in
+            [(Stream::Stdout, "a\n"), (Stream::Stdout, "b\n"), (Stream::Stderr, "c\n"), (Stream::Stdout, "d\n")]
+        {
+            encode(stream, text.as_bytes(), &mut bytes);
+        }
+        let mut writes = Vec::new();
+        let take = |error: bool, payload: &[u8]| {
+            writes.push((error, String::from_utf8_lossy(payload).into_owned()));
+            Ok(())
+        };
+        Demultiplexer::default().feed(&bytes, take).unwrap();
+        assert_eq!(writes, [(false, "a\nb\n".to_owned()), (true, "c\n".to_owned()), (false, "d\n".to_owned())]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub(crate) mod network;
 pub(crate) mod prompt;
 pub(crate) mod reference;
 pub(crate) mod several;
+pub(crate) mod suggest;
 pub(crate) mod system;
 pub(crate) mod volume;
 
@@ -24,6 +25,7 @@ pub(crate) const TOP: &[Entry] = &[
     entry!("attach", container::attach),
     entry!("create", container::create),
     entry!("events", system::events),
+    entry!("history", image::history),
     entry!("info", system::info),
     entry!("inspect", inspect),
     entry!("kill", container::kill),
@@ -77,6 +79,7 @@ pub(crate) const NOUNS: &[Noun] = &[
         about: "Commands on images",
         entries: &[
             entry!("ls" | "list", image::ls),
+            entry!("history", image::history),
             entry!("inspect", image::inspect),
             entry!("load", image::load),
             entry!("pull", image::pull),

@@ -4,6 +4,8 @@ use std::future::Future;
 
 use futures_util::stream::{self, StreamExt};
 
+use crate::client::Client;
+use crate::commands::suggest::suggest;
 use crate::error::Error;
 use crate::session::Session;
 
@@ -11,7 +13,7 @@ use crate::session::Session;
 const AT_ONCE: usize = 16;
 
 /// Does it for each name and prints what it gives, in the order of the names. 1 if anything failed.
-pub(crate) async fn each<F, R>(session: &Session, names: &[String], act: F) -> Result<u8, Error>
+pub(crate) async fn each<F, R>(session: &Session, client: &Client, names: &[String], act: F) -> Result<u8, Error>
 where
     F: Fn(String) -> R,
     R: Future<Output = Result<String, Error>>,
@@ -25,7 +27,10 @@ where
             // Nothing else will go better with a daemon that is not there.
             Err(error @ (Error::Unreachable { .. } | Error::BrokenPipe)) => return Err(error),
             Err(error) => {
-                session.complain(error);
+                session.complain(&error);
+                if let Some(hint) = suggest(session, client, &error).await {
+                    session.complain(hint);
+                }
                 code = 1;
             }
         }

@@ -172,7 +172,10 @@ impl<'a> Screen<'a> {
             if drawn == room && !last {
                 break;
             }
-            text.push_str(&format!("\x1b[2K{}\r\n", table::cut(&describe(row, now), usize::from(width))));
+            text.push_str(&format!(
+                "\x1b[2K{}\r\n",
+                table::cut(&table::printable(&describe(row, now)), usize::from(width))
+            ));
             drawn += 1;
         }
         text.push_str("\x1b[0J");

@@ -45,7 +45,8 @@ impl Table {
         let mut out = String::new();
         for row in &self.rows {
             for (index, cell) in row.iter().enumerate() {
-                let cut = cut(cell, widths[index]);
+                // What comes from images and containers must not steer the terminal.
+                let cut = if width.is_some() { cut(&printable(cell), widths[index]) } else { cut(cell, widths[index]) };
                 out.push_str(&cut);
                 if index + 1 < row.len() {
                     let cell_width = (widths[index] + PADDING).max(MINIMUM);
@@ -80,6 +81,11 @@ fn fit(natural: &[usize], floors: &[usize], width: usize) -> Vec<usize> {
         widths[widest] -= 1;
     }
     widths
+}
+
+/// The text with a `?` for each character that would steer a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }
 
 /// The text, or as much of it as fits before a `…`.
@@ -131,6 +137,14 @@ mod tests {
         assert!(text.lines().all(|line| line.width() <= 40), "{text}");
         assert!(text.contains('…'));
         assert!(table.render(Some(5)).contains("a very …"), "never below the floor");
+    }
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        let mut table = Table::new(["NAME"]);
+        table.row(["a\x1b[2Jb\nc"]);
+        assert_eq!(table.render(Some(80)), "NAME\na?[2Jb?c\n");
+        assert_eq!(table.render(None), "NAME\na\x1b[2Jb\nc\n");
     }
 
     #[test]

@@ -48,6 +48,14 @@ fn in_zone(seconds: i64, zone: TimeZone) -> String {
     }
 }
 
+/// A local time as RFC 3339 in seconds.
+pub(crate) fn rfc3339(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(time) => time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        Err(_) => "N/A".to_owned(),
+    }
+}
+
 /// A local time with nine digits of a second and the offset, as the events command shows it.
 pub(crate) fn local_nanos(nanos: i128) -> String {
     match Timestamp::from_nanosecond(nanos) {

@@ -110,6 +110,7 @@ fn images_and_networks_and_volumes() {
     let daemon = Daemon::start(|request, connection| {
         match request.path.as_str() {
         "/images/json" => connection.answer(200, r#"[{"Id":"sha256:4c01db0b339c00","RepoTags":["busybox:latest"],"RepoDigests":null,"Created":1,"Size":4261502}]"#),
+        "/images/x/history" => connection.answer(200, r#"[{"Id":"sha256:4c01db0b339c00","Created":1,"CreatedBy":"CMD [\"sh\"]","Size":1000},{"Id":"<missing>","Created":1,"CreatedBy":"ADD","Size":0}]"#),
         "/networks" => connection.answer(200, r#"[{"Name":"none","Id":"22","Driver":"null","Scope":"local"},{"Name":"bridge","Id":"11","Driver":"bridge","Scope":"local"}]"#),
         "/volumes" => connection.answer(200, r#"{"Volumes":[{"Name":"data","Driver":"local"}],"Warnings":null}"#),
         "/volumes/create" => connection.answer(201, r#"{"Name":"data"}"#),
@@ -125,6 +126,10 @@ fn images_and_networks_and_volumes() {
         "{images}"
     );
     assert!(images.ends_with("4.26MB\n"), "{images}");
+    assert_eq!(
+        daemon.run("history --format {{.ID}}|{{.CreatedBy}}|{{.Size}} x").stdout,
+        "4c01db0b339c|CMD [\"sh\"]|1kB\n<missing>|ADD|0B\n"
+    );
     assert_eq!(daemon.run("network ls --format {{.Name}}").stdout, "bridge\nnone\n");
     assert_eq!(daemon.run("volume ls").stdout, "DRIVER    VOLUME NAME\nlocal     data\n");
     assert_eq!(daemon.run("volume create --label a=b data").stdout, "data\n");

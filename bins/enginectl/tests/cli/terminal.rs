@@ -191,3 +191,16 @@ fn a_table_fits_the_terminal() {
     let text = terminal.read();
     assert!(text.contains('…') && text.lines().all(|line| line.chars().count() <= 101), "{text}");
 }
+
+#[test]
+fn a_near_name_is_suggested_to_people() {
+    let daemon = Daemon::start(|request, connection| match request.path.as_str() {
+        "/containers/json" => connection.answer(200, r#"[{"Id":"4c01","Names":["/web"]}]"#),
+        _ => connection.answer(404, r#"{"message":"No such container: wbe"}"#),
+    });
+    let mut terminal = Terminal::new();
+    let mut child = terminal.spawn(&mut daemon.command("stop wbe"));
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(terminal.read(), "Error response from daemon: No such container: wbe\r\nDid you mean \"web\"?\r\n");
+    assert_eq!(daemon.run("stop wbe").stderr, "Error response from daemon: No such container: wbe\n");
+}

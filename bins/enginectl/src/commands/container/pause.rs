@@ -17,7 +17,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let client = session.client()?;
     let query = Query::new();
-    let code = each(session, &args.containers, |name| {
+    let code = each(session, &client, &args.containers, |name| {
         let (client, query) = (client.clone(), query.clone());
         async move {
             client.post(&path(&name, "/pause"), &query, Payload::Empty).await?;

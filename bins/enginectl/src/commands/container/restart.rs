@@ -25,7 +25,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let query = Query::new()
         .optional("signal", args.signal.as_deref())
         .optional("t", args.timeout.map(|seconds| seconds.to_string()).as_deref());
-    let code = each(session, &args.containers, |name| {
+    let code = each(session, &client, &args.containers, |name| {
         let (client, query) = (client.clone(), query.clone());
         async move {
             client.post(&path(&name, "/restart"), &query, Payload::Empty).await?;

@@ -28,7 +28,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let query = Query::new().flag("v", args.volumes).flag("link", args.link).flag("force", args.force);
     let force = args.force;
     let failed = std::cell::Cell::new(0u32);
-    let code = each(session, &args.containers, |name| {
+    let code = each(session, &client, &args.containers, |name| {
         let (client, query, failed) = (client.clone(), query.clone(), &failed);
         async move {
             let trimmed = name.trim_matches('/');

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         return attached(&args, container, session).await;
     }
     let client = session.client()?;
-    let code = each(session, &args.containers, |name| {
+    let code = each(session, &client, &args.containers, |name| {
         let client = client.clone();
         async move {
             client.post(&path(&name, "/start"), &Query::new(), Payload::Empty).await?;

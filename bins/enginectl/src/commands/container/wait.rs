@@ -19,7 +19,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let client = session.client()?;
-    let code = each(session, &args.containers, |name| {
+    let code = each(session, &client, &args.containers, |name| {
         let client = client.clone();
         async move {
             let waiting = client.request(Method::POST, &path(&name, "/wait"), &Query::new(), Payload::Empty).await?;

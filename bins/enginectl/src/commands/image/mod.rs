@@ -1,5 +1,6 @@
 //! Commands on images.
 
+pub(crate) mod history;
 pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod ls;

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let mut code = 0;
     // One after the other: what one removes another may refer to.
     for image in &args.images {
-        let removed = each(session, std::slice::from_ref(image), |name| {
+        let removed = each(session, &client, std::slice::from_ref(image), |name| {
             let (client, query) = (client.clone(), query.clone());
             async move {
                 let path = format!("/images/{}", segment(&name));

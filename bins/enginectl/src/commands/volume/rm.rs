@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let client = session.client()?;
     let query = Query::new().flag("force", args.force);
-    let code = each(session, &args.volumes, |name| {
+    let code = each(session, &client, &args.volumes, |name| {
         let (client, query) = (client.clone(), query.clone());
         async move {
             client.delete(&format!("/volumes/{}", segment(&name)), &query).await?;
