@@ -175,6 +175,22 @@ impl Exec {
         }
     }
 
+    /// As [`Exec::inspect`], for somebody who has seen the end of its output: what the monitor has told by then is known.
+    pub async fn look(&self) -> ExecRecord {
+        // It may be over before its start was heard of.
+        let starts = |state: &ExecState| matches!(state, ExecState::Starting);
+        let _ = self.inner.state.subscribe().wait_for(|state| !starts(state)).await;
+        let running = lock(&self.inner.running).clone();
+        if let Some((number, live)) = running {
+            live.catch_up().await;
+            if !live.expects_end_of(number) {
+                // Its end was heard, and is being written down.
+                let _ = self.wait().await;
+            }
+        }
+        self.inspect()
+    }
+
     /// Starts it with nobody connected. Returns when its program runs.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The connection to a running container: its monitor, its process, and who waits for an answer of the monitor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,8 @@ pub(super) struct Live {
 struct Waiting {
     clients: HashMap<u64, Client>,
     execs: HashMap<u64, Exec>,
+    /// Who wants to know what the monitor has said so far, in the order of asking.
+    looks: VecDeque<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -175,6 +177,37 @@ impl Live {
             waiting.execs.remove(&subject);
             let _ = started.send(Err(ExecFailure::Refused(refused)));
         }
+    }
+
+    /// Returns when everything that the monitor has said by now was heard, or when it is not heard any more.
+    pub(super) async fn catch_up(&self) {
+        let heard = {
+            // Questions and those who ask them stand in one order.
+            let mut waiting = self.waiting();
+            if self.send(&Request::Status {}, &[]).is_err() {
+                return;
+            }
+            let (sender, heard) = oneshot::channel();
+            waiting.looks.push_back(sender);
+            heard
+        };
+        let _ = heard.await;
+    }
+
+    pub(super) fn caught_up(&self) {
+        if let Some(look) = self.waiting().looks.pop_front() {
+            let _ = look.send(());
+        }
+    }
+
+    /// Whether an exec is expected to end yet.
+    pub(super) fn expects_end_of(&self, exec: u64) -> bool {
+        self.waiting().execs.contains_key(&exec)
+    }
+
+    /// The monitor is not heard any more: nobody has anything to wait for.
+    pub(super) fn fall_silent(&self) {
+        *self.waiting() = Waiting::default();
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

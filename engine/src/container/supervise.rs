@@ -32,10 +32,12 @@ pub(super) fn supervise(shared: Arc<Shared>, inner: Arc<Inner>, live: Arc<Live>)
             // The engine is closed: the monitor keeps what is to be kept, for the next one.
             _ = closing.wait_for(|closing| *closing) => {
                 inner.set_live(None);
+                live.fall_silent();
                 return;
             }
             end = hear(&shared, &inner, &live) => end,
         };
+        live.fall_silent();
         finish(&shared, &inner, end).await;
     });
 }
@@ -90,6 +92,7 @@ pub(super) fn hand_on(shared: &Shared, inner: &Inner, live: &Live, event: Event)
         Event::ExecFailed { id, failure } => live.exec_failed(id, failure),
         Event::ExecExited { id, code } => live.exec_ended(id, code),
         Event::Refused { subject, refusal, errno, .. } => live.refused(subject, Refused { refusal, errno }),
+        Event::Status { .. } => live.caught_up(),
         Event::OutOfMemory { .. } => shared.tell(&inner.record(), "oom", &[]),
         // The others answer what is asked before the supervision begins.
         _ => {}

@@ -25,7 +25,7 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
 /// `GET /exec/{id}/json`
 pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
     let exec = call.daemon.engine.containers().exec(&call.name)?;
-    Ok(reply::json(StatusCode::OK, &inspect_of(&exec.inspect())))
+    Ok(reply::json(StatusCode::OK, &inspect_of(&exec.look().await)))
 }
 
 /// `POST /exec/{id}/resize`
