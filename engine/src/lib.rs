@@ -26,7 +26,7 @@
 //! * [`settings`]: directories and defaults. The library reads no environment, installs no logger and handles no signals.
 //!
 //! Everything runs in the tokio runtime of the caller. Every folder has its own error type; `kind()` says what kind of thing
-//! went wrong, as an [`ErrorKind`](error::ErrorKind).
+//! went wrong, as an [`ErrorKind`].
 
 pub mod blob;
 pub mod container;

@@ -116,9 +116,9 @@ fn node(path: &Path, target: &Path) -> Option<LinuxDevice> {
 pub(super) fn read_rule(text: &str) -> Result<LinuxDeviceCgroup, Error> {
     let invalid = || Error::invalid(format!("invalid device cgroup rule format: '{text}'"));
     let mut words = text.split(' ');
-    let (kind, numbers, access) = match (words.next(), words.next(), words.next(), words.next()) {
-        (Some(kind), Some(numbers), Some(access), None) => (kind, numbers, access),
-        _ => return Err(invalid()),
+    let (Some(kind), Some(numbers), Some(access), None) = (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(invalid());
     };
     let kind = match kind {
         "a" => LinuxDeviceType::A,

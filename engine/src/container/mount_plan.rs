@@ -318,8 +318,8 @@ mod tests {
 
     #[test]
     fn an_explicit_mount_takes_the_place_of_an_anonymous_volume() {
-        let mut config = Config::default();
-        config.volumes = ["/data".to_owned(), "/other".to_owned()].into();
+        let volumes = ["/data".to_owned(), "/other".to_owned()].into();
+        let mut config = Config { volumes, ..Config::default() };
         config.host.binds.push("named:/data".to_owned());
         config.host.mounts.push(MountSpec::bind("/host", "/data/deeper").read_only());
         let mounts = plan(&config).unwrap();

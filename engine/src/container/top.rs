@@ -33,7 +33,7 @@ impl Container {
             let machine = Machine::look();
             let titles = columns.iter().map(|column| column.title().to_owned()).collect();
             // One that has ended meanwhile is left out.
-            let read = pids.into_iter().filter_map(|pid| Process::read(pid));
+            let read = pids.into_iter().filter_map(Process::read);
             let processes = read
                 .map(|process| columns.iter().map(|column| column.of(&process, &names, &machine)).collect())
                 .collect();

@@ -428,7 +428,7 @@ mod tests {
             |spec| spec.host.volumes_from.push("a".into()),
             |spec| {
                 spec.healthcheck =
-                    Some(Healthcheck { test: vec!["CMD".into(), "true".into()], ..Healthcheck::default() })
+                    Some(Healthcheck { test: vec!["CMD".into(), "true".into()], ..Healthcheck::default() });
             },
         ] {
             assert!(refused(change).contains("not"), "{}", refused(change));

@@ -5,26 +5,26 @@ use engine::image::{ImportOptions, Rootfs};
 use engine::settings::BridgeSettings;
 use engine::{AttachOptions, Container, ContainerSpec, Engine, Lifetime, NetworkMode, Settings};
 
-pub struct Place {
-    pub directory: tempfile::TempDir,
+pub(crate) struct Place {
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let name = self.directory.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
         Settings::at(self.directory.path()).cgroup_parent(format!("engine-test-{name}"))
     }
 
-    pub fn without_bridge(&self) -> Settings {
+    pub(crate) fn without_bridge(&self) -> Settings {
         self.settings().bridge(BridgeSettings::disabled()).firewall(false)
     }
 
     /// An engine with the image `busybox`, and no bridge.
-    pub async fn engine(&self) -> Engine {
+    pub(crate) async fn engine(&self) -> Engine {
         let engine = Engine::open(self.without_bridge()).await.unwrap();
         with_busybox(&engine).await;
         engine
@@ -41,13 +41,13 @@ impl Drop for Place {
     }
 }
 
-pub async fn with_busybox(engine: &Engine) {
+pub(crate) async fn with_busybox(engine: &Engine) {
     let program = std::fs::read("/bin/busybox").expect("the package busybox-static has to be installed");
     let options = ImportOptions::named("busybox".parse().unwrap()).command(["sh"]);
     engine.images().build_from(Rootfs::busybox(&program), options).await.unwrap();
 }
 
-pub fn shell(script: &str) -> ContainerSpec {
+pub(crate) fn shell(script: &str) -> ContainerSpec {
     ContainerSpec::new("busybox")
         .command(["sh", "-c", script])
         .network(NetworkMode::None)
@@ -55,14 +55,14 @@ pub fn shell(script: &str) -> ContainerSpec {
 }
 
 /// Runs a shell script to its end; answers its output and its exit code.
-pub async fn run(engine: &Engine, spec: ContainerSpec) -> (String, i32) {
+pub(crate) async fn run(engine: &Engine, spec: ContainerSpec) -> (String, i32) {
     let container = engine.containers().create(spec).await.unwrap();
     let (output, code) = output_of(&container).await;
     container.remove(engine::RemoveOptions::default().volumes(true)).await.unwrap();
     (output, code)
 }
 
-pub async fn output_of(container: &Container) -> (String, i32) {
+pub(crate) async fn output_of(container: &Container) -> (String, i32) {
     use tokio::io::AsyncReadExt as _;
     let mut attached = container.attach(AttachOptions::output()).await.unwrap();
     container.start().await.unwrap();
@@ -72,7 +72,7 @@ pub async fn output_of(container: &Container) -> (String, i32) {
 }
 
 /// Waits until a container has written a line.
-pub async fn says(container: &Container, text: &str) {
+pub(crate) async fn says(container: &Container, text: &str) {
     use futures_util::StreamExt as _;
     let mut logs = container.logs(engine::LogOptions::default().follow(true)).unwrap();
     while let Some(line) = logs.next().await {
