@@ -170,11 +170,52 @@ async fn a_bridge_gives_addresses_and_names() {
 }
 
 #[tokio::test]
+async fn a_published_port_leads_to_the_container() {
+    use std::io::Read as _;
+    let place = Place::new();
+    let engine = Engine::open(place.settings()).await.unwrap();
+    with_busybox(&engine).await;
+    let mut spec = shell("while :; do nc -lp 7777 -e echo published; done").network(NetworkMode::Default);
+    let local = PortBinding { host_ip: "127.0.0.1".to_owned(), ..PortBinding::default() };
+    spec.host.port_bindings.insert("7777/tcp".to_owned(), vec![local]);
+    let server = engine.containers().create(spec).await.unwrap();
+    server.start().await.unwrap();
+    let port = server.record().endpoints[0].interface.as_ref().unwrap().ports[0];
+    assert_eq!(port.port, 7777);
+    let heard = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        for _ in 0..200 {
+            // It takes a moment until somebody listens.
+            if let Ok(mut stream) = std::net::TcpStream::connect((port.host_address, port.host_port)) {
+                let _ = stream.read_to_string(&mut text);
+            }
+            if !text.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        text
+    });
+    assert_eq!(heard.await.unwrap(), "published\n");
+    let mut same = shell("true").network(NetworkMode::Default);
+    let taken = PortBinding { host_ip: "127.0.0.1".to_owned(), host_port: port.host_port.to_string() };
+    same.host.port_bindings.insert("80/tcp".to_owned(), vec![taken]);
+    let other = engine.containers().create(same).await.unwrap();
+    let error = other.start().await.unwrap_err();
+    assert!(error.to_string().contains("port is already allocated"), "{error}");
+    for container in [server, other] {
+        container.remove(RemoveOptions::default().force(true)).await.unwrap();
+    }
+    assert!(engine.networks().teardown().await.unwrap());
+}
+
+#[tokio::test]
 async fn what_cannot_be_had_is_refused_before_anything_is_made() {
     let place = Place::new();
     let engine = place.engine().await;
     let mut published = shell("true");
-    published.host.port_bindings.insert("80/tcp".to_owned(), vec![PortBinding::default()]);
+    let at_v6 = PortBinding { host_ip: "::1".to_owned(), ..PortBinding::default() };
+    published.host.port_bindings.insert("80/tcp".to_owned(), vec![at_v6]);
     let mut shared = shell("true");
     shared.host.ipc_mode = IpcMode::Container("x".to_owned());
     for (spec, kind) in [

@@ -124,7 +124,8 @@ fn set_process(spec: &mut Spec, config: &Config, no_new_privileges: bool) {
         .set_cwd(PathBuf::from(if config.working_dir.is_empty() { "/" } else { &config.working_dir }))
         .set_no_new_privileges(Some(no_new_privileges))
         .set_rlimits(Some(limits).filter(|limits| !limits.is_empty()))
-        .set_oom_score_adj(Some(config.host.oom_score_adj).filter(|value| *value != 0));
+        // Said even when it is 0, because the engine's own may be another.
+        .set_oom_score_adj(Some(config.host.oom_score_adj));
 }
 
 fn rlimit(ulimit: &crate::settings::Ulimit) -> Option<PosixRlimit> {

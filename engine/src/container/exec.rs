@@ -369,11 +369,7 @@ impl Exec {
             let mut command = of.spec.process().clone().unwrap_or_default();
             let mut environment = record.config.environment_with(spec.tty);
             overlay_environment(&mut environment, &spec.env);
-            command
-                .set_terminal(Some(spec.tty))
-                .set_args(Some(spec.command.clone()))
-                .set_env(Some(environment))
-                .set_oom_score_adj(None);
+            command.set_terminal(Some(spec.tty)).set_args(Some(spec.command.clone())).set_env(Some(environment));
             if !spec.working_dir.is_empty() {
                 command.set_cwd(PathBuf::from(clean_path(&spec.working_dir)));
             }

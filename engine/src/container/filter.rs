@@ -134,20 +134,24 @@ impl<'a> Matcher<'a> {
             && (self.exited.is_empty()
                 || (self.exited.contains(&state.exit_code) && !state.status.has_process() && state.finished_at != 0))
             && (self.names.is_empty()
-                || self.names.iter().any(|name| {
-                    name.is_match(&record.name) || name.is_match(&format!("/{}", record.name))
-                }))
+                || self
+                    .names
+                    .iter()
+                    .any(|name| name.is_match(&record.name) || name.is_match(&format!("/{}", record.name))))
             && self.filter.values("label").iter().all(|label| has_label(record, label))
             && any("health", &|word| word == "none")
             && any("is-task", &|word| matches!(word, "false" | "0"))
             && any("isolation", &|word| word == "default")
             && any("volume", &|volume| {
-                record.mounts.iter().any(|mount| mount.name.as_deref() == Some(volume) || mount.destination == volume || mount.source == volume)
+                record.mounts.iter().any(|mount| {
+                    mount.name.as_deref() == Some(volume) || mount.destination == volume || mount.source == volume
+                })
             })
             && any("network", &|network| on_network(record, network))
             && any("expose", &|port| names_port(&record.config.exposed_ports, port))
-            // No port is published yet.
-            && any("publish", &|_| false)
+            && any("publish", &|port| {
+                names_port(&record.config.host.port_bindings.keys().cloned().collect::<Vec<_>>(), port)
+            })
             && any("ancestor", &|name| {
                 record.config.image == name
                     || self.ancestors.as_ref().is_some_and(|ids| ids.iter().any(|id| id == record.image.as_str()))
@@ -196,6 +200,7 @@ mod tests {
         config.labels.insert("tier".to_owned(), "db".to_owned());
         config.exposed_ports.insert("80/tcp".to_owned());
         config.host.network_mode = NetworkMode::Named("bridge".to_owned());
+        config.host.port_bindings.insert("90/tcp".to_owned(), Vec::new());
         Record {
             id: format!("ab{}", "0".repeat(62)).parse().unwrap(),
             name: name.to_owned(),
@@ -253,6 +258,7 @@ mod tests {
             (&[("expose", "70-90/tcp")], true),
             (&[("expose", "80/udp")], false),
             (&[("publish", "80")], false),
+            (&[("publish", "90")], true),
             (&[("ancestor", "busybox")], true),
             (&[("ancestor", "alpine")], false),
             (&[("exited", "0")], false),

@@ -22,6 +22,7 @@ mod mount_plan;
 mod mounts;
 mod names;
 mod owner;
+mod ports;
 mod record;
 mod remove;
 mod rename;

@@ -195,7 +195,8 @@ impl Start {
                 let request = Connect::new(id, name)
                     .namespace(&namespace)
                     .mac(mac)
-                    .address(asked.and_then(|asked| asked.ipv4_address));
+                    .address(asked.and_then(|asked| asked.ipv4_address))
+                    .publish(super::ports::plan(config)?);
                 let endpoint = networks.connect_blocking(&request)?;
                 (Some(namespace), Some(endpoint))
             }

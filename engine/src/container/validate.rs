@@ -82,6 +82,7 @@ pub(super) fn check(config: &Config, cpus: usize) -> Result<(), Error> {
             )));
         }
     }
+    super::ports::plan(config)?;
     check_log(config)
 }
 
@@ -107,11 +108,6 @@ pub(super) const ULIMITS: [&str; 15] = [
 fn check_not_yet(config: &Config) -> Result<(), Error> {
     let host = &config.host;
     let missing = |what: &str| Err(Error::unsupported(format!("{what} are not supported yet")));
-    if host.publish_all_ports || host.port_bindings.values().any(|bindings| !bindings.is_empty()) {
-        return Err(Error::unsupported(
-            "publishing ports is not supported yet: reach the container by its own address, or use the host's network",
-        ));
-    }
     if !host.volumes_from.is_empty() {
         return missing("mounts taken from other containers (volumes-from)");
     }
@@ -421,8 +417,7 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused() {
         for change in [
-            (|spec| spec.host.publish_all_ports = true) as fn(&mut ContainerSpec),
-            |spec| spec.host.restart_policy = RestartPolicy::Always,
+            (|spec| spec.host.restart_policy = RestartPolicy::Always) as fn(&mut ContainerSpec),
             |spec| spec.host.init = Some(true),
             |spec| spec.host.links.push("a:b".into()),
             |spec| spec.host.volumes_from.push("a".into()),
