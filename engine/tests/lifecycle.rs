@@ -212,3 +212,19 @@ async fn the_story_of_a_run_is_told_in_order() {
     let die = engine.events().recent(since).iter().find(|event| event.action == "die").cloned().unwrap();
     assert_eq!((die.attributes["exitCode"].as_str(), die.attributes["image"].as_str()), ("3", "busybox"));
 }
+
+#[tokio::test]
+async fn a_shutdown_leaves_nothing_to_clear_away() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    for _ in 0..4 {
+        let container = engine.containers().create(shell("true")).await.unwrap();
+        container.start().await.unwrap();
+        container.wait().await.unwrap();
+    }
+    engine.shutdown().await;
+    assert_eq!(std::fs::read_dir(place.directory.path().join("run/containers")).unwrap().count(), 0);
+    let cgroup = format!("/sys/fs/cgroup/memory/{}", place.settings().cgroup_parent);
+    let left = std::fs::read_dir(cgroup).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).count();
+    assert_eq!(left, 0);
+}

@@ -113,9 +113,12 @@ impl Containers {
                 tracing::error!(container = %inner.id, %error, "a container cannot be ended with the engine");
             }
         }
-        for inner in &ending {
-            // One that is removed at its end is gone then, which is fine.
-            let _ = inner.settle().await;
+        // What others have left to be cleared away is done too. One that is removed at its end is gone then, which is fine.
+        for inner in self.shared.all() {
+            let record = inner.record();
+            if restore::is_ours(&self.shared, &record) && !record.state.status.has_process() {
+                let _ = inner.settle().await;
+            }
         }
         self.close();
     }

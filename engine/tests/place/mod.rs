@@ -33,9 +33,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // An engine that is dropped at once leaves the clearing away to the next one, which never comes here.
         let name = self.settings().cgroup_parent;
         for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let _ = std::fs::remove_dir(hierarchy.path().join(&name));
+            let parent = hierarchy.path().join(&name);
+            for container in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(container.path());
+            }
+            let _ = std::fs::remove_dir(parent);
         }
         let _ = std::fs::remove_dir(format!("/sys/fs/cgroup/{name}"));
     }
