@@ -88,15 +88,46 @@ pub(crate) fn stream(content_type: &'static str, stream: impl Stream<Item = Byte
     with_body(StatusCode::OK, Some(content_type), Body::Stream(Box::pin(stream)))
 }
 
+/// A JSON array that is written item by item.
+#[derive(Debug)]
+pub(crate) struct JsonList(Vec<u8>);
+
+impl JsonList {
+    /// An array of about so many items.
+    pub(crate) fn for_items(count: usize) -> Self {
+        let mut bytes = Vec::with_capacity(64 + count.min(10_000) * 768);
+        bytes.push(b'[');
+        Self(bytes)
+    }
+
+    /// Adds an item.
+    pub(crate) fn push<T: Serialize>(&mut self, item: &T) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        write_json(&mut self.0, item);
+    }
+
+    /// The array as the answer.
+    pub(crate) fn into_response(mut self) -> Response {
+        self.0.extend_from_slice(b"]\n");
+        with_body(StatusCode::OK, Some("application/json"), Body::Full(self.0.into()))
+    }
+}
+
 /// A JSON document and a line end.
 pub(crate) fn json_line<T: Serialize>(value: &T) -> Bytes {
     let mut bytes = Vec::with_capacity(512);
-    // The types of the API have string keys and no failing serializers.
-    if let Err(error) = serde_json::to_writer(&mut bytes, value) {
-        tracing::error!(%error, "an answer could not be written as JSON");
-    }
+    write_json(&mut bytes, value);
     bytes.push(b'\n');
     bytes.into()
+}
+
+fn write_json<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+    // The types of the API have string keys and no failing serializers.
+    if let Err(error) = serde_json::to_writer(bytes, value) {
+        tracing::error!(%error, "an answer could not be written as JSON");
+    }
 }
 
 fn with_body(status: StatusCode, content_type: Option<&'static str>, body: Body) -> Response {
@@ -106,4 +137,20 @@ fn with_body(status: StatusCode, content_type: Option<&'static str>, body: Body)
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_a_json_array() {
+        let text = |items: &[u8]| {
+            let mut list = JsonList::for_items(items.len());
+            items.iter().for_each(|item| list.push(item));
+            list.into_response().body().bytes().map(<[u8]>::to_vec)
+        };
+        assert_eq!(text(&[]).as_deref(), Some(&b"[]\n"[..]));
+        assert_eq!(text(&[1, 2]).as_deref(), Some(&b"[1,2]\n"[..]));
+    }
 }

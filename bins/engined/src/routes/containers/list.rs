@@ -1,12 +1,11 @@
 //! `GET /containers/json`
 
 use engine::container::ContainerFilter;
-use http::StatusCode;
 
 use crate::convert::container::summary::summary;
 use crate::convert::time;
 use crate::error::Error;
-use crate::reply::{self, Response};
+use crate::reply::{JsonList, Response};
 use crate::router::Call;
 use crate::routes::containers::inspect::signed;
 
@@ -25,17 +24,22 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
     }
     let now = time::now();
     let containers = call.daemon.engine.containers();
-    let mut listed: Vec<_> = containers.list(&filter)?.iter().map(|record| summary(record, now)).collect();
-    if call.query.boolean("size") {
-        for shown in &mut listed {
+    let records = containers.list(&filter)?;
+    let with_size = call.query.boolean("size");
+    // One line after the other is made, written and dropped: the list as a whole is only ever there as text.
+    let mut lines = JsonList::for_items(records.len());
+    for record in &records {
+        let mut shown = summary(record, now);
+        if with_size {
             // One that has gone in the meantime has no size.
             let Ok(container) = containers.get(&shown.id).await else { continue };
             let (written, all) = container.size().await?;
             shown.size_rw = Some(signed(written));
             shown.size_root_fs = Some(signed(all));
         }
+        lines.push(&shown);
     }
-    Ok(reply::json(StatusCode::OK, &listed))
+    Ok(lines.into_response())
 }
 
 const FILTERS: &[&str] = &[
