@@ -91,7 +91,7 @@ async fn connection(stream: UnixStream, server: Server) {
     let closing = server.closing.clone();
     let service = Api { server, switch: Arc::clone(&switch) };
     let io = Socket { io: TokioIo::new(stream), switch: Arc::clone(&switch) };
-    let mut connection = http1::Builder::new().half_close(false).serve_connection(io, service);
+    let mut connection = http1::Builder::new().half_close(false).title_case_headers(true).serve_connection(io, service);
     let mut cancelled = pin!(closing.cancelled());
     let mut told = false;
     let taken = poll_fn(|context| {

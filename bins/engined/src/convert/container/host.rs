@@ -70,7 +70,8 @@ pub(crate) fn to_engine(host: wire::HostConfig, version: ApiVersion) -> Result<e
     resources.memory = host.memory;
     resources.memory_swap = host.memory_swap;
     resources.memory_reservation = host.memory_reservation;
-    resources.memory_swappiness = host.memory_swappiness;
+    // Clients send these for what nobody asked for.
+    resources.memory_swappiness = host.memory_swappiness.filter(|swappiness| *swappiness != -1);
     resources.oom_kill_disable = host.oom_kill_disable.unwrap_or(false);
     resources.cpu_shares = host.cpu_shares;
     resources.cpu_period = host.cpu_period;
@@ -80,7 +81,7 @@ pub(crate) fn to_engine(host: wire::HostConfig, version: ApiVersion) -> Result<e
     resources.cpuset_mems = host.cpuset_mems;
     resources.cpu_realtime_period = host.cpu_realtime_period;
     resources.cpu_realtime_runtime = host.cpu_realtime_runtime;
-    resources.pids_limit = host.pids_limit;
+    resources.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
     resources.blkio_weight = host.blkio_weight;
     asked.log = engine::LogConfig { driver: host.log_config.kind, options: host.log_config.config.unwrap_or_default() };
     asked.restart_policy = restart_policy(&host.restart_policy)?;
@@ -330,6 +331,14 @@ mod tests {
         let asked = read(r#"{"PortBindings":{"80":null,"81/udp":[{"HostPort":"8081"}]}}"#, MAX).unwrap();
         assert_eq!(asked.port_bindings["80/tcp"], [engine::PortBinding::default()]);
         assert_eq!(asked.port_bindings["81/udp"][0].host_port, "8081");
+    }
+
+    #[test]
+    fn what_clients_send_for_nothing_is_nothing() {
+        let asked = read(r#"{"MemorySwappiness":-1,"PidsLimit":0}"#, MAX).unwrap();
+        assert_eq!((asked.resources.memory_swappiness, asked.resources.pids_limit), (None, None));
+        let asked = read(r#"{"MemorySwappiness":0,"PidsLimit":-1}"#, MAX).unwrap();
+        assert_eq!((asked.resources.memory_swappiness, asked.resources.pids_limit), (Some(0), Some(-1)));
     }
 
     #[test]
