@@ -68,6 +68,7 @@ pub(crate) struct Screen<'a> {
     out: &'a mut dyn Write,
     /// Rows and columns of a terminal.
     terminal: Option<(u16, u16)>,
+    only_results: bool,
     rows: Vec<Row>,
     by_id: BTreeMap<String, usize>,
     drawn: usize,
@@ -94,7 +95,22 @@ impl Row {
 impl<'a> Screen<'a> {
     /// A screen; without the size of a terminal it is plain lines.
     pub(crate) fn new(out: &'a mut dyn Write, terminal: Option<(u16, u16)>) -> Self {
-        Self { out, terminal, rows: Vec::new(), by_id: BTreeMap::new(), drawn: 0, last_drawing: None, dirty: false }
+        Self {
+            out,
+            terminal,
+            only_results: false,
+            rows: Vec::new(),
+            by_id: BTreeMap::new(),
+            drawn: 0,
+            last_drawing: None,
+            dirty: false,
+        }
+    }
+
+    /// Shows only what came out, not how far it is.
+    pub(crate) fn only_results(mut self, only: bool) -> Self {
+        self.only_results = only;
+        self
     }
 
     fn line(&mut self, line: ProgressLine) -> Result<(), Error> {
@@ -110,7 +126,7 @@ impl<'a> Screen<'a> {
             self.finish()?;
             return self.write(&line.stream);
         }
-        if line.status.is_empty() {
+        if line.status.is_empty() || self.only_results {
             return Ok(());
         }
         let detail = line.progress_detail.unwrap_or_default();

@@ -288,10 +288,10 @@ fn a_daemon_that_goes_away_is_asked_again_for_the_exit_code() {
             connection.begin(200, "application/json");
             connection.close();
         }
-        "/containers/c1/wait" => connection.answer(200, "{\"StatusCode\":3}"),
+        "/containers/c1/wait" if request.query == "condition=removed" => connection.answer(200, "{\"StatusCode\":3}"),
         _ => connection.answer(204, ""),
     });
-    let finished = daemon.run("run busybox");
+    let finished = daemon.run("run --rm busybox");
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(3), "still here\n"));
 }
 
@@ -377,7 +377,13 @@ fn logs_of_a_terminal_are_raw() {
 fn load_streams_the_archive() {
     let daemon = Daemon::start(|request, connection| match request.path.as_str() {
         "/_ping" => connection.answer(200, ""),
-        _ => connection.answer(200, &format!("{{\"stream\":\"Loaded image: x:{}\\n\"}}\n", request.body.len())),
+        _ => connection.answer(
+            200,
+            &format!(
+                "{{\"status\":\"Loading layer\"}}\n{{\"stream\":\"Loaded image: x:{}\\n\"}}\n",
+                request.body.len()
+            ),
+        ),
     });
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(&vec![7; 1_000_000]).unwrap();

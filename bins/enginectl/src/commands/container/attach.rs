@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     )?;
     let foreground = Foreground::begin(session, &path, Some(hijacked), &streams)?;
     foreground.redraw().await;
-    match foreground.until(session, exit_code(client, path, waiting)).await? {
+    match foreground.until(session, exit_code(client, path, waiting, false)).await? {
         Outcome::Exited(code) => Ok(as_exit(code)),
         Outcome::Detached => Err(Error::Detached),
     }

@@ -180,8 +180,13 @@ impl Foreground {
 }
 
 /// The answer to a wait whose headers have come: the exit code. If the daemon goes away meanwhile, it is asked again when it
-/// is back: the container has not noticed.
-pub(crate) async fn exit_code(client: Client, container: String, body: http::Response<Incoming>) -> Result<i64, Error> {
+/// is back: the container has not noticed. `removed` says that it is waited for until it is gone.
+pub(crate) async fn exit_code(
+    client: Client,
+    container: String,
+    body: http::Response<Incoming>,
+    removed: bool,
+) -> Result<i64, Error> {
     let path = format!("{container}/wait");
     let mut text = whole(&path, body).await;
     let mut attempts = 0;
@@ -192,7 +197,9 @@ pub(crate) async fn exit_code(client: Client, container: String, body: http::Res
             return Err(Error::Protocol(format!("the answer of {path} is empty")));
         }
         tokio::time::sleep(RECONNECT_AFTER).await;
-        text = match client.post(&path, &Query::new(), Payload::Empty).await {
+        // The exit may be past by now, so that the next one is not the one to wait for.
+        let condition = if removed { "removed" } else { "not-running" };
+        text = match client.post(&path, &Query::new().with("condition", condition), Payload::Empty).await {
             Err(error @ Error::Daemon { .. }) => return Err(error),
             text => text,
         };

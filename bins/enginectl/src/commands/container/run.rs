@@ -92,7 +92,7 @@ async fn start(args: &Args, session: &mut Session) -> Result<u8, Error> {
     if !streams.stdout && !streams.stderr {
         session.print_line(&id)?;
     }
-    match foreground.until(session, exit_code(client, path, waiting)).await? {
+    match foreground.until(session, exit_code(client, path, waiting, args.options.remove)).await? {
         Outcome::Exited(code) => Ok(as_exit(code)),
         Outcome::Detached => Ok(0),
     }

@@ -75,7 +75,7 @@ async fn attached(args: &Args, container: &str, session: &mut Session) -> Result
     if streams.tty {
         foreground.resize(session).await;
     }
-    match foreground.until(session, exit_code(client, path, waiting)).await? {
+    match foreground.until(session, exit_code(client, path, waiting, about.host_config.auto_remove)).await? {
         Outcome::Exited(code) => Ok(as_exit(code)),
         Outcome::Detached => Ok(0),
     }

@@ -23,7 +23,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         let client = client.clone();
         async move {
             let waiting = client.request(Method::POST, &path(&name, "/wait"), &Query::new(), Payload::Empty).await?;
-            Ok(exit_code(client, path(&name, ""), waiting).await?.to_string())
+            Ok(exit_code(client, path(&name, ""), waiting, false).await?.to_string())
         }
     });
     code.await

@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let payload = Payload::Stream("application/x-tar", StreamBody::new(frames).boxed_unsync());
     let response = session.client()?.request(Method::POST, "/images/load", &query, payload).await?;
     let mut out: &File = &session.io.stdout;
-    show(response.into_body(), Screen::new(&mut out, terminal)).await?;
+    show(response.into_body(), Screen::new(&mut out, terminal).only_results(quiet)).await?;
     Ok(0)
 }
 
