@@ -233,6 +233,11 @@ const DOCKER_COMMANDS: &[&str] = &[
     "df",
     "connect",
     "disconnect",
+    // Of a noun that has fewer than Docker's.
+    "create",
+    "prune",
+    "rm",
+    "remove",
 ];
 
 /// Docker's flags that are not here yet.

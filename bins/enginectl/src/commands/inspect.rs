@@ -53,7 +53,11 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         Some("image") => &[Kind::Image],
         Some("network") => &[Kind::Network],
         Some("volume") => &[Kind::Volume],
-        Some(other) => return Err(Error::Invalid(format!("{other:?} is not a valid value for --type"))),
+        Some(other) => {
+            return Err(Error::Invalid(format!(
+                "unknown type: {other:?}: must be one of \"container\", \"image\", \"network\", \"volume\""
+            )));
+        }
     };
     show(session, &args.names, args.format.as_deref(), kinds, args.size).await
 }
@@ -70,7 +74,7 @@ pub(crate) async fn show(
     let client = session.client()?;
     // A template that is wrong is wrong whatever is found.
     if let Some(template) = format.filter(|format| format.trim() != "json") {
-        format::parse(template)?;
+        format::parse_object(template)?;
     }
     let mut found = Vec::new();
     let mut failures = Vec::new();
@@ -89,7 +93,10 @@ pub(crate) async fn show(
             for value in &found {
                 match format::single(format, value) {
                     Ok(line) => text.push_str(&(line + "\n")),
-                    Err(error) => failures.push(error),
+                    Err(error) => {
+                        text.push('\n');
+                        failures.push(error);
+                    }
                 }
             }
             text

@@ -58,7 +58,7 @@ pub(crate) fn list(
             Some(template) => {
                 let template = parse(template)?;
                 let names = columns.iter().map(|(name, header)| ((*name).to_owned(), Value::from(*header))).collect();
-                let mut text = render(&template, &Value::Object(names), &Value::Object(Vec::new()))? + "\n";
+                let mut text = template.render_header(&Value::Object(names)).map_err(|error| failed(&error))? + "\n";
                 for row in rows {
                     text.push_str(&render(&template, &Value::Object(row.fields), &Value::Object(row.labels))?);
                     text.push('\n');
@@ -78,18 +78,28 @@ pub(crate) fn list(
     }
 }
 
-/// The text of one value: JSON on a line, or a template.
+/// The text of one object of the API: JSON on a line, or a template.
 pub(crate) fn single(format: &str, value: &Value) -> Result<String, Error> {
     if format.trim() == "json" {
         return Ok(value.compact());
     }
-    parse(format).and_then(|template| template.render(value, None).map_err(|error| failed(&error)))
+    let template = parse_object(format)?;
+    template.render_object(value).map_err(|error| Error::Invalid(format!("template parsing error: {error}")))
 }
 
-/// A template of the command line, where `\t` and `\n` are written as two characters.
+/// The template of a list, where `\t` and `\n` are written as two characters.
 pub(crate) fn parse(format: &str) -> Result<Template, Error> {
+    parse_or(format, "failed to parse template")
+}
+
+/// The template of an object; Docker's words for what is wrong with it are others.
+pub(crate) fn parse_object(format: &str) -> Result<Template, Error> {
+    parse_or(format, "template parsing error")
+}
+
+fn parse_or(format: &str, complaint: &str) -> Result<Template, Error> {
     let format = format.replace("\\t", "\t").replace("\\n", "\n");
-    Template::parse(&format).map_err(|error| Error::Invalid(format!("template parsing error: {error}")))
+    Template::parse(&format).map_err(|error| Error::Invalid(format!("{complaint}: {error}")))
 }
 
 fn render(template: &Template, row: &Value, labels: &Value) -> Result<String, Error> {
@@ -125,6 +135,7 @@ mod tests {
         check(None, "CONTAINER ID   NAMES\n4c01db0b339c   web\n");
         check(Some("table"), "CONTAINER ID   NAMES\n4c01db0b339c   web\n");
         check(Some("table {{.Names}}\\t{{.ID}}"), "NAMES     CONTAINER ID\nweb       4c01db0b339c\n");
+        check(Some("table {{.ID}}\\t{{.Label \"x.the-a\"}}"), "CONTAINER ID   the a\n4c01db0b339c   \n");
         check(Some("json"), "{\"ID\":\"4c01db0b339c\",\"Labels\":\"a=1\",\"Names\":\"web\"}\n");
         check(Some("{{json .}}"), "{\"ID\":\"4c01db0b339c\",\"Labels\":\"a=1\",\"Names\":\"web\"}\n");
         check(Some("{{.Names}}={{.Label \"a\"}}"), "web=1\n");

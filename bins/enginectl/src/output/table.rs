@@ -4,11 +4,13 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 const PADDING: usize = 3;
 const MINIMUM: usize = 10;
+const WIDE: usize = 20;
 
 /// Lines of cells; the first line is usually the header.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    wide: bool,
 }
 
 impl Table {
@@ -19,6 +21,12 @@ impl Table {
         table
     }
 
+    /// Columns are at least twenty wide, as those of processes are.
+    pub(crate) fn wide(mut self) -> Self {
+        self.wide = true;
+        self
+    }
+
     /// Adds a line.
     pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
@@ -26,7 +34,7 @@ impl Table {
 
     /// A table of text whose cells are parted by tabs.
     pub(crate) fn from_tabbed(text: &str) -> Self {
-        Self { rows: text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect() }
+        Self { rows: text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect(), wide: false }
     }
 
     /// The text of the table, cut to `width` columns if there is one.
@@ -49,7 +57,7 @@ impl Table {
                 let cut = if width.is_some() { cut(&printable(cell), widths[index]) } else { cut(cell, widths[index]) };
                 out.push_str(&cut);
                 if index + 1 < row.len() {
-                    let cell_width = (widths[index] + PADDING).max(MINIMUM);
+                    let cell_width = (widths[index] + PADDING).max(if self.wide { WIDE } else { MINIMUM });
                     out.extend(std::iter::repeat_n(' ', cell_width - cut.width()));
                 }
             }

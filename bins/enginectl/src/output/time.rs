@@ -42,31 +42,40 @@ pub(crate) fn local(seconds: i64) -> String {
 }
 
 fn in_zone(seconds: i64, zone: TimeZone) -> String {
-    match Timestamp::from_second(seconds) {
-        Ok(time) => time.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string(),
-        Err(_) => "N/A".to_owned(),
-    }
+    Timestamp::from_second(seconds).map_or_else(|_| "N/A".to_owned(), |time| go_form(time, zone))
+}
+
+fn go_form(time: Timestamp, zone: TimeZone) -> String {
+    time.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string()
 }
 
 /// A local time as RFC 3339 in seconds.
 pub(crate) fn rfc3339(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {
-        Ok(time) => time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        Ok(time) => zulu(time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()),
         Err(_) => "N/A".to_owned(),
     }
 }
 
-/// A local time with nine digits of a second and the offset, as the events command shows it.
-pub(crate) fn local_nanos(nanos: i128) -> String {
+/// A local time as RFC 3339 with nine digits of a second, as the events command shows it.
+pub(crate) fn rfc3339_nanos(nanos: i128) -> String {
     match Timestamp::from_nanosecond(nanos) {
-        Ok(time) => time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string(),
+        Ok(time) => zulu(time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string()),
         Err(_) => nanos.to_string(),
     }
 }
 
-/// The seconds of an RFC 3339 time.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
-    text.parse::<Timestamp>().ok().map(Timestamp::as_second)
+/// No offset is written as `Z`.
+fn zulu(text: String) -> String {
+    match text.strip_suffix("+00:00") {
+        Some(time) => format!("{time}Z"),
+        None => text,
+    }
+}
+
+/// A time of the wire as local time in Go's form; empty if it is no time.
+pub(crate) fn local_of(text: &str) -> String {
+    text.parse::<Timestamp>().map_or_else(|_| String::new(), |time| go_form(time, TimeZone::system()))
 }
 
 /// What `--since` and `--until` take, as the daemon wants it: a duration back from now (`10m`, `1h30m`), Unix seconds
@@ -212,5 +221,9 @@ mod tests {
     #[test]
     fn local_times_are_go_s() {
         assert_eq!(in_zone(1_767_323_045, TimeZone::UTC), "2026-01-02 03:04:05 +0000 UTC");
+        let time: Timestamp = "2026-01-02T03:04:05.0012Z".parse().unwrap();
+        assert_eq!(go_form(time, TimeZone::UTC), "2026-01-02 03:04:05.0012 +0000 UTC");
+        assert_eq!(zulu("2026-01-02T03:04:05+00:00".to_owned()), "2026-01-02T03:04:05Z");
+        assert_eq!(zulu("2026-01-02T03:04:05+01:00".to_owned()), "2026-01-02T03:04:05+01:00");
     }
 }

@@ -148,6 +148,7 @@ fn the_command_line_helps() {
         (finished.code, finished.stderr.as_str()),
         (Some(125), "enginectl: build is a command of docker that enginectl does not have yet\n")
     );
+    assert!(run("network rm x").stderr.contains("rm is a command of docker that enginectl does not have yet"));
     let finished = run("imagse");
     assert!(finished.code == Some(125) && finished.stderr.contains("images"), "{}", finished.stderr);
     let finished = run("ps --al");
@@ -184,6 +185,6 @@ fn events_are_shown_as_they_come() {
     let daemon = Daemon::start(|_, connection| {
         connection.answer(200, "{\"Type\":\"container\",\"Action\":\"die\",\"Actor\":{\"ID\":\"4c01\",\"Attributes\":{\"exitCode\":\"0\"}},\"time\":1,\"timeNano\":1000000001}\n");
     });
-    assert_eq!(daemon.run("events").stdout, "1970-01-01T00:00:01.000000001+00:00 container die 4c01 (exitCode=0)\n");
+    assert_eq!(daemon.run("events").stdout, "1970-01-01T00:00:01.000000001Z container die 4c01 (exitCode=0)\n");
     assert_eq!(daemon.run("events --format {{.Action}}").stdout, "die\n");
 }

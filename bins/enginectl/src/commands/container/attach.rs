@@ -32,13 +32,13 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let about: ContainerInspect = client.get_as(&path(&args.container, "/json"), &Query::new()).await?;
     let refuse = |text: &str| Err(Error::Invalid(text.to_owned()));
     if !about.state.running {
-        return refuse("cannot attach to a stopped container, start it first");
+        return refuse("You cannot attach to a stopped container, start it first");
     }
     if about.state.paused {
-        return refuse("cannot attach to a paused container, unpause it first");
+        return refuse("You cannot attach to a paused container, unpause it first");
     }
     if about.state.restarting {
-        return refuse("cannot attach to a restarting container, wait until it is running");
+        return refuse("You cannot attach to a restarting container, wait until it is running");
     }
     let streams = Streams {
         stdin: !args.no_stdin && about.config.open_stdin,

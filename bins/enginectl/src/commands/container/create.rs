@@ -32,7 +32,8 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
             session.print_line(id)?;
             Ok(0)
         }
-        Err(error) => Ok(fail(session, "create", &error)),
+        Err(error @ Error::Invalid(_)) => Ok(fail(session, "create", &error)),
+        Err(error) => Err(error),
     }
 }
 

@@ -56,11 +56,12 @@ const COLUMNS: Columns = &[
     ("Mounts", "MOUNTS"),
     ("LocalVolumes", "LOCAL VOLUMES"),
     ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
 ];
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let limit = if args.latest { Some(1) } else { args.last.filter(|last| *last > 0) };
-    let wants_size = args.size || args.format.as_ref().is_some_and(|format| format.contains(".Size"));
+    let wants_size = args.size || args.format.as_deref().is_some_and(shows_size);
     let query = Query::new()
         .flag("all", args.all || limit.is_some())
         .optional("limit", limit.map(|limit| limit.to_string()).as_deref())
@@ -81,6 +82,12 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let width = if args.no_trunc { None } else { session.width() };
     session.print(list(args.format.as_deref(), COLUMNS, &shown, rows, width)?)?;
     Ok(0)
+}
+
+/// Sizes cost the daemon a walk through files, so they are only asked for where they are shown.
+fn shows_size(format: &str) -> bool {
+    let dense: String = format.split_whitespace().collect();
+    dense.contains(".Size") || dense.contains("{{json.}}")
 }
 
 fn short(id: &str, whole: bool) -> String {
@@ -117,6 +124,7 @@ fn row(container: &ContainerSummary, whole: bool, now: i64) -> Row {
         ("Labels", labels.join(",").into()),
         ("Mounts", mounts.join(",").into()),
         ("LocalVolumes", container.mounts.iter().filter(|mount| mount.driver == "local").count().to_string().into()),
+        ("Platform", Value::Null),
         ("Networks", networks.collect::<Vec<_>>().join(",").into()),
     ])
     .labels(&container.labels)

@@ -18,6 +18,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let query = Query::new().with("name", &args.name);
-    session.client()?.post(&path(&args.container, "/rename"), &query, Payload::Empty).await?;
+    let result = session.client()?.post(&path(&args.container, "/rename"), &query, Payload::Empty).await;
+    if let Err(error @ Error::Daemon { .. }) = result {
+        session.complain(error);
+        return Err(Error::Invalid(format!("Error: failed to rename container named {}", args.container)));
+    }
+    result?;
     Ok(0)
 }

@@ -35,14 +35,25 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         return attached(&args, container, session).await;
     }
     let client = session.client()?;
+    let failed = std::cell::RefCell::new(Vec::new());
     let code = each(session, &client, &args.containers, |name| {
-        let client = client.clone();
+        let (client, failed) = (client.clone(), &failed);
         async move {
-            client.post(&path(&name, "/start"), &Query::new(), Payload::Empty).await?;
-            Ok(name)
+            let result = client.post(&path(&name, "/start"), &Query::new(), Payload::Empty).await;
+            if result.is_err() {
+                failed.borrow_mut().push(name.clone());
+            }
+            result.map(|_| name)
         }
     });
-    code.await
+    let code = code.await?;
+    let failed = failed.into_inner();
+    let failed: Vec<&str> =
+        args.containers.iter().map(String::as_str).filter(|name| failed.iter().any(|f| f == name)).collect();
+    if !failed.is_empty() {
+        return Err(Error::Invalid(format!("Error: failed to start containers: {}", failed.join(", "))));
+    }
+    Ok(code)
 }
 
 async fn attached(args: &Args, container: &str, session: &mut Session) -> Result<u8, Error> {

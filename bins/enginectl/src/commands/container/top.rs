@@ -21,7 +21,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let options = options.join(" ");
     let query = if options.is_empty() { Query::new() } else { Query::new().with("ps_args", &options) };
     let answer: TopResponse = session.client()?.get_as(&path(container, "/top"), &query).await?;
-    let mut table = Table::new(answer.titles);
+    let mut table = Table::new(answer.titles).wide();
     for process in answer.processes {
         table.row(process);
     }

@@ -140,7 +140,7 @@ fn row(name: &Name, image: &ImageSummary, whole: bool, now: i64) -> Row {
         ("CreatedSince", time::ago(image.created, now).into()),
         ("CreatedAt", time::local(image.created).into()),
         ("Size", size::short(image.size).into()),
-        ("VirtualSize", size::short(image.size).into()),
+        ("VirtualSize", size::decimal(image.size).into()),
         ("Containers", counted(image.containers).into()),
         ("SharedSize", sized(image.shared_size).into()),
         ("UniqueSize", sized(unique).into()),

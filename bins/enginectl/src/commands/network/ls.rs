@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         .iter()
         .map(|network| {
             let labels = network.labels.clone().unwrap_or_default();
-            let created = time::parse_rfc3339(&network.created).map(time::local).unwrap_or_default();
+            let created = time::local_of(&network.created);
             Row::new([
                 ("ID", short(&network.id).into()),
                 ("Name", network.name.as_str().into()),

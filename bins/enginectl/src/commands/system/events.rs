@@ -98,7 +98,7 @@ impl Shape {
 
 fn line(event: &EventMessage) -> String {
     let nanos = if event.time_nano != 0 { i128::from(event.time_nano) } else { i128::from(event.time) * 1_000_000_000 };
-    let mut text = format!("{} {} {} {}", time::local_nanos(nanos), event.kind, event.action, event.actor.id);
+    let mut text = format!("{} {} {} {}", time::rfc3339_nanos(nanos), event.kind, event.action, event.actor.id);
     if !event.actor.attributes.is_empty() {
         let attributes: Vec<String> =
             event.actor.attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let client = session.client()?;
     if let Some(template) = args.format.as_deref().filter(|format| format.trim() != "json") {
-        format::parse(template)?;
+        format::parse_object(template)?;
     }
     let server = client.get("/version", &Query::new()).await;
     let text = |text: &str| Value::from(text);

@@ -1,12 +1,25 @@
 //! Nodes and a value to text.
 
+use std::borrow::Cow;
+
 use super::functions;
 use super::parse::{Command, Kind, Node, Operand, Pipeline};
-use super::{Error, Position};
+use super::{Error, Position, zero};
 use crate::output::value::Value;
 
-pub(super) fn render(nodes: &[Node], root: &Value, labels: Option<&Value>) -> Result<String, Error> {
-    let mut state = State { out: String::new(), variables: vec![(String::new(), root.clone())], labels };
+/// What the root is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner<'a> {
+    /// What `.Label` looks into.
+    pub(super) labels: Option<&'a Value>,
+    /// The root is the names of columns.
+    pub(super) header: bool,
+    /// The root is an object of the API.
+    pub(super) object: bool,
+}
+
+pub(super) fn render(nodes: &[Node], root: &Value, manner: Manner<'_>) -> Result<String, Error> {
+    let mut state = State { out: String::new(), variables: vec![(String::new(), root.clone())], manner };
     state.walk(nodes, root)?;
     Ok(state.out)
 }
@@ -24,7 +37,7 @@ struct State<'a> {
     out: String,
     /// Name without `$`, value; the innermost last. The root is `$` alone.
     variables: Vec<(String, Value)>,
-    labels: Option<&'a Value>,
+    manner: Manner<'a>,
 }
 
 impl State<'_> {
@@ -47,7 +60,10 @@ impl State<'_> {
             Node::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.variables.is_empty() {
-                    self.out.push_str(&value.to_string());
+                    match (value, only_field(pipeline)) {
+                        (Value::Null, Some(name)) if self.manner.object => self.out.push_str(zero::printed(name)),
+                        (value, _) => self.out.push_str(&value.to_string()),
+                    }
                     if self.out.len() > MAXIMUM_OUTPUT {
                         return Err(pipeline.position.error("the output is too long"));
                     }
@@ -158,13 +174,21 @@ impl State<'_> {
         };
         match &first.kind {
             Kind::Function(name) => self.call(name, first, rest, dot, piped),
-            Kind::Dot if first.fields.last().is_some_and(|field| field == "Label") && self.labels.is_some() => {
+            Kind::Dot
+                if first.fields.last().is_some_and(|field| field == "Label")
+                    && (self.manner.header || self.manner.labels.is_some()) =>
+            {
                 let mut arguments = self.operands(rest, dot)?;
                 arguments.extend(piped);
                 let [Value::String(name)] = arguments.as_slice() else {
                     return Err(first.position.error("Label wants one argument, the name of a label"));
                 };
-                Ok(self.labels.and_then(|labels| labels.get(name)).cloned().unwrap_or_else(|| Value::from("")))
+                if self.manner.header {
+                    let last = name.rsplit('.').next().unwrap_or_default();
+                    return Ok(Value::from(last.replace(['-', '_'], " ")));
+                }
+                let label = self.manner.labels.and_then(|labels| labels.get(name));
+                Ok(label.cloned().unwrap_or_else(|| Value::from("")))
             }
             _ if rest.is_empty() && piped.is_none() => self.operand(first, dot),
             _ => Err(first.position.error(format!("can't give argument to non-function {}", name_of(first)))),
@@ -201,7 +225,7 @@ impl State<'_> {
         let value = functions::call(name, &arguments).map_err(|text| {
             operand.position.error(format!("executing \"\" at <{name}>: error calling {name}: {text}"))
         })?;
-        fields(value, &operand.fields, operand)
+        fields(value, &operand.fields, operand, self.manner.object)
     }
 
     fn operands(&mut self, operands: &[Operand], dot: &Value) -> Result<Vec<Value>, Error> {
@@ -210,9 +234,9 @@ impl State<'_> {
 
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, Error> {
         let value = match &operand.kind {
-            Kind::Dot => return fields_of(dot, &operand.fields, operand),
+            Kind::Dot => return fields_of(dot, &operand.fields, operand, self.manner.object),
             Kind::Variable(name) => match self.variables.iter().rev().find(|(known, _)| known == name) {
-                Some((_, value)) => return fields_of(value, &operand.fields, operand),
+                Some((_, value)) => return fields_of(value, &operand.fields, operand, self.manner.object),
                 None => return Err(operand.position.error(format!("undefined variable \"${name}\""))),
             },
             Kind::String(text) => Value::from(text.as_str()),
@@ -222,36 +246,53 @@ impl State<'_> {
             Kind::Function(name) => return self.call(name, operand, &[], dot, None),
             Kind::Group(pipeline) => self.pipeline(pipeline, dot)?,
         };
-        fields(value, &operand.fields, operand)
+        fields(value, &operand.fields, operand, self.manner.object)
     }
 }
 
-fn fields(value: Value, names: &[String], operand: &Operand) -> Result<Value, Error> {
-    if names.is_empty() { Ok(value) } else { fields_of(&value, names, operand) }
+/// The last field of a pipeline that is nothing but one.
+fn only_field(pipeline: &Pipeline) -> Option<&str> {
+    match pipeline.commands.as_slice() {
+        [Command { operands, .. }] if operands.len() == 1 => operands[0].fields.last().map(String::as_str),
+        _ => None,
+    }
 }
 
-fn fields_of(value: &Value, names: &[String], operand: &Operand) -> Result<Value, Error> {
-    let mut value = value;
-    for name in names {
-        value = match value {
-            Value::Object(_) => value.field(name).ok_or_else(|| missing(operand, operand.position, name))?,
-            Value::Null => {
-                let text =
-                    format!("executing \"\" at <{}>: nil pointer evaluating interface {{}}.{name}", name_of(operand));
-                return Err(operand.position.error(text));
-            }
-            _ => {
-                let text =
-                    format!("executing \"\" at <{}>: can't evaluate field {name} in {}", name_of(operand), kind(value));
-                return Err(operand.position.error(text));
-            }
+fn fields(value: Value, names: &[String], operand: &Operand, object: bool) -> Result<Value, Error> {
+    if names.is_empty() { Ok(value) } else { fields_of(&value, names, operand, object) }
+}
+
+fn fields_of(value: &Value, names: &[String], operand: &Operand, object: bool) -> Result<Value, Error> {
+    let mut value = Cow::Borrowed(value);
+    for (at, name) in names.iter().enumerate() {
+        let fail = |text: String| {
+            // Where this field begins; what is before the fields is only in these as long as it is shown.
+            let head = match &operand.kind {
+                Kind::Dot => Some(0),
+                Kind::Variable(variable) => Some(variable.len() + 1),
+                _ => None,
+            };
+            let before = names[..at].iter().map(|name| name.len() + 1).sum::<usize>();
+            let column = operand.position.column + head.map_or(0, |head| head + before);
+            let position = Position { column, ..operand.position };
+            position.error(format!("executing \"\" at <{}>: {text}", name_of(operand)))
         };
+        let zero;
+        let next = match value.as_ref() {
+            Value::Object(_) => match value.field(name) {
+                Some(member) => member,
+                None => {
+                    let missing = if object { zero::of_missing(name) } else { None };
+                    zero = missing.ok_or_else(|| fail(format!("map has no entry for key \"{name}\"")))?;
+                    &zero
+                }
+            },
+            Value::Null => return Err(fail(format!("nil pointer evaluating interface {{}}.{name}"))),
+            other => return Err(fail(format!("can't evaluate field {name} in {}", kind(other)))),
+        };
+        value = Cow::Owned(next.clone());
     }
-    Ok(value.clone())
-}
-
-fn missing(operand: &Operand, position: Position, name: &str) -> Error {
-    position.error(format!("executing \"\" at <{}>: map has no entry for key \"{name}\"", name_of(operand)))
+    Ok(value.into_owned())
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -4,6 +4,7 @@
 mod evaluate;
 mod functions;
 mod parse;
+mod zero;
 
 use std::fmt;
 
@@ -39,7 +40,18 @@ impl Template {
 
     /// The text of the template for one value. `labels` is what the method `.Label "name"` looks into.
     pub(crate) fn render(&self, root: &Value, labels: Option<&Value>) -> Result<String, Error> {
-        evaluate::render(&self.nodes, root, labels)
+        evaluate::render(&self.nodes, root, evaluate::Manner { labels, ..evaluate::Manner::default() })
+    }
+
+    /// The text of the template for the names of columns: `.Label "a.the-name"` is `the name`.
+    pub(crate) fn render_header(&self, names: &Value) -> Result<String, Error> {
+        evaluate::render(&self.nodes, names, evaluate::Manner { header: true, ..evaluate::Manner::default() })
+    }
+
+    /// The text of the template for an object of the API, where members that the wire leaves out have the zero values that
+    /// they stand for.
+    pub(crate) fn render_object(&self, object: &Value) -> Result<String, Error> {
+        evaluate::render(&self.nodes, object, evaluate::Manner { object: true, ..evaluate::Manner::default() })
     }
 }
 

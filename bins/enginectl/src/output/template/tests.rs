@@ -151,12 +151,12 @@ fn errors_say_where() {
     fails("ab\n {{.Name", "template: :2:1: unclosed action");
     fails("{{nope .Name}}", "template: :1:2: function \"nope\" not defined");
     fails("{{.Nope}}", "template: :1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\"");
-    fails("{{.State.Nope}}", "template: :1:2: executing \"\" at <.State.Nope>: map has no entry for key \"Nope\"");
+    fails("{{.State.Nope}}", "template: :1:8: executing \"\" at <.State.Nope>: map has no entry for key \"Nope\"");
     fails(
         "{{.State.Health.Status}}",
-        "template: :1:2: executing \"\" at <.State.Health.Status>: nil pointer evaluating interface {}.Status",
+        "template: :1:15: executing \"\" at <.State.Health.Status>: nil pointer evaluating interface {}.Status",
     );
-    fails("{{.Name.X}}", "template: :1:2: executing \"\" at <.Name.X>: can't evaluate field X in a string");
+    fails("{{.Name.X}}", "template: :1:7: executing \"\" at <.Name.X>: can't evaluate field X in a string");
     fails("{{if .Name}}x", "template: :1:2: unexpected EOF: {{if}} has no {{end}}");
     fails("{{end}}", "template: :1:2: unexpected {{end}}");
     fails("{{}}", "template: :1:2: missing value for command");
@@ -171,4 +171,27 @@ fn errors_say_where() {
     fails("{{.A ! }}", "template: :1:5: unexpected '!' in command");
     assert!(render(&"{{if 1}}".repeat(5000)).is_err());
     assert!(render(&format!("{{{{{}}}}}", "(".repeat(5000))).is_err());
+}
+
+#[test]
+fn what_the_wire_leaves_out_is_zero() {
+    let value = Value::parse(
+        br#"{"State":{},"Config":{"Entrypoint":null,"Labels":null,"Cmd":["a"]},"HostConfig":{"PidsLimit":null}}"#,
+    )
+    .unwrap();
+    let check = |template: &str, expected: &str| {
+        assert_eq!(Template::parse(template).unwrap().render_object(&value).as_deref(), Ok(expected), "{template}");
+    };
+    check("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none");
+    check("{{with .State.Health}}{{.Status}}{{end}}", "");
+    check(
+        "{{.State.Health}} {{.Config.Entrypoint}} {{.Config.Labels}} {{.HostConfig.PidsLimit}}",
+        "<nil> [] map[] <nil>",
+    );
+    check("{{json .Config.Entrypoint}} {{len .Config.Labels}} {{.Config.StopSignal}}", "null 0 ");
+    let wrong = Template::parse("{{.State.Health.Status}}").unwrap().render_object(&value).unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "template: :1:15: executing \"\" at <.State.Health.Status>: nil pointer evaluating interface {}.Status"
+    );
 }
