@@ -1,0 +1,46 @@
+//! What every client must show, said once and run with each of them.
+#![allow(clippy::unwrap_used)]
+
+pub mod exec;
+pub mod images;
+pub mod lifecycle;
+pub mod networks;
+pub mod output;
+pub mod running;
+pub mod terminals;
+pub mod volumes;
+
+/// Makes a test of each case, with one client.
+macro_rules! suite {
+    ($client:expr; $($area:ident { $($case:ident)* })*) => {$(
+        mod $area {
+            use super::*;
+            $(
+                #[test]
+                fn $case() {
+                    $crate::cases::$area::$case($client);
+                }
+            )*
+        }
+    )*};
+    ($client:expr) => {
+        $crate::cases::suite! { $client;
+            running {
+                input_goes_through exit_codes failures_before_the_start streams_stay_apart
+                environment_directory_user_and_name the_root_file_system_is_the_images limits_hold
+                privileges_are_dockers removed_when_asked names_are_unique
+            }
+            terminals { a_shell detach_and_attach_again }
+            lifecycle {
+                from_created_to_gone stop_waits_then_kills kill_and_wait pause_stands_still restart_and_rename
+                listing inspecting attaching_twice
+            }
+            output { logs_are_kept logs_follow_to_the_end long_lines_and_no_newline }
+            exec { beside_the_first_process its_exit_codes with_input on_a_terminal only_where_something_runs }
+            networks { outbound_traffic neighbours none_is_alone }
+            volumes { they_outlive_containers filled_from_the_image nameless_ones_go_along host_directories }
+            images { every_shape_of_archive names_and_removal pulled_from_a_registry hostile_archives }
+        }
+    };
+}
+pub(crate) use suite;
