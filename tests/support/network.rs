@@ -41,7 +41,7 @@ impl Network {
 
     /// A command that will run in it. Same process id: nothing stands in between.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = Command::new(programs::borrowed("nsenter"));
         command.arg(format!("--net=/proc/{}/ns/net", self.holder())).arg("--").arg(program.as_ref());
         command
     }
