@@ -166,6 +166,8 @@ impl Daemon {
     pub fn scene(&self) -> Scene<'_> {
         Scene {
             room: self.room.path(),
+            root: self.root(),
+            run: self.run_directory(),
             network: &self.network,
             cgroup: &self.cgroup,
             daemon: self.child.as_ref().map(Child::id),

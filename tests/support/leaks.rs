@@ -14,7 +14,10 @@ use super::network::Network;
 /// Where one daemon's traces can be.
 #[derive(Debug)]
 pub struct Scene<'a> {
+    /// Everything that mounts may mention.
     pub room: &'a Path,
+    pub root: PathBuf,
+    pub run: PathBuf,
     pub network: &'a Network,
     pub cgroup: &'a str,
     pub daemon: Option<u32>,
@@ -29,8 +32,8 @@ impl Scene<'_> {
         traces.extend(self.cgroups().into_iter().map(|cgroup| format!("cgroup {}", cgroup.display())));
         let links = self.network.links().into_iter().filter(|link| link.starts_with("veth"));
         traces.extend(links.map(|link| format!("interface {link}")));
-        for directory in ["run/containers", "root/containers"] {
-            let entries = fs::read_dir(self.room.join(directory)).into_iter().flatten();
+        for directory in [&self.run, &self.root] {
+            let entries = fs::read_dir(directory.join("containers")).into_iter().flatten();
             traces.extend(entries.map(|entry| format!("file {}", entry.unwrap().path().display())));
         }
         traces

@@ -14,6 +14,11 @@ pub fn enginectl() -> PathBuf {
     built().join("enginectl")
 }
 
+/// One of the example programs.
+pub fn example(name: &str) -> PathBuf {
+    built().join("examples").join(name)
+}
+
 /// A program that tests need from the machine; `scripts/test` sees to it.
 pub fn borrowed(name: &str) -> PathBuf {
     let found = std::env::var_os("PATH").and_then(|path| {
@@ -36,7 +41,9 @@ fn built() -> &'static Path {
         let profile = own.ancestors().nth(2).unwrap().to_owned();
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        build.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(profile.parent().unwrap());
+        build
+            .args(["build", "--quiet", "--workspace", "--bins", "--examples", "--target-dir"])
+            .arg(profile.parent().unwrap());
         if profile.ends_with("release") {
             build.arg("--release");
         }
