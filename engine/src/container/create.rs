@@ -52,9 +52,8 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         devices::read_rule(rule)?;
     }
     resolve_shared(&shared, &mut config)?;
-    if let NetworkMode::Named(network) = &config.host.network_mode {
-        shared.parts.networks.get(network)?;
-    }
+    // A network is looked for at the start and not here: it may be made in between, and clients take "not found" of a
+    // create for the image.
     let planned = mount_plan::plan(&config)?;
     check_sources(&planned)?;
 
