@@ -220,7 +220,6 @@ async fn what_cannot_be_had_is_refused_before_anything_is_made() {
     shared.host.ipc_mode = IpcMode::Container("x".to_owned());
     for (spec, kind) in [
         (ContainerSpec::new("nothing-of-this-name"), ErrorKind::NotFound),
-        (shell("true").network("no-such-network".parse().unwrap()), ErrorKind::NotFound),
         (shell("true").bind("a:b:c:d"), ErrorKind::Invalid),
         (shell("true").cap_add("FLY"), ErrorKind::Invalid),
         (published, ErrorKind::Unsupported),

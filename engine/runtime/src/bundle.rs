@@ -114,7 +114,7 @@ pub struct Exec<'a> {
     pub id: &'a str,
     /// A pidfd of the container's init.
     pub init: BorrowedFd<'a>,
-    /// The specification that the container was launched with: the new process gets its seccomp filter and its cgroup.
+    /// The specification that the container was launched with: the new process gets its seccomp filter.
     pub spec: &'a Spec,
     /// What is executed. Without capabilities of its own it gets none, so they are usually those of `spec`.
     pub command: &'a Process,

@@ -173,7 +173,7 @@ impl Runtime {
     /// executed.
     pub fn exec(&self, exec: &Exec<'_>) -> Result<ExecPlan, Error> {
         let filter = self.filter(exec.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()))?;
-        let plan = plan::compile_exec(exec, self.host(), filter.as_deref())?;
+        let plan = plan::compile_exec(exec, self.cgroup(exec.id)?.places(), self.host(), filter.as_deref())?;
         let descriptors = plan
             .resources()
             .iter()

@@ -24,6 +24,8 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         let (host, mut route) = new_network(|| Netlink::open(Protocol::Route)).unwrap();
+        // A namespace inherits the switch of the machine that the test runs on.
+        in_network(host.as_fd(), || std::fs::write("/proc/sys/net/ipv4/ip_forward", "0")).unwrap();
         let world = NetworkNamespace::create_blocking().unwrap();
         let subnet = Subnet::of(UPLINK, 24).unwrap();
         route.request(&mut [link::make_bridge("lan0", MacAddress::random(), 1400)]).unwrap();

@@ -26,7 +26,7 @@ pub(crate) const TOP: &[Entry] = &[
     entry!("create", container::create),
     entry!("events", system::events),
     entry!("history", image::history),
-    entry!("info", system::info),
+    entry!("info", system::overview),
     entry!("inspect", inspect),
     entry!("kill", container::kill),
     entry!("load", image::load),
@@ -106,6 +106,6 @@ pub(crate) const NOUNS: &[Noun] = &[
     Noun {
         name: "system",
         about: "Commands on the engine",
-        entries: &[entry!("events", system::events), entry!("info", system::info)],
+        entries: &[entry!("events", system::events), entry!("info", system::overview)],
     },
 ];

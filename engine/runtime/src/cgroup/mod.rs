@@ -46,6 +46,10 @@ impl Cgroup {
         Places::at(path, layout).map(Self::new)
     }
 
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
+    }
+
     /// The path beneath the mounts of the hierarchies, without a leading slash.
     #[must_use]
     pub fn path(&self) -> &Path {

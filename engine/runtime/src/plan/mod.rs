@@ -179,11 +179,15 @@ fn console_size(process: &Process) -> Option<(u16, u16)> {
     Some((u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?))
 }
 
-/// Compiles an `exec`.
-pub(crate) fn compile_exec(exec: &Exec<'_>, host: &Host, filter: Option<&Filter>) -> Result<Plan, Error> {
+/// Compiles an `exec` into the cgroup that the container was born in, which another engine may have chosen.
+pub(crate) fn compile_exec(
+    exec: &Exec<'_>,
+    cgroup: &Places,
+    host: &Host,
+    filter: Option<&Filter>,
+) -> Result<Plan, Error> {
     check::id(exec.id)?;
     check::process(exec.command)?;
-    let cgroup = Places::of(exec.spec, exec.id, host)?;
     let terminal = exec.command.terminal().unwrap_or(false);
     let mut plan = Writer::default();
     if let Stdin::Open { once } = exec.stdin {
@@ -195,7 +199,7 @@ pub(crate) fn compile_exec(exec: &Exec<'_>, host: &Host, filter: Option<&Filter>
     if terminal && let Some((rows, columns)) = console_size(exec.command) {
         plan.push(Op::TerminalSize { rows, columns });
     }
-    namespaces::enter(&mut plan, &cgroup);
+    namespaces::enter(&mut plan, cgroup);
     if terminal {
         plan.push(Op::Console {});
     }

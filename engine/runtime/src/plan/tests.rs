@@ -156,7 +156,8 @@ fn an_exec() {
     exec.user = Some("1000");
     exec.privileged = true;
     exec.stdin = Stdin::Open { once: false };
-    insta::assert_snapshot!(compile_exec(&exec, &host, None).unwrap());
+    let cgroup = Places::of(&bundle.spec, "c1", &host).unwrap();
+    insta::assert_snapshot!(compile_exec(&exec, &cgroup, &host, None).unwrap());
 }
 
 #[test]

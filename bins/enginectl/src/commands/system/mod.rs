@@ -1,5 +1,5 @@
 //! Commands on the engine itself.
 
 pub(crate) mod events;
-pub(crate) mod info;
+pub(crate) mod overview;
 pub(crate) mod version;
