@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use engine::logs::Output;
-use engine::{AttachOptions, ContainerSpec, Engine, Lifetime, RemoveOptions, Settings};
+use engine::{AttachOptions, ContainerSpec, Engine, Lifetime, Settings};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let loaded = engine.images().load(tokio::fs::File::open(archive).await?).await?;
     let image = &loaded.first().ok_or("the archive holds no image")?.image;
 
-    let spec = ContainerSpec::new(image.id()).command(arguments).lifetime(Lifetime::Engine);
+    let spec = ContainerSpec::new(image.id()).command(arguments).lifetime(Lifetime::Engine).auto_remove(true);
     let container = engine.containers().create(spec).await?;
     let mut output = container.attach(AttachOptions::output()).await?;
     container.start().await?;
@@ -28,7 +28,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     let exit = container.wait().await?;
-    container.remove(RemoveOptions::default()).await?;
     engine.shutdown().await;
     std::process::exit(exit.code)
 }

@@ -135,11 +135,9 @@ impl Runtime {
 
         let mut made = Made { directory: self.directory(&bundle.id), cgroup: None };
         made.make_directory(&bundle.id)?;
-        if linux.is_some_and(|linux| linux.cgroups_path().is_some()) {
-            let file = made.directory.join(CGROUP);
-            let path = cgroup.path().as_os_str().as_encoded_bytes();
-            fs::write(&file, path).map_err(Error::io("write", file))?;
-        }
+        // Whoever takes the container over may have another parent for its cgroups.
+        let file = made.directory.join(CGROUP);
+        fs::write(&file, cgroup.path().as_os_str().as_encoded_bytes()).map_err(Error::io("write", file))?;
         let none = LinuxResources::default();
         let resources = linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
         cgroup.create(resources)?;
