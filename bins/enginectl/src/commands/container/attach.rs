@@ -47,6 +47,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         tty: about.config.tty,
         forward: args.sig_proxy && !about.config.tty,
         detach_keys: args.detach_keys,
+        told_size: None,
     };
     streams.check(session)?;
     let path = format!("/containers/{}", about.id);

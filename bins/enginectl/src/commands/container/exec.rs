@@ -68,6 +68,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         tty: args.tty,
         forward: false,
         detach_keys: args.detach_keys.clone(),
+        told_size: around.console,
     };
     streams.check(session)?;
     let console_size =

@@ -24,6 +24,8 @@ pub(crate) struct Streams {
     /// Pass signals on to the process.
     pub(crate) forward: bool,
     pub(crate) detach_keys: Option<String>,
+    /// The size of the window (rows, columns) that the request told the daemon. It may be another by now.
+    pub(crate) told_size: Option<(u16, u16)>,
 }
 
 impl Streams {
@@ -102,7 +104,7 @@ impl Foreground {
             object: object.to_owned(),
             pump,
             signals,
-            size: if window_matters { window(session) } else { None },
+            size: if window_matters { streams.told_size.or_else(|| window(session)) } else { None },
             tty: streams.tty,
             _raw: raw,
         })

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine_api::container::CreateRequest;
 use http::Method;
 
 use super::create::{create, fail, from_flags};
@@ -57,6 +58,7 @@ async fn start(args: &Args, session: &mut Session) -> Result<u8, Error> {
         tty: config.tty,
         forward: args.sig_proxy && !args.detach,
         detach_keys: args.detach_keys.clone(),
+        told_size: window_of(&request),
     };
     streams.check(session)?;
     let id = create(session, &args.options, &request).await?;
@@ -96,4 +98,10 @@ async fn start(args: &Args, session: &mut Session) -> Result<u8, Error> {
         Outcome::Exited(code) => Ok(as_exit(code)),
         Outcome::Detached => Ok(0),
     }
+}
+
+/// The size of the window (rows, columns) that a request tells.
+fn window_of(request: &CreateRequest) -> Option<(u16, u16)> {
+    let [rows, columns] = request.host_config.as_ref()?.console_size;
+    Some((rows.try_into().ok()?, columns.try_into().ok()?)).filter(|size| *size != (0, 0))
 }

@@ -66,6 +66,7 @@ async fn attached(args: &Args, container: &str, session: &mut Session) -> Result
         tty: about.config.tty,
         forward: args.attach && !about.config.tty,
         detach_keys: args.detach_keys.clone(),
+        told_size: None,
     };
     if about.state.running {
         return Err(Error::Invalid(format!(
