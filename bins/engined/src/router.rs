@@ -98,7 +98,7 @@ static ROUTES: &[Route] = table! {
     GET "/images/get" While unsupported::not_built;
     POST "/images/create" While images::create;
     POST "/images/load" While images::load;
-    POST "/images/prune" While unsupported::not_built;
+    POST "/images/prune" Finish images::prune;
     GET "/images/{name}/json" While images::inspect;
     GET "/images/{name}/history" While images::history;
     GET "/images/{name}/get" While unsupported::not_built;
@@ -107,7 +107,7 @@ static ROUTES: &[Route] = table! {
     DELETE "/images/{name}" Finish images::remove;
     GET "/distribution/{name}/json" While unsupported::not_built;
     POST "/build" While unsupported::not_built;
-    POST "/build/prune" While unsupported::not_built;
+    POST "/build/prune" While unsupported::no_build_cache;
     POST "/build/cancel" While unsupported::not_built;
     POST "/session" While unsupported::not_built;
     POST "/grpc" While unsupported::not_built;
@@ -115,7 +115,7 @@ static ROUTES: &[Route] = table! {
     GET "/networks" While networks::list;
     GET "/networks/" While networks::list;
     POST "/networks/create" While unsupported::not_built;
-    POST "/networks/prune" While unsupported::not_built;
+    POST "/networks/prune" While unsupported::no_networks_to_prune;
     POST "/networks/{name}/connect" While unsupported::not_built;
     POST "/networks/{name}/disconnect" While unsupported::not_built;
     GET "/networks/{name}" While networks::inspect;

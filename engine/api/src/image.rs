@@ -158,6 +158,16 @@ pub struct ImagePrune {
     pub space_reclaimed: u64,
 }
 
+/// `POST /build/prune`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct BuildPrune {
+    /// Ids of what is gone.
+    pub caches_deleted: Option<Vec<String>>,
+    /// Freed bytes.
+    pub space_reclaimed: u64,
+}
+
 /// Who asks a registry: the JSON in the header `X-Registry-Auth`, in URL-safe base64.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", default)]

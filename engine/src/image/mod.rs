@@ -6,6 +6,7 @@ mod decode;
 mod find;
 mod import;
 mod load;
+mod prune;
 mod pull;
 mod record;
 mod remove;
@@ -33,6 +34,7 @@ use crate::{oci, registry, state};
 
 pub use import::ImportOptions;
 pub use load::Loaded;
+pub use prune::Pruned;
 pub use pull::PullOptions;
 pub use record::Image;
 pub use remove::{RemoveOptions, Removed};

@@ -476,3 +476,27 @@ async fn several_programs_load_and_remove_at_once() {
 fn configurations_of_tests_are_sound() {
     assert!(ImageConfig::parse(&config(&[layer("a")])).is_ok());
 }
+
+#[tokio::test]
+async fn what_nobody_uses_is_pruned() {
+    let scene = Scene::new();
+    let build = async |name: Option<&str>, program: &[u8]| {
+        let options = ImportOptions { reference: name.map(|name| name.parse().unwrap()), ..ImportOptions::default() };
+        scene.images.build_from(Rootfs::busybox(program), options).await.unwrap()
+    };
+    let held = build(None, b"held").await;
+    scene.hold(&held);
+    let nameless = build(None, b"nameless").await;
+    build(Some("named:1"), b"named").await;
+
+    let pruned = scene.images.prune(|image| image.references().is_empty()).await.unwrap();
+    assert!(pruned.removed.contains(&Removed::Deleted(nameless.id().to_string())), "{:?}", pruned.removed);
+    assert_eq!(pruned.reclaimed, nameless.size());
+    assert_eq!(scene.names().await, ["named:1"]);
+
+    let pruned = scene.images.prune(|_| true).await.unwrap();
+    assert!(pruned.removed.contains(&Removed::Untagged("named:1".to_owned())), "{:?}", pruned.removed);
+    let left: Vec<_> = scene.images.list().await.unwrap().iter().map(|image| *image.id()).collect();
+    assert_eq!(left, [*held.id()]);
+    assert_eq!(scene.images.prune(|_| true).await.unwrap(), Pruned::default());
+}

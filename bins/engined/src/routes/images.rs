@@ -6,7 +6,7 @@ use engine::image::{Image, ImportOptions, PullOptions, RemoveOptions};
 use engine::oci::Reference;
 use engine::registry::Auth;
 use engine_api::filter::Filters;
-use engine_api::image::RegistryAuth;
+use engine_api::image::{ImagePrune, RegistryAuth};
 use engine_api::json;
 use futures_util::TryStreamExt;
 use http::StatusCode;
@@ -14,10 +14,11 @@ use http_body_util::BodyDataStream;
 use tokio_util::io::StreamReader;
 
 use crate::convert::image::{fits, history as history_of, inspect as inspect_of, removed, summary};
-use crate::convert::time;
+use crate::convert::{nil_when_empty, time};
 use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::routes::prune_alone;
 use crate::stream::progress;
 
 /// `GET /images/json`
@@ -100,6 +101,30 @@ pub(crate) async fn remove(call: Call) -> Result<Response, Error> {
     let gone = call.daemon.engine.images().remove(&call.name, options).await?;
     let gone: Vec<_> = gone.into_iter().map(removed).collect();
     Ok(reply::json(StatusCode::OK, &gone))
+}
+
+/// `POST /images/prune`: those without a name, or with `dangling=false` all that no container has.
+pub(crate) async fn prune(call: Call) -> Result<Response, Error> {
+    let filters = call.query.filters(&["dangling", "label", "label!", "until"])?;
+    let dangling = filters.boolean("dangling", true)?;
+    let mut until = i64::MAX;
+    for text in filters.get("until") {
+        until = until.min(time::seconds(time::until(text)?));
+    }
+    let _alone = prune_alone(&call.daemon.prunes.images)?;
+    let wanted = |image: &Image| {
+        let labels = &image.config().config.labels;
+        (!dangling || image.references().is_empty())
+            && image.created().map_or(0, time::seconds_of) < until
+            && filters.all_labels("label", labels)
+            && filters.no_label("label!", labels)
+    };
+    let pruned = call.daemon.engine.images().prune(wanted).await?;
+    let gone = pruned.removed.into_iter().map(removed).collect();
+    Ok(reply::json(
+        StatusCode::OK,
+        &ImagePrune { images_deleted: nil_when_empty(gone), space_reclaimed: pruned.reclaimed },
+    ))
 }
 
 /// `POST /images/load`

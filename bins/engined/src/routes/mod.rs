@@ -17,6 +17,7 @@ use crate::error::Error;
 #[derive(Debug, Default)]
 pub(crate) struct Prunes {
     pub(crate) containers: Mutex<()>,
+    pub(crate) images: Mutex<()>,
     pub(crate) volumes: Mutex<()>,
 }
 

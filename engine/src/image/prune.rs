@@ -1,0 +1,64 @@
+//! Removing the images that nobody uses.
+
+use std::collections::BTreeMap;
+
+use super::{Error, Image, Images, RemoveOptions, Removed};
+use crate::error::ErrorKind;
+use crate::oci::Digest;
+use crate::state::Table;
+
+/// What [`Images::prune`] removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// Names and images.
+    pub removed: Vec<Removed>,
+    /// Bytes of the files of layers that went.
+    pub reclaimed: u64,
+}
+
+impl Images {
+    /// Removes the images that are wanted gone and that no container has, with all their names.
+    ///
+    /// One that somebody begins to use, or builds upon, in the meantime stays.
+    ///
+    /// # Errors
+    /// When the state store fails; what went until then is gone.
+    pub async fn prune(&self, wanted: impl Fn(&Image) -> bool) -> Result<Pruned, Error> {
+        let before = self.layers_in_use().await?;
+        let mut pruned = Pruned::default();
+        for image in self.list().await? {
+            if !wanted(&image) || self.has_container(&image)? {
+                continue;
+            }
+            let mut names: Vec<String> = image.references().iter().map(|name| name.full()).collect();
+            if names.is_empty() {
+                names.push(image.id().to_string());
+            }
+            for name in names {
+                match self.remove(&name, RemoveOptions::default()).await {
+                    Ok(removed) => pruned.removed.extend(removed),
+                    // Used, or gone already.
+                    Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let after = self.layers_in_use().await?;
+        pruned.reclaimed = before.iter().filter(|(layer, _)| !after.contains_key(*layer)).map(|(_, size)| size).sum();
+        Ok(pruned)
+    }
+
+    fn has_container(&self, image: &Image) -> Result<bool, Error> {
+        let holders = self.shared.state.read(|state| state.holders((Table::Image, image.id().as_str())))?;
+        Ok(holders.iter().any(|(table, _)| *table == Table::Container))
+    }
+
+    /// The layers of all images with their sizes.
+    async fn layers_in_use(&self) -> Result<BTreeMap<Digest, u64>, Error> {
+        let images = self.list().await?;
+        let layers =
+            images.iter().flat_map(|image| image.layers().iter().copied().zip(image.layer_sizes().iter().copied()));
+        Ok(layers.collect())
+    }
+}
