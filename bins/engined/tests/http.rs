@@ -4,8 +4,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use engine::Settings;
+use engine::container::{ContainerFilter, RemoveOptions};
+use engine::image::{ImportOptions, Rootfs};
 use engine::settings::BridgeSettings;
+use engine::{Engine, Settings};
+use engine_api::frame::{Decoder, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
@@ -14,6 +17,7 @@ use tokio::task::JoinHandle;
 /// A daemon on a root of its own.
 struct Daemon {
     directory: tempfile::TempDir,
+    engine: Engine,
     stop: Arc<Notify>,
     task: JoinHandle<()>,
 }
@@ -22,12 +26,32 @@ impl Daemon {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings::at(directory.path().join("root")).bridge(BridgeSettings::disabled()).firewall(false);
-        let engine = engine::Engine::open(settings).await.unwrap();
+        let engine = Engine::open(settings).await.unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
-        let task = tokio::spawn(async move { engined::serve(engine, vec![listener], stopped.notified()).await });
-        Self { directory, stop, task }
+        let served = engine.clone();
+        let task = tokio::spawn(async move { engined::serve(served, vec![listener], stopped.notified()).await });
+        Self { directory, engine, stop, task }
+    }
+
+    /// With an image `busybox`, made of the one of this machine, and a container of it.
+    async fn with_container(body: &str) -> Self {
+        let daemon = Self::start().await;
+        let program = std::fs::read("/bin/busybox").unwrap();
+        let options = ImportOptions::named("busybox".parse().unwrap()).env("PATH=/bin");
+        daemon.engine.images().build_from(Rootfs::busybox(&program), options).await.unwrap();
+        let answer = daemon.post_json("/containers/create?name=one", body).await;
+        assert_eq!(parts(&answer).0, 201, "{answer}");
+        daemon
+    }
+
+    /// Sends the head of a request that takes the connection, and whatever comes behind it.
+    async fn hijack(&self, line: &str, headers: &str, behind: &str) -> UnixStream {
+        let mut stream = self.connect().await;
+        let request = format!("{line} HTTP/1.1\r\nHost: api.moby.localhost\r\n{headers}\r\n{behind}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
     }
 
     fn socket(&self) -> PathBuf {
@@ -59,6 +83,10 @@ impl Daemon {
     }
 
     async fn stop(self) {
+        for record in self.engine.containers().list(&ContainerFilter::new().all(true)).unwrap() {
+            let container = self.engine.containers().get(record.id.as_str()).await.unwrap();
+            container.remove(RemoveOptions::default().force(true)).await.unwrap();
+        }
         self.stop.notify_one();
         self.task.await.unwrap();
     }
@@ -254,5 +282,111 @@ async fn many_requests_share_a_connection() {
             assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
         }
     }
+    daemon.stop().await;
+}
+
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+const JSON: &str = "Content-Type: application/json\r\n";
+/// Echoes its input and then says something on the other stream.
+const ECHO: &str = r#"{"Image":"busybox","Cmd":["sh","-c","cat; echo end >&2"],"OpenStdin":true,"StdinOnce":true,
+    "HostConfig":{"NetworkMode":"none"}}"#;
+const SLEEP: &str = r#"{"Image":"busybox","Cmd":["sleep","1000"],"HostConfig":{"NetworkMode":"none"}}"#;
+
+/// Reads a head, up to and with its empty line.
+async fn read_head(stream: &mut UnixStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test]
+async fn attach_hands_the_connection_over_before_the_start() {
+    let daemon = Daemon::with_container(ECHO).await;
+    let line = "POST /v1.51/containers/one/attach?stream=1&stdin=1&stdout=1&stderr=1";
+    let mut attached = daemon.hijack(line, UPGRADE, "early ").await;
+    assert_eq!(
+        read_head(&mut attached).await,
+        "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
+    );
+    // The head of the wait comes before the start, its body after the end.
+    let mut wait = daemon.hijack("POST /containers/one/wait?condition=next-exit", "Connection: close\r\n", "").await;
+    assert!(read_head(&mut wait).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(parts(&daemon.send("POST /containers/one/start", "", "").await).0, 204);
+    attached.write_all(b"late\n").await.unwrap();
+    attached.shutdown().await.unwrap();
+    let mut output = Vec::new();
+    attached.read_to_end(&mut output).await.unwrap();
+    let (mut decoder, mut rest) = (Decoder::new(), &output[..]);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    while let Some((stream, bytes)) = decoder.next(&mut rest).unwrap() {
+        if stream == Stream::Stdout { &mut out } else { &mut err }.extend_from_slice(bytes);
+    }
+    assert_eq!((out.as_slice(), err.as_slice()), (&b"early late\n"[..], &b"end\n"[..]));
+    let mut body = String::new();
+    wait.read_to_string(&mut body).await.unwrap();
+    assert!(body.contains(r#"{"StatusCode":0}"#), "{body}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn older_clients_have_other_content_types() {
+    let daemon = Daemon::with_container(ECHO).await;
+    for (line, headers, expected) in [
+        (
+            "POST /v1.41/containers/one/attach?stream=1&stdout=1",
+            UPGRADE,
+            "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+        ),
+        (
+            "POST /containers/one/attach?stream=1&stdout=1",
+            "",
+            "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n",
+        ),
+    ] {
+        let mut attached = daemon.hijack(line, headers, "").await;
+        assert_eq!(read_head(&mut attached).await, expected);
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_exec_answers_in_its_stream() {
+    let daemon = Daemon::with_container(SLEEP).await;
+    assert_eq!(parts(&daemon.send("POST /containers/one/start", "", "").await).0, 204);
+    assert_eq!(parts(&daemon.send("POST /containers/one/start", "", "").await).0, 304);
+    for (command, text, code) in [
+        (r#"["sh","-c","echo said; exit 4"]"#, "said\n", 4),
+        (r#"["nope"]"#, "exec: \"nope\": executable file not found in $PATH", 127),
+    ] {
+        let body = format!(r#"{{"Cmd":{command},"AttachStdout":true}}"#);
+        let answer = daemon.post_json("/containers/one/exec", &body).await;
+        let id = parts(&answer).2.split('"').nth(3).unwrap().to_owned();
+        let headers = format!("{UPGRADE}{JSON}Content-Length: 2\r\n");
+        let mut stream = daemon.hijack(&format!("POST /exec/{id}/start"), &headers, "{}").await;
+        let head = read_head(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 101 UPGRADED\r\n") && head.contains("Api-Version: 1.51\r\n"), "{head}");
+        let mut output = Vec::new();
+        stream.read_to_end(&mut output).await.unwrap();
+        assert!(String::from_utf8_lossy(&output).contains(text), "{output:?}");
+        let inspect = daemon.get(&format!("/exec/{id}/json")).await;
+        assert!(inspect.contains(&format!(r#""Running":false,"ExitCode":{code}"#)), "{inspect}");
+        let again = daemon.send(&format!("POST /exec/{id}/start"), &format!("{UPGRADE}{JSON}"), "{}").await;
+        assert_error(&again, 409, &format!("exec command {id} has already run"));
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_stops_no_change() {
+    let daemon = Daemon::with_container(SLEEP).await;
+    let stream = daemon.hijack("POST /containers/one/start", "", "").await;
+    drop(stream);
+    let container = daemon.engine.containers().get("one").await.unwrap();
+    while !container.record().state.status.has_process() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    drop(container);
     daemon.stop().await;
 }
