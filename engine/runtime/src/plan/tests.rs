@@ -138,7 +138,7 @@ fn a_read_only_container_with_mounts_user_limits_and_a_network_to_join() {
         .set_rlimits(Some(vec![limit]))
         .set_oom_score_adj(Some(-5))
         .set_no_new_privileges(Some(true))
-        .set_cwd("/work/dir".into());
+        .set_cwd("/home/dir".into());
     bundle.user = Some("app:staff".to_owned());
     bundle.additional_groups = vec!["audio".to_owned()];
     bundle.make_working_directory = true;
