@@ -52,9 +52,18 @@ impl Scene<'_> {
         assert!(clean.is_ok(), "containers left traces:\n{}", left.join("\n"));
     }
 
-    /// Number of open descriptors of the daemon.
-    pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.daemon.unwrap())).unwrap().count()
+    /// What the open descriptors of the daemon are, sorted: paths, and `socket`, `pipe`, `anon_inode` without their numbers.
+    pub fn descriptors(&self) -> Vec<String> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.daemon.unwrap())).unwrap();
+        // One that was closed meanwhile is no descriptor any more.
+        let links = open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        let name = |link: PathBuf| {
+            let link = link.to_string_lossy().into_owned();
+            link.split_once(":[").map_or(link.clone(), |(kind, _)| kind.to_owned())
+        };
+        let mut names: Vec<String> = links.map(name).collect();
+        names.sort();
+        names
     }
 
     /// Removes all traces, containers or not.
