@@ -106,8 +106,11 @@ impl Scene<'_> {
         for pid in fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
         {
             let same = fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|other| other == network);
-            let shim = fs::read_link(format!("/proc/{pid}/exe"))
-                .is_ok_and(|exe| exe.to_string_lossy().contains("engine-shim"));
+            // From memory it is called by its first role, from a file by the name of the program.
+            let shim = fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| {
+                let exe = exe.to_string_lossy();
+                exe.contains("engine-spawner") || exe.contains("engine-shim")
+            });
             if same && shim {
                 found.insert(pid);
             }

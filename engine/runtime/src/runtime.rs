@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine_sys::{memfd, socket};
+use engine_sys::{file, memfd, socket};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
 use rustix::fs::{Mode, OFlags};
 
@@ -135,9 +135,8 @@ impl Runtime {
 
         let mut made = Made { directory: self.directory(&bundle.id), cgroup: None };
         made.make_directory(&bundle.id)?;
-        // Whoever takes the container over may have another parent for its cgroups.
-        let file = made.directory.join(CGROUP);
-        fs::write(&file, cgroup.path().as_os_str().as_encoded_bytes()).map_err(Error::io("write", file))?;
+        // Whoever takes the container over may have another parent for its cgroups, and finds the whole name or none.
+        remember_cgroup(&made.directory, cgroup.path()).map_err(Error::io("write", made.directory.join(CGROUP)))?;
         let none = LinuxResources::default();
         let resources = linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
         cgroup.create(resources)?;
@@ -338,6 +337,13 @@ fn open(resource: &Resource) -> Result<OwnedFd, Error> {
     };
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| Error::io("open", path)(error.into()))
+}
+
+/// Writes down where a container's cgroup is, whole or not at all.
+fn remember_cgroup(directory: &Path, cgroup: &Path) -> io::Result<()> {
+    let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mode = Mode::RUSR | Mode::WUSR;
+    file::replace(directory.as_fd(), CGROUP.as_ref(), cgroup.as_os_str().as_encoded_bytes(), mode, file::Sync::No)
 }
 
 fn duplicate(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
