@@ -146,6 +146,34 @@ fn a_refused_limit_leaves_nothing() {
 }
 
 #[test]
+fn first_ones_beneath_a_new_parent_can_all_be_entered() {
+    for _ in 0..30 {
+        let place = Place::of_machine();
+        let at = |number: u32| Cgroup::at(&place.parent.join(format!("c{number}")), &place.layout).unwrap();
+        let together = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for number in 1..=8 {
+                let (at, together) = (&at, &together);
+                scope.spawn(move || {
+                    together.wait();
+                    at(number).create(&LinuxResources::default()).unwrap();
+                });
+            }
+        });
+        for number in 1..=8 {
+            let cgroup = at(number);
+            for mount in place.layout.hierarchy("cpuset") {
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    let value = fs::read_to_string(mount.join(cgroup.path()).join(file)).unwrap();
+                    assert_ne!(value.trim(), "", "{file} of {}", cgroup.path().display());
+                }
+            }
+            cgroup.remove().unwrap();
+        }
+    }
+}
+
+#[test]
 fn what_a_crash_left_is_replaced_and_what_lives_is_not() {
     let place = Place::of_machine();
     place.cgroup.create(&resources(r#"{"pids": {"limit": 3}}"#)).unwrap();

@@ -258,18 +258,31 @@ fn made_above(above: &Path, path: &Path, made: &impl Fn(&Path, &Path) -> Result<
 /// A new cpuset of version 1 is empty, and no process can enter it, unless the one above says that its children are to be
 /// its clones. Ours do.
 fn inherit_cpuset(path: &Path) -> Result<(), Error> {
+    let mut filled = false;
     for name in ["cpuset.cpus", "cpuset.mems"] {
-        let file = path.join(name);
-        if !files::read(&file).map_err(Error::io("read", &file))?.trim().is_empty() {
-            return Ok(());
-        }
-        let Some(parent) = path.parent() else { continue };
-        let above = parent.join(name);
-        let value = files::read(&above).map_err(Error::io("read", &above))?;
-        files::write(&file, value.trim()).map_err(refused(&file, value.trim()))?;
+        cpuset_value(path, name, &mut filled)?;
+    }
+    if !filled {
+        return Ok(());
     }
     let file = path.join("cgroup.clone_children");
     files::write(&file, "1").map_err(refused(&file, "1"))
+}
+
+/// What a file of a cpuset says; an empty one is given what the one above says. That one may be empty too: somebody else
+/// may have made it this moment, and both then give it the same.
+fn cpuset_value(path: &Path, name: &str, filled: &mut bool) -> Result<String, Error> {
+    let file = path.join(name);
+    let value = match files::read(&file) {
+        // Above the hierarchy's root.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+        value => value.map_err(Error::io("read", &file))?,
+    };
+    let (false, Some(above)) = (!value.trim().is_empty(), path.parent()) else { return Ok(value.trim().to_owned()) };
+    let value = cpuset_value(above, name, &mut false)?;
+    files::write(&file, &value).map_err(refused(&file, &value))?;
+    *filled = true;
+    Ok(value)
 }
 
 /// Lets the cgroups beneath `path` have these controllers. One that cannot be had there is missed by whoever sets a limit.
