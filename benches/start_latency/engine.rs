@@ -30,8 +30,13 @@ pub fn measure(table: &mut Table<'_>, rounds: usize) {
         table.row(&format!("{} exec true", name(client)), series, None);
         let series = Series::measure(rounds, || series::command(&mut client.command(&daemon, &["ps"])));
         table.row(&format!("{} ps", name(client)), series, None);
-        let time = series::command(&mut client.command(&daemon, &["rm", "-f", "busy"]));
-        table.row(&format!("{} rm -f of a running container", name(client)), Series::new(vec![time]), None);
+        let series = Series::measure(rounds, || {
+            let time = series::command(&mut client.command(&daemon, &["rm", "-f", "busy"]));
+            client.run(&daemon, &["run", "-d", "--name", "busy", "busybox", "sleep", "1000"]).ok();
+            time
+        });
+        table.row(&format!("{} rm -f of a running container", name(client)), series, None);
+        client.run(&daemon, &["rm", "-f", "busy"]).ok();
     }
     table.row("50 x enginectl run -d, one by one", Series::new(vec![many(&daemon, 1)]), None);
     table.row("50 x enginectl run -d, 8 at a time", Series::new(vec![many(&daemon, 8)]), None);

@@ -9,6 +9,7 @@ mod support;
 
 mod engine;
 mod floor;
+mod in_process;
 mod memory;
 mod peers;
 mod series;
@@ -18,8 +19,9 @@ use series::Table;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.first().map(String::as_str) {
-        // The same program inside another namespace, measuring one command again and again.
+        // The same program inside another namespace, measuring one command again and again, or being the engine.
         Some("--repeat") => return series::repeat_command(&arguments[1..]),
+        Some("--in-process") => return in_process::lives(arguments[1].parse().unwrap()),
         Some("--help") => return println!("usage: cargo bench --bench start_latency [-- ROUNDS]"),
         _ => {}
     }
@@ -27,6 +29,7 @@ fn main() {
     let floor = floor::measure(rounds * 2);
     let mut table = Table::new(&floor);
     peers::measure(&mut table, rounds);
+    in_process::measure(&mut table, rounds);
     engine::measure(&mut table, rounds);
     println!("\n{table}");
     println!("{}", memory::measure());

@@ -14,11 +14,14 @@ pub fn measure(table: &mut Table<'_>, rounds: usize) {
     let floor = &table.floor().none.gone;
     for name in ["crun", "runc"] {
         match find(name) {
-            Some(program) => table.row(
-                &format!("{name} run true (the same specification; no image, no network, no log)"),
-                runtime(&program, rounds),
-                Some(floor),
-            ),
+            Some(program) => {
+                let series = runtime(&program, rounds);
+                if name == "crun" {
+                    table.compare(&series);
+                }
+                let what = format!("{name} run true (the same specification; no image, no network, no log)");
+                table.row(&what, series, Some(floor));
+            }
             None => eprintln!("{name} is not installed"),
         }
     }

@@ -76,13 +76,14 @@ pub fn parse_repeated(text: &str) -> Series {
 #[derive(Debug)]
 pub struct Table<'a> {
     floor: &'a Floor,
+    peer: Option<Duration>,
     rows: Vec<(String, Series, Option<Duration>)>,
 }
 
 impl<'a> Table<'a> {
     /// Begins with the floor itself.
     pub fn new(floor: &'a Floor) -> Self {
-        let mut table = Self { floor, rows: Vec::new() };
+        let mut table = Self { floor, peer: None, rows: Vec::new() };
         for (network, life) in [("none", &floor.none), ("bridge", &floor.bridge)] {
             for (what, series) in
                 [("until exec", &life.to_exec), ("until exit seen", &life.to_exit), ("all gone", &life.gone)]
@@ -96,6 +97,11 @@ impl<'a> Table<'a> {
     /// The floor.
     pub fn floor(&self) -> &'a Floor {
         self.floor
+    }
+
+    /// From here on the rows that have a floor are also compared with `peer`, which is `crun run`.
+    pub fn compare(&mut self, peer: &Series) {
+        self.peer = Some(peer.median());
     }
 
     /// Adds a row, compared with a floor where there is one for it.
@@ -112,12 +118,20 @@ fn milliseconds(time: Duration) -> f64 {
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|(what, ..)| what.chars().count()).max().unwrap_or(0);
-        writeln!(f, "{:width$}  {:>9}  {:>9}  {:>9}  {:>7}", "milliseconds", "median", "p10", "p90", "x floor")?;
+        writeln!(
+            f,
+            "{:width$}  {:>9}  {:>9}  {:>9}  {:>7}  {:>7}",
+            "milliseconds", "median", "p10", "p90", "x floor", "x crun"
+        )?;
         for (what, series, floor) in &self.rows {
             let [median, low, high] = [0.5, 0.1, 0.9].map(|part| milliseconds(series.quantile(part)));
             write!(f, "{what:width$}  {median:9.2}  {low:9.2}  {high:9.2}")?;
             if let Some(floor) = floor {
-                write!(f, "  {:7.2}", series.median().as_secs_f64() / floor.as_secs_f64())?;
+                let times = |other: Duration| series.median().as_secs_f64() / other.as_secs_f64();
+                write!(f, "  {:7.2}", times(*floor))?;
+                if let Some(peer) = self.peer {
+                    write!(f, "  {:7.2}", times(peer))?;
+                }
             }
             writeln!(f)?;
         }
