@@ -6,12 +6,12 @@ use bytes::Bytes;
 use tokio::io::AsyncRead;
 
 use super::commit::{Part, Parts};
-use super::decode::Decoded;
 use super::load::on_thread;
-use super::stream::{self, Source};
 use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, Import, Rootfs, Task};
 use crate::oci::{History, ImageConfig, Platform, Reference, RootFs};
+use crate::snapshot::decode::Decoded;
+use crate::snapshot::pieces::{self, Source};
 use crate::snapshot::{Staged, tar};
 
 /// What an imported image says of itself.
@@ -100,12 +100,12 @@ impl Images {
 
     fn stage_archive(&self, bytes: Source) -> Result<Staged, Error> {
         let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
-        let mut decoded =
-            super::decode::Peeked::new(BufReader::with_capacity(PIECE, decoded), 512).map_err(unpack::read_error)?;
+        let mut decoded = crate::snapshot::decode::Peeked::new(BufReader::with_capacity(PIECE, decoded), 512)
+            .map_err(unpack::read_error)?;
         if !tar::looks_like_tar(decoded.head()) {
             return Err(Error::Archive("it is no tar archive".to_owned()));
         }
-        let (sink, archive) = stream::channel(PIECES);
+        let (sink, archive) = pieces::channel(PIECES);
         let unpacking = unpack::plain(&self.shared.layers, archive)?;
         let pumped: Result<(), Error> = (|| {
             loop {

@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 
 use super::commit::Parts;
-use super::decode::Decoded;
-use super::stream::{self, Sink, Source};
 use super::task::Reporter;
 use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, Load, Task};
 use crate::oci::Reference;
+use crate::snapshot::decode::Decoded;
+use crate::snapshot::pieces::{self, Sink, Source};
 
 /// An image that was loaded.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ pub(super) async fn on_thread<T: Send + 'static>(
     mut source: impl AsyncRead + Unpin,
     work: impl FnOnce(Source) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let (sink, bytes) = stream::channel(PIECES);
+    let (sink, bytes) = pieces::channel(PIECES);
     let (sender, receiver) = oneshot::channel();
     unpack::spawn("engine-load", move || {
         let _ = sender.send(work(bytes));

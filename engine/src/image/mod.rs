@@ -2,7 +2,6 @@
 //! id, and layers that are shared with every other image of the same root.
 
 mod commit;
-mod decode;
 mod find;
 mod import;
 mod load;
@@ -11,7 +10,6 @@ mod pull;
 mod record;
 mod remove;
 mod rootfs;
-mod stream;
 mod tag;
 mod task;
 mod unpack;

@@ -7,9 +7,7 @@ use futures_util::future;
 use tokio::sync::Semaphore;
 
 use super::commit::{Kept, Part, Parts};
-use super::decode::Encoding;
 use super::record::TagRecord;
-use super::stream;
 use super::task::{Meter, Reporter, Status};
 use super::unpack::{self, Order, PIECES};
 use super::{Error, Image, Images, Pull, Task};
@@ -17,6 +15,8 @@ use crate::blob::BlobRecord;
 use crate::id::ImageId;
 use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
 use crate::registry::{self, Auth, Fetched, Session};
+use crate::snapshot::decode::Encoding;
+use crate::snapshot::pieces;
 use crate::state::Table;
 
 /// How an image is pulled.
@@ -234,7 +234,7 @@ impl Images {
             digest: Some(descriptor.digest),
             diff_id: Some(*diff_id),
         };
-        let (sink, bytes) = stream::channel(PIECES);
+        let (sink, bytes) = pieces::channel(PIECES);
         let unpacking = unpack::any_async(order, bytes)?;
         let mut reader = session.blob(descriptor);
         let (mut current, total, mut meter) = (0, descriptor.size, Meter::new());

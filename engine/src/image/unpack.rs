@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Error;
-use super::decode::{Decoded, Encoding};
-use super::stream::{self, Source};
 use crate::blob::{Sealed, Writer};
 use crate::oci::Digest;
+use crate::snapshot::decode::{Decoded, Encoding};
+use crate::snapshot::pieces::{self, Source};
 use crate::snapshot::{self, Layers, Staged};
 
 /// Bytes that are handed on at once, and how many such pieces may wait.
@@ -82,7 +82,7 @@ pub(super) fn join<T>(thread: JoinHandle<T>) -> T {
 fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
     let mut decoded = Decoded::new(Keeping { reader: bytes, blob: order.blob, kept: 0 }).map_err(read_error)?;
     let encoding = decoded.encoding();
-    let (sink, archive) = stream::channel(PIECES);
+    let (sink, archive) = pieces::channel(PIECES);
     let unpacking = plain(&order.layers, archive)?;
     let pumped = (|| {
         loop {

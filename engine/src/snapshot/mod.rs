@@ -1,10 +1,12 @@
 //! Layer trees and what containers write above them: `<root>/layers/<diff id>/` are the unpacked layers, each on its
 //! own, and `<root>/containers/<id>/` has what one container changed.
 
+pub(crate) mod decode;
 mod extract;
 #[cfg(test)]
 mod hostile;
 mod layers;
+pub(crate) mod pieces;
 mod stream;
 pub mod tar;
 mod upper;

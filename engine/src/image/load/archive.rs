@@ -6,14 +6,14 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-use super::super::decode::{self, Encoding};
-use super::super::stream::{self, Sink};
 use super::super::task::Reporter;
 use super::super::unpack::{self, Order, PIECE, PIECES};
 use super::super::{Error, Images};
 use super::Documents;
 use crate::blob::{BlobRecord, Sealed};
 use crate::oci::{Digest, Hasher, ImageConfig};
+use crate::snapshot::decode::{self, Encoding};
+use crate::snapshot::pieces::{self, Sink};
 use crate::snapshot::tar::{self, Archive, Kind};
 use crate::snapshot::{self, Staged};
 
@@ -179,7 +179,7 @@ impl Reader<'_> {
         if self.running.len() >= AT_ONCE {
             self.join()?;
         }
-        let (sink, bytes) = stream::channel(PIECES);
+        let (sink, bytes) = pieces::channel(PIECES);
         let layers = self.images.shared.layers.clone();
         let unpacking = if encoding == Encoding::Plain {
             Unpacking::Plain(unpack::plain(&layers, bytes)?)

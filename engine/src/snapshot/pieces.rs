@@ -13,13 +13,13 @@ enum Piece {
 
 /// The side that gives bytes.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub(crate) struct Sink {
     sender: mpsc::Sender<Piece>,
 }
 
 /// The side that reads them, on a thread.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     receiver: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
@@ -27,30 +27,30 @@ pub(super) struct Source {
 
 /// The reader went away: it has failed, and knows why.
 #[derive(Debug)]
-pub(super) struct Gone;
+pub(crate) struct Gone;
 
 /// `pieces` are waited for at most, before the giving side has to.
-pub(super) fn channel(pieces: usize) -> (Sink, Source) {
+pub(crate) fn channel(pieces: usize) -> (Sink, Source) {
     let (sender, receiver) = mpsc::channel(pieces);
     (Sink { sender }, Source { receiver, current: Bytes::new(), ended: false })
 }
 
 impl Sink {
-    pub(super) async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
+    pub(crate) async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
         self.sender.send(Piece::Data(bytes)).await.map_err(|_| Gone)
     }
 
-    pub(super) async fn finish(self) -> Result<(), Gone> {
+    pub(crate) async fn finish(self) -> Result<(), Gone> {
         self.sender.send(Piece::End).await.map_err(|_| Gone)
     }
 
     /// For threads.
-    pub(super) fn send_blocking(&self, bytes: Bytes) -> Result<(), Gone> {
+    pub(crate) fn send_blocking(&self, bytes: Bytes) -> Result<(), Gone> {
         self.sender.blocking_send(Piece::Data(bytes)).map_err(|_| Gone)
     }
 
     /// For threads.
-    pub(super) fn finish_blocking(self) -> Result<(), Gone> {
+    pub(crate) fn finish_blocking(self) -> Result<(), Gone> {
         self.sender.blocking_send(Piece::End).map_err(|_| Gone)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     Plain,
     Gzip,
     Zstd,
@@ -15,7 +15,7 @@ pub(super) enum Encoding {
 const HEAD: usize = 6;
 
 /// Recognises compression; `None` for one that is known and not supported.
-pub(super) fn recognise(head: &[u8]) -> Result<Encoding, &'static str> {
+pub(crate) fn recognise(head: &[u8]) -> Result<Encoding, &'static str> {
     match head {
         [0x1f, 0x8b, 0x08, ..] => Ok(Encoding::Gzip),
         // The frame itself, or a skippable one before it.
@@ -27,7 +27,7 @@ pub(super) fn recognise(head: &[u8]) -> Result<Encoding, &'static str> {
 }
 
 /// A reader whose first bytes have been looked at.
-pub(super) struct Peeked<R> {
+pub(crate) struct Peeked<R> {
     head: Vec<u8>,
     at: usize,
     rest: R,
@@ -35,7 +35,7 @@ pub(super) struct Peeked<R> {
 
 impl<R: BufRead> Peeked<R> {
     /// Looks at the first `length` bytes, or all of them if there are fewer.
-    pub(super) fn new(mut rest: R, length: usize) -> io::Result<Self> {
+    pub(crate) fn new(mut rest: R, length: usize) -> io::Result<Self> {
         let mut head = Vec::new();
         while head.len() < length {
             let buffer = rest.fill_buf()?;
@@ -50,12 +50,12 @@ impl<R: BufRead> Peeked<R> {
     }
 
     /// The bytes that have been looked at.
-    pub(super) fn head(&self) -> &[u8] {
+    pub(crate) fn head(&self) -> &[u8] {
         &self.head
     }
 
     /// The reader; the first bytes must have been read.
-    pub(super) fn into_inner(self) -> R {
+    pub(crate) fn into_inner(self) -> R {
         self.rest
     }
 }
@@ -81,7 +81,7 @@ impl<R: BufRead> BufRead for Peeked<R> {
 }
 
 /// A reader of what was compressed.
-pub(super) struct Decoded<R: BufRead> {
+pub(crate) struct Decoded<R: BufRead> {
     inner: Inner<Counting<Peeked<R>>>,
     taken: Arc<AtomicU64>,
     given: u64,
@@ -98,7 +98,7 @@ const HARMLESS: u64 = 4 << 30;
 const RATIO: u64 = 500;
 
 impl<R: BufRead> Decoded<R> {
-    pub(super) fn new(reader: R) -> io::Result<Self> {
+    pub(crate) fn new(reader: R) -> io::Result<Self> {
         let reader = Peeked::new(reader, HEAD)?;
         let encoding = recognise(&reader.head)
             .map_err(|what| io::Error::new(io::ErrorKind::Unsupported, format!("compression with {what}")))?;
@@ -112,7 +112,7 @@ impl<R: BufRead> Decoded<R> {
         Ok(Self { inner, taken, given: 0 })
     }
 
-    pub(super) fn encoding(&self) -> Encoding {
+    pub(crate) fn encoding(&self) -> Encoding {
         match self.inner {
             Inner::Plain(_) => Encoding::Plain,
             Inner::Gzip(_) => Encoding::Gzip,
@@ -121,7 +121,7 @@ impl<R: BufRead> Decoded<R> {
     }
 
     /// The compressed bytes that follow the last frame.
-    pub(super) fn into_inner(self) -> Peeked<R> {
+    pub(crate) fn into_inner(self) -> Peeked<R> {
         match self.inner {
             Inner::Plain(reader) => reader.reader,
             Inner::Gzip(decoder) => decoder.into_inner().reader,
