@@ -37,6 +37,9 @@ pub enum Error {
     /// A container of that name has a run directory or a cgroup.
     #[error("container {0} exists already")]
     Exists(String),
+    /// There is no such container, or what is meant of it is gone.
+    #[error("{0} does not exist")]
+    NotFound(String),
     /// A system call or a file of the machine failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
@@ -87,7 +90,10 @@ impl Error {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Exists(_) => ErrorKind::Conflict,
-            Self::Resource { source, .. } if source.raw_os_error() == Some(libc::EINVAL) => ErrorKind::Invalid,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Resource { source, .. } if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::ERANGE)) => {
+                ErrorKind::Invalid
+            }
             Self::Io { .. } | Self::Resource { .. } | Self::Busy { .. } | Self::Spawner(_) | Self::Monitor(_) => {
                 ErrorKind::Internal
             }

@@ -219,6 +219,16 @@ impl Runtime {
         }
     }
 
+    /// Changes what a container may use while it runs: everything that `resources` speaks of, or nothing. What `resources` leaves
+    /// out stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it does not run, [`Error::Invalid`] and [`Error::Resource`] for values that cannot be,
+    /// [`Error::Unsupported`] for what this machine cannot bound.
+    pub fn update(&self, id: &str, resources: &LinuxResources) -> Result<(), Error> {
+        self.cgroup(id)?.update(resources)
+    }
+
     /// Takes away what is left of a container: its cgroup, with whoever still runs in it, and its run directory. What is gone
     /// already is no error.
     ///

@@ -257,6 +257,76 @@ fn want_of_memory_is_counted() {
     assert!(usage.memory.peak > Some(8 << 20) && usage.cpu.total > 0, "{usage:?}");
 }
 
+fn an_update_is_done_whole_or_not_at_all(place: &Place, read: impl Fn(&str) -> String) {
+    place.cgroup.create(&resources(r#"{"pids": {"limit": 9}, "cpu": {"shares": 512}}"#)).unwrap();
+    let before = [read("pids.max"), read("cpu")];
+    // The last value that is written makes no sense.
+    let error = place
+        .cgroup
+        .update(&resources(r#"{"pids": {"limit": 20}, "cpu": {"shares": 300}, "unified": {"pids.max": "x"}}"#))
+        .or_else(|error| match error.kind() {
+            // Version 2 does not have this controller here: a cpuset that does not exist.
+            ErrorKind::Unsupported => {
+                place.cgroup.update(&resources(r#"{"pids": {"limit": 20}, "cpu": {"shares": 300, "cpus": "4000"}}"#))
+            }
+            _ => Err(error),
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert_eq!([read("pids.max"), read("cpu")], before);
+    let wide = r#"{"cpu": {"quota": 50000, "period": 100000}, "pids": {"limit": 20}}"#;
+    place.cgroup.update(&resources(wide)).unwrap();
+    // What is not spoken of stays.
+    place.cgroup.update(&resources(r#"{"cpu": {"period": 200000}}"#)).unwrap();
+    assert_eq!(read("pids.max"), "20");
+    assert_eq!(read("quota"), "50000");
+}
+
+#[test]
+fn updates_of_version_1() {
+    let place = Place::of_machine();
+    if place.has("cpuset") && place.has("pids") && place.has("cpu") {
+        an_update_is_done_whole_or_not_at_all(&place, |what| match what {
+            "cpu" => place.read("cpu", "cpu.shares"),
+            "quota" => place.read("cpu", "cpu.cfs_quota_us"),
+            file => place.read("pids", file),
+        });
+    }
+}
+
+#[test]
+fn updates_of_version_2() {
+    let Some(place) = Place::of_version_2() else { return };
+    let Some(unified) = &place.layout.unified else { return };
+    if ["cpu", "pids"].iter().all(|name| unified.controllers.iter().any(|c| c == name)) {
+        an_update_is_done_whole_or_not_at_all(&place, |what| {
+            let file = match what {
+                "cpu" => "cpu.weight",
+                "quota" => "cpu.max",
+                file => file,
+            };
+            let text = fs::read_to_string(unified.mount.join(place.cgroup.path()).join(file)).unwrap();
+            text.split_whitespace().next().unwrap().to_owned()
+        });
+    }
+}
+
+#[test]
+fn an_update_of_what_is_gone_or_too_small() {
+    let place = Place::of_machine();
+    let error = place.cgroup.update(&LinuxResources::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    place.cgroup.create(&LinuxResources::default()).unwrap();
+    if place.has("memory") {
+        let mut child = place.spawn("exec sleep 1000");
+        let error =
+            place.cgroup.update(&resources(r#"{"memory": {"limit": 4096, "checkBeforeUpdate": true}}"#)).unwrap_err();
+        assert!(error.to_string().starts_with("unable to set memory limit to 4096 (current usage: "), "{error}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
 fn devices_are_refused(place: &Place) {
     let rules = engine_runtime::defaults::device_rules();
     let mut resources = LinuxResources::default();
@@ -272,6 +342,11 @@ fn devices_are_refused(place: &Place) {
     let child = place.spawn(&line);
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "made\nnull\n");
+
+    resources.set_devices(Some(engine_runtime::defaults::all_devices()));
+    place.cgroup.update(&resources).unwrap();
+    let child = place.spawn(&format!("(: < {0}) 2>/dev/null && echo opened", node.display()));
+    assert_eq!(String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout), "opened\n");
 }
 
 #[test]

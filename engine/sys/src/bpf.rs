@@ -6,6 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const PROG_LOAD: c_long = 5;
 const PROG_ATTACH: c_long = 8;
+const PROG_DETACH: c_long = 9;
+const PROG_GET_FD_BY_ID: c_long = 13;
+const PROG_QUERY: c_long = 16;
+/// The most programs that the kernel lets a cgroup have.
+const MAX_PROGRAMS: usize = 64;
 const TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_CGROUP_DEVICE: u32 = 6;
 /// A cgroup further down may have a program of its own; all of them must agree.
@@ -34,9 +39,33 @@ struct Attach {
     flags: u32,
 }
 
+/// The head of `union bpf_attr` for `BPF_PROG_QUERY`; the kernel fills the places in and says how many they are.
+#[repr(C)]
+struct Query {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+}
+
+/// The head of `union bpf_attr` for `BPF_PROG_GET_FD_BY_ID`.
+#[repr(C)]
+struct ById {
+    program: u32,
+    next: u32,
+    flags: u32,
+}
+
+fn number(descriptor: BorrowedFd<'_>) -> io::Result<u32> {
+    u32::try_from(descriptor.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
 fn bpf<T>(command: c_long, attributes: &T) -> io::Result<c_long> {
     // SAFETY: `attributes` lives during the call and is as long as is said; every pointer in it is to memory that the caller
-    // borrows meanwhile. Neither command writes through one, as no log is asked for.
+    // borrows meanwhile. No command but `query` writes, and that has its own call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), std::mem::size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -69,14 +98,56 @@ pub fn load_device_program(instructions: &[u64]) -> io::Result<OwnedFd> {
 /// # Errors
 /// `EBADF` when `cgroup` is no directory of version 2.
 pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()> {
-    let number = |descriptor: i32| u32::try_from(descriptor).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let attach = Attach {
-        target: number(cgroup.as_raw_fd())?,
-        program: number(program.as_fd().as_raw_fd())?,
+        target: number(cgroup)?,
+        program: number(program.as_fd())?,
         kind: ATTACH_CGROUP_DEVICE,
         flags: ALLOW_MULTIPLE,
     };
     bpf(PROG_ATTACH, &attach).map(drop)
+}
+
+/// Attaches a program to a cgroup of version 2 and takes those away that it had. There is no moment without one.
+///
+/// # Errors
+/// As [`attach_device_program`].
+pub fn replace_device_programs(cgroup: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()> {
+    let before = attached(cgroup)?;
+    attach_device_program(cgroup, program)?;
+    for id in before {
+        let old = match bpf(PROG_GET_FD_BY_ID, &ById { program: id, next: 0, flags: 0 }) {
+            Ok(descriptor) => i32::try_from(descriptor).map_err(|_| io::ErrorKind::InvalidData)?,
+            // Somebody took it away meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        let old = unsafe { OwnedFd::from_raw_fd(old) };
+        let detach =
+            Attach { target: number(cgroup)?, program: number(old.as_fd())?, kind: ATTACH_CGROUP_DEVICE, flags: 0 };
+        bpf(PROG_DETACH, &detach)?;
+    }
+    Ok(())
+}
+
+/// The programs of a cgroup itself, by their numbers.
+fn attached(cgroup: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut programs = [0_u32; MAX_PROGRAMS];
+    let mut query = Query {
+        target: number(cgroup)?,
+        kind: ATTACH_CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        programs: programs.as_mut_ptr() as u64,
+        count: 64,
+        padding: 0,
+    };
+    // SAFETY: the kernel writes the two fields that it owns, and as many numbers as there is room for.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, std::mem::size_of::<Query>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(programs.into_iter().take(query.count as usize).collect())
 }
 
 #[cfg(test)]

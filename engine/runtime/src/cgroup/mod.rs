@@ -4,6 +4,7 @@
 //! No pid is ever written to `cgroup.procs`: that waits for a grace period of the kernel, up to 20 ms. Processes enter by
 //! themselves (version 1) or are born inside (version 2).
 
+mod change;
 mod devices;
 mod files;
 mod layout;
@@ -15,13 +16,12 @@ mod usage;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use crate::Error;
-use setting::{Setting, Version};
 
 pub use layout::{Hierarchy, Layout, Unified};
 pub(crate) use places::Places;
@@ -74,8 +74,8 @@ impl Cgroup {
         let rules = resources.devices().as_deref().unwrap_or_default();
         devices::lines(rules)?;
         let made = self.make().and_then(|()| {
-            self.write(&settings)?;
-            self.set_devices(rules)
+            self.write(&settings, &mut |_| {})?;
+            self.set_devices(rules, false)
         });
         if made.is_err() && !matches!(made, Err(Error::Exists(_))) {
             // The failure that is reported is the first one.
@@ -125,64 +125,8 @@ impl Cgroup {
         made.map_err(Error::io("make cgroup", path))
     }
 
-    /// Changes what it may use. Devices are left as they are.
-    ///
-    /// # Errors
-    /// As [`Cgroup::create`]; values before the refused one have been changed.
-    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
-        self.write(&setting::settings(resources, self.places.layout())?)
-    }
-
-    fn directory(&self, setting: &Setting) -> Option<PathBuf> {
-        match setting.version {
-            Version::One => self.places.controller(&setting.controller),
-            Version::Two => self.places.unified(),
-        }
-    }
-
-    fn write(&self, settings: &[Setting]) -> Result<(), Error> {
-        let mut index = 0;
-        while let Some(setting) = settings.get(index) {
-            index += 1;
-            let Some(directory) = self.directory(setting) else { continue };
-            let file = directory.join(&setting.file);
-            let mut result = files::write(&file, &setting.value);
-            if let (Err(error), Some((name, value))) = (&result, &setting.otherwise)
-                && error.kind() == io::ErrorKind::NotFound
-            {
-                result = files::write(&directory.join(name), value);
-            }
-            // Two values that bound each other are set in the order in which they are possible: a limit of memory above that
-            // of memory with swap, a period that makes the present quota too small.
-            let pair =
-                [("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"), ("cpu.cfs_period_us", "cpu.cfs_quota_us")];
-            if let (Err(error), Some(next)) = (&result, settings.get(index))
-                && error.raw_os_error() == Some(libc::EINVAL)
-                && pair.contains(&(setting.file.as_str(), next.file.as_str()))
-            {
-                let second = directory.join(&next.file);
-                files::write(&second, &next.value).map_err(refused(&second, &next.value))?;
-                result = files::write(&file, &setting.value);
-                index += 1;
-            }
-            match result {
-                // A machine without swap accounting has no such file, and its containers no swap to bound.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && setting.file.contains("memsw") => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound && setting.file == "memory.swap.max" => {}
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) && setting.file == "memory.limit_in_bytes" => {
-                    let usage = files::number(&directory.join("memory.usage_in_bytes")).ok().flatten().unwrap_or(0);
-                    return Err(Error::Invalid(format!(
-                        "unable to set memory limit to {} (current usage: {usage})",
-                        setting.value
-                    )));
-                }
-                result => result.map_err(refused(&file, &setting.value))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn set_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+    /// With `again` the cgroup has had rules before, and these take their place.
+    fn set_devices(&self, rules: &[LinuxDeviceCgroup], again: bool) -> Result<(), Error> {
         if rules.is_empty() {
             return Ok(());
         }
@@ -202,8 +146,12 @@ impl Cgroup {
         let program = engine_sys::bpf::load_device_program(&devices::program(rules)?)
             .map_err(Error::io("load the device program of", &directory))?;
         let cgroup = fs::File::open(&directory).map_err(Error::io("open", &directory))?;
-        engine_sys::bpf::attach_device_program(cgroup.as_fd(), program)
-            .map_err(Error::io("attach the device program of", &directory))
+        let attach = if again {
+            engine_sys::bpf::replace_device_programs(cgroup.as_fd(), program)
+        } else {
+            engine_sys::bpf::attach_device_program(cgroup.as_fd(), program)
+        };
+        attach.map_err(Error::io("attach the device program of", &directory))
     }
 
     /// Takes it away, with what the container made beneath it. What still runs inside is killed.

@@ -121,8 +121,10 @@ impl Settings<'_> {
         if kernel.is_some_and(|limit| limit > 0) {
             return Err(Error::Unsupported("a limit of kernel memory; the kernel dropped it".to_owned()));
         }
-        if memory.use_hierarchy() == Some(false) || memory.check_before_update() == Some(true) {
-            return Err(Error::Unsupported("memory.useHierarchy and memory.checkBeforeUpdate".to_owned()));
+        if memory.use_hierarchy() == Some(false) {
+            return Err(Error::Unsupported(
+                "memory.useHierarchy false; the kernel always counts the whole tree".to_owned(),
+            ));
         }
         let set = |value: Option<i64>| value.filter(|value| *value != 0);
         let (limit, swap) = (set(memory.limit()), set(memory.swap()));
