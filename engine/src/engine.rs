@@ -160,6 +160,7 @@ impl Engine {
         };
         let containers = Containers::open(parts, instance).await?;
         networks.restore().await?;
+        containers.revive();
         Ok(Self { inner: Arc::new(Inner { settings, id, runtime, events, images, networks, volumes, containers }) })
     }
 

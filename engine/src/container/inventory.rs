@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use engine_runtime::Runtime;
 use tokio::sync::{oneshot, watch};
@@ -49,6 +50,10 @@ pub(super) struct Shared {
     pub(super) execs: Mutex<BTreeMap<ExecId, Arc<exec::Inner>>>,
     /// Turns true when the engine is closed.
     pub(super) closing: watch::Sender<bool>,
+    /// Turns true when containers may be started by themselves.
+    pub(super) ready: watch::Sender<bool>,
+    /// Those that are started then, and have no ticket.
+    pub(super) reviving: Mutex<Vec<ContainerId>>,
 }
 
 /// One container.
@@ -75,6 +80,10 @@ struct Cell {
     pending: Vec<Pending>,
     /// It goes on after its exit: it is not removed by itself.
     restarting: bool,
+    /// Held while its restart is waited for; dropping it ends the wait.
+    ticket: Option<oneshot::Sender<()>>,
+    /// How long its last restart was waited for.
+    delay: Duration,
     gone: bool,
 }
 
@@ -98,7 +107,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Inner {
     pub(super) fn new(record: Record) -> Self {
-        let runs = record.state.status.has_process();
+        let status = record.state.status;
         Self {
             id: record.id,
             lifecycle: tokio::sync::Mutex::default(),
@@ -109,10 +118,12 @@ impl Inner {
                 live: None,
                 pending: Vec::new(),
                 restarting: false,
+                ticket: None,
+                delay: Duration::ZERO,
                 gone: false,
             }),
-            running: watch::Sender::new(runs),
-            settled: watch::Sender::new(!runs),
+            running: watch::Sender::new(status.goes_on()),
+            settled: watch::Sender::new(!status.has_process()),
         }
     }
 
@@ -136,9 +147,21 @@ impl Inner {
         lock(&self.cell).restarting
     }
 
+    /// Takes away the ticket of the restart that is waited for, and gives a new one.
+    pub(super) fn set_ticket(&self, ticket: Option<oneshot::Sender<()>>) {
+        lock(&self.cell).ticket = ticket;
+    }
+
+    /// Changes how long the last restart was waited for.
+    pub(super) fn delay(&self, next: impl FnOnce(Duration) -> Duration) -> Duration {
+        let mut cell = lock(&self.cell);
+        cell.delay = next(cell.delay);
+        cell.delay
+    }
+
     /// Takes a record that another engine wrote.
     pub(super) fn replace(&self, record: Record) {
-        self.running.send_replace(record.state.status.has_process());
+        self.running.send_replace(record.state.status.goes_on());
         lock(&self.cell).record = Arc::new(record);
     }
 
@@ -205,16 +228,22 @@ impl Inner {
         tell: impl FnOnce(&Record),
     ) -> Result<Arc<Record>, Error> {
         let record = self.change_state(shared, state)?;
-        self.running.send_replace(false);
         tell(&record);
-        lock(&self.cell).waiters.exited(&Exit::of(&record.state));
+        self.over(&record);
         Ok(record)
+    }
+
+    /// Wakes who waited for the end of a run that is recorded.
+    pub(super) fn over(&self, record: &Record) {
+        self.running.send_replace(record.state.status.goes_on());
+        lock(&self.cell).waiters.exited(&Exit::of(&record.state));
     }
 
     /// Lets go of the run and of all who wait: the engine is closed.
     pub(super) fn abandon(&self) {
         let mut cell = lock(&self.cell);
         cell.live = None;
+        cell.ticket = None;
         cell.pending.clear();
         cell.waiters = Waiters::default();
     }
@@ -278,6 +307,8 @@ impl Shared {
             inventory: RwLock::default(),
             execs: Mutex::default(),
             closing: watch::Sender::new(false),
+            ready: watch::Sender::new(false),
+            reviving: Mutex::default(),
         }
     }
 

@@ -26,6 +26,7 @@ mod ports;
 mod record;
 mod remove;
 mod rename;
+mod restart;
 mod restore;
 mod security;
 mod spec;
@@ -87,6 +88,11 @@ impl Containers {
         restore::refresh(&self.shared)?;
         let inner = self.shared.find(name)?;
         Ok(Container { shared: Arc::clone(&self.shared), inner })
+    }
+
+    /// Starts what was to be going on when the engine before ended. For when everything below is restored.
+    pub(crate) fn revive(&self) {
+        tokio::spawn(restart::revive(Arc::clone(&self.shared)));
     }
 
     /// Lets go of all containers: those that live no longer than the engine end, the others are left to the next engine.

@@ -42,3 +42,24 @@ pub struct Record {
     #[serde(default)]
     pub restart_count: u32,
 }
+
+#[cfg(test)]
+impl Record {
+    /// One with nothing else to say.
+    pub(super) fn new(id: ContainerId, image: ImageId, config: Config, state: ContainerState) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            created_at: 1,
+            image,
+            platform: String::new(),
+            layers: Vec::new(),
+            owner: String::new(),
+            config,
+            mounts: Vec::new(),
+            endpoints: Vec::new(),
+            state,
+            restart_count: 0,
+        }
+    }
+}

@@ -55,13 +55,17 @@ impl Container {
             if this.inner.is_gone() {
                 return Ok(());
             }
+            if options.force {
+                this.stop_between_runs()?;
+            }
             let record = this.inner.record();
             match record.state.status {
                 Status::Running | Status::Paused if options.force => this.kill_for_removal().await?,
-                Status::Running | Status::Restarting => {
+                status @ (Status::Running | Status::Restarting) => {
                     return Err(Error::conflict(format!(
-                        "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                        record.name
+                        "cannot remove container \"/{}\": container is {}: stop the container before removing or force remove",
+                        record.name,
+                        status.as_str()
                     )));
                 }
                 Status::Paused => {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use engine_runtime::Monitor;
 use engine_runtime::protocol::{Event, Request, Stage};
 
-use super::inventory::{Inner, Shared, blocking};
+use super::inventory::{Inner, Shared, blocking, lock};
 use super::live::Live;
 use super::record::Record;
 use super::status::Status;
 use super::supervise::{End, finish, supervise, unwatched};
-use super::{Container, Error, Lifetime};
+use super::{Container, Error, Lifetime, restart};
 use crate::id::ContainerId;
 use crate::state::{Durability, State, Table};
 
@@ -139,9 +139,30 @@ async fn take_over(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error
             inner.settled.send_replace(true);
             if record.config.host.auto_remove && record.state.started_at != 0 {
                 container.remove_by_itself().await?;
+            } else if restart::revives(&record) {
+                inner.change(shared, |record| {
+                    let state = record.state.resumed().map_err(|refused| inner.refused(&record.name, refused))?;
+                    Ok(Record { state, restart_count: 0, ..record.clone() })
+                })?;
+                inner.running.send_replace(true);
+                if *shared.ready.borrow() {
+                    restart::schedule(shared, inner, std::time::Duration::ZERO);
+                } else {
+                    lock(&shared.reviving).push(inner.id);
+                }
+            } else if record.state.status == Status::Restarting {
+                container.stop_between_runs()?;
             }
             return Ok(());
         }
+    }
+    if record.config.lifetime == Lifetime::Engine {
+        // It was to live no longer than the engine that started it, whatever its policy.
+        inner.change(shared, |record| {
+            let mut record = record.clone();
+            record.state.stopped_on_purpose = true;
+            Ok(record)
+        })?;
     }
     let (runtime, id) = (shared.parts.runtime.clone(), inner.id);
     let found = blocking(move || find(&runtime, &id)).await;

@@ -4,6 +4,7 @@
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine_runtime::protocol::{Attach, Event, Failure, INIT, Request};
 use engine_runtime::{Monitor, spawner::Launched};
@@ -15,7 +16,7 @@ use super::mounts::MountKind;
 use super::record::Record;
 use super::status::Status;
 use super::supervise::{clear, supervise};
-use super::{Container, Error, NamespaceMode, NetworkMode, devices};
+use super::{Container, Error, NamespaceMode, NetworkMode, devices, restart};
 use crate::id::ContainerId;
 use crate::network::files::{self, ExtraHost};
 use crate::network::{Connect, Endpoint, NetworkNamespace};
@@ -31,13 +32,14 @@ impl Container {
         let this = self.clone();
         uninterrupted(async move {
             let _turn = this.inner.lifecycle.lock().await;
-            this.start_in_turn().await
+            this.inner.set_ticket(None);
+            this.start_in_turn(Begin::Asked).await
         })
         .await
     }
 
     /// Starts it for whoever has its lifecycle locked.
-    pub(super) async fn start_in_turn(&self) -> Result<(), Error> {
+    pub(super) async fn start_in_turn(&self, begin: Begin) -> Result<(), Error> {
         self.owned()?;
         let (shared, inner) = (&self.shared, &self.inner);
         let status = inner.record().state.status;
@@ -67,15 +69,15 @@ impl Container {
             pending: inner.take_pending(),
         };
         match blocking(move || start.run()).await {
-            Ok(started) => self.started(started).await,
+            Ok(started) => self.started(started, begin).await,
             Err(error) => {
-                self.failed(&error).await;
+                self.failed(&error, begin).await;
                 Err(error)
             }
         }
     }
 
-    async fn started(&self, started: Started) -> Result<(), Error> {
+    async fn started(&self, started: Started, begin: Begin) -> Result<(), Error> {
         let (shared, inner) = (&self.shared, &self.inner);
         let Launched { monitor, pid, process, .. } = started.launched;
         let live = Arc::new(Live::new(monitor, process, pid, started.next_number));
@@ -83,9 +85,17 @@ impl Container {
             live.expect_end_of(client, ended);
         }
         let changed = inner.change(shared, |record| {
+            if begin == Begin::Again && record.state.status != Status::Restarting {
+                return Err(Error::conflict(format!("container {} was stopped while it was started again", inner.id)));
+            }
             let state =
                 record.state.started(pid, started.at).map_err(|refused| inner.refused(&record.name, refused))?;
-            Ok(Record { state, endpoints: started.endpoint.into_iter().collect(), ..record.clone() })
+            let mut after = Record { state, endpoints: started.endpoint.into_iter().collect(), ..record.clone() };
+            if begin == Begin::Asked {
+                after.restart_count = 0;
+                inner.delay(|_| Duration::ZERO);
+            }
+            Ok(after)
         });
         match changed {
             Ok(record) => {
@@ -102,12 +112,35 @@ impl Container {
         }
     }
 
-    async fn failed(&self, error: &Error) {
+    async fn failed(&self, error: &Error, begin: Begin) {
         let (shared, inner) = (&self.shared, &self.inner);
         let code = if let Error::Start { code, .. } = error { *code } else { 128 };
-        let kept = inner.exited(shared, |state| Ok(state.start_failed(code, error.to_string())), |_| {});
-        if let Err(error) = kept {
-            tracing::error!(container = %inner.id, %error, "why the start failed cannot be recorded");
+        let kept = inner.change(shared, |record| {
+            let mut record = Record { state: record.state.start_failed(code, error.to_string()), ..record.clone() };
+            let policy = record.config.host.restart_policy;
+            if record.state.status == Status::Restarting {
+                if begin == Begin::Again
+                    && restart::goes_on(policy, code, record.state.stopped_on_purpose, record.restart_count)
+                {
+                    record.restart_count = record.restart_count.saturating_add(1);
+                } else {
+                    record.state.status = Status::Exited;
+                }
+            }
+            Ok(record)
+        });
+        match kept {
+            Ok(record) => {
+                inner.over(&record);
+                if record.state.status == Status::Restarting {
+                    let delay = inner.delay(|last| restart::delay(last, Duration::ZERO));
+                    restart::schedule(shared, inner, delay);
+                }
+            }
+            // Nobody shall wait for it; a closed engine leaves it to the next one.
+            Err(error) => {
+                tracing::error!(container = %inner.id, %error, "why the start failed cannot be recorded");
+            }
         }
         if inner.record().config.host.auto_remove
             && let Err(error) = self.remove_in_turn(true).await
@@ -127,6 +160,15 @@ impl Container {
         })?;
         Ok(live.pid)
     }
+}
+
+/// Why a container is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Somebody wants it.
+    Asked,
+    /// Its restart policy wants it.
+    Again,
 }
 
 /// A start that is on its way.

@@ -4,10 +4,12 @@
 //!   create ──► Created ─────── started ──────► Running ◄──── unpaused ──── Paused
 //!                 │  ▲                           │  └───────── paused ───────►│
 //!                 │  └ start_failed              │                            │
-//!                 │                            exited ◄───────────────────────┘
+//!                 │                   exited, restarting ◄────────────────┘
 //!                 │                              ▼
-//!                 │                           Exited ── started ──► Running …
-//!                 └────────► removing ◄──────────┘
+//!                 │      Exited ◄─ given_up ─ Restarting ── started ──► Running …
+//!                 │      Exited ── resumed ──►
+//!                 │      Exited ── started ──► Running …
+//!                 └────────► removing ◄──────────┘ (Exited)
 //!                               │
 //!                            Removing ──► gone, or Dead when something could not be taken away (removing again)
 //! ```
@@ -57,6 +59,12 @@ impl Status {
         [Self::Created, Self::Running, Self::Paused, Self::Restarting, Self::Exited, Self::Removing, Self::Dead]
             .into_iter()
             .find(|status| status.as_str() == word)
+    }
+
+    /// Whether it runs, or does so again in a moment.
+    #[must_use]
+    pub fn goes_on(self) -> bool {
+        self.has_process() || self == Self::Restarting
     }
 
     /// Whether there is a process, frozen or not.
@@ -124,6 +132,29 @@ impl ContainerState {
         Ok(Self { status: Status::Exited, pid: 0, exit_code, oom_killed, finished_at, ..self.clone() })
     }
 
+    /// As [`ContainerState::exited`] when its policy starts it again.
+    pub(super) fn restarting(&self, exit_code: i32, oom_killed: bool, at: i64) -> Result<Self, Refused> {
+        Ok(Self { status: Status::Restarting, ..self.exited(exit_code, oom_killed, at)? })
+    }
+
+    /// Its policy starts one again that does not run.
+    pub(super) fn resumed(&self) -> Result<Self, Refused> {
+        match self.status {
+            Status::Exited | Status::Restarting => {
+                Ok(Self { status: Status::Restarting, stopped_on_purpose: false, ..self.clone() })
+            }
+            status => Err(Refused(status)),
+        }
+    }
+
+    /// It is not started again.
+    pub(super) fn given_up(&self) -> Result<Self, Refused> {
+        match self.status {
+            Status::Restarting => Ok(Self { status: Status::Exited, stopped_on_purpose: true, ..self.clone() }),
+            status => Err(Refused(status)),
+        }
+    }
+
     pub(super) fn paused(&self) -> Result<Self, Refused> {
         match self.status {
             Status::Running => Ok(Self { status: Status::Paused, ..self.clone() }),
@@ -182,6 +213,21 @@ mod tests {
     fn a_failed_start_keeps_the_status() {
         let failed = ContainerState::default().start_failed(127, "no such program".to_owned());
         assert_eq!((failed.status, failed.exit_code), (Status::Created, 127));
+    }
+
+    #[test]
+    fn between_two_runs() {
+        let running = ContainerState::default().started(42, 7).unwrap();
+        let between = running.restarting(3, false, 9).unwrap();
+        assert_eq!((between.status, between.pid, between.exit_code), (Status::Restarting, 0, 3));
+        assert_eq!(between.removing(), Err(Refused(Status::Restarting)));
+        assert_eq!(between.exited(0, false, 9), Err(Refused(Status::Restarting)));
+        assert_eq!(between.started(43, 11).unwrap().status, Status::Running);
+        let over = between.given_up().unwrap();
+        assert_eq!((over.status, over.exit_code, over.stopped_on_purpose), (Status::Exited, 3, true));
+        assert_eq!(over.given_up(), Err(Refused(Status::Exited)));
+        assert_eq!(over.resumed().unwrap().status, Status::Restarting);
+        assert_eq!(running.resumed(), Err(Refused(Status::Running)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::inventory::{blocking, not_running, uninterrupted};
 use super::live::Live;
+use super::start::Begin;
 use super::status::Status;
 use super::{Container, Error, WaitCondition};
 
@@ -47,19 +48,26 @@ impl Container {
         let signal = if signal.is_empty() { KILL } else { parse_signal(signal)? };
         self.owned()?;
         let record = self.inner.record();
+        if (signal == KILL || signal == own_signal(&record).unwrap_or(TERM)) && self.stop_between_runs()? {
+            return Ok(());
+        }
         let cannot =
             || Error::conflict(format!("cannot kill container: {}: {}", record.name, not_running(record.id.as_str())));
         let live = self.inner.live().filter(|_| record.state.status.has_process()).ok_or_else(cannot)?;
         let over = self.inner.register(WaitCondition::NotRunning);
-        self.send(&live, signal, signal == KILL || Some(signal) == own_signal(&record))?;
+        let to_end = signal == KILL || signal == own_signal(&record).unwrap_or(TERM);
+        if !self.send(&live, signal, to_end)? {
+            return Ok(());
+        }
         if signal == KILL {
             let _ = tokio::time::timeout(KILL_TIMEOUT, over).await;
         }
         Ok(())
     }
 
-    /// Sends a signal that means to end it; a container that is paused goes on, to hear it.
-    fn send(&self, live: &Live, signal: i32, to_end: bool) -> Result<(), Error> {
+    /// Sends a signal that means to end it; a container that is paused goes on, to hear it. False when it had ended by
+    /// itself just before, and is kept from being started again.
+    fn send(&self, live: &Live, signal: i32, to_end: bool) -> Result<bool, Error> {
         if to_end {
             let marked = self.inner.change(&self.shared, |record| {
                 let mut record = record.clone();
@@ -67,6 +75,9 @@ impl Container {
                 Ok(record)
             });
             marked?;
+            if self.stop_between_runs()? {
+                return Ok(false);
+            }
         }
         let there = live.signal(signal)?;
         if there && to_end && self.inner.record().state.status == Status::Paused {
@@ -74,7 +85,7 @@ impl Container {
             self.inner.change_state(&self.shared, |state| state.unpaused())?;
         }
         self.shared.tell(&self.inner.record(), "kill", &[("signal", signal.to_string())]);
-        Ok(())
+        Ok(true)
     }
 
     /// Asks it to end, and kills it when it has not after a while.
@@ -98,11 +109,16 @@ impl Container {
             Some(signal) => parse_signal(signal)?,
             None => own_signal(&record).unwrap_or(TERM),
         };
+        if self.stop_between_runs()? {
+            self.shared.tell(&self.inner.record(), "stop", &[]);
+            return Ok(());
+        }
         let live = self.inner.live().filter(|_| record.state.status.has_process()).ok_or_else(stopped)?;
         let mut over = self.inner.register(WaitCondition::NotRunning);
-        self.send(&live, signal, true)?;
+        let sent = self.send(&live, signal, true)?;
         let seconds = options.timeout.or(record.config.stop_timeout).unwrap_or(DEFAULT_TIMEOUT);
         let ended = match u64::try_from(seconds) {
+            _ if !sent => true,
             Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), &mut over).await.is_ok(),
             Err(_) => (&mut over).await.is_ok(),
         };
@@ -133,7 +149,7 @@ impl Container {
                 other => other,
             };
             let started = match stopped {
-                Ok(()) => this.start_in_turn().await,
+                Ok(()) => this.start_in_turn(Begin::Asked).await,
                 Err(error) => Err(error),
             };
             this.inner.set_restarting(false);

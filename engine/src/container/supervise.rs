@@ -1,13 +1,15 @@
 //! One task for each running container: it hears what the monitor tells, and clears away when the container has ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine_runtime::protocol::Event;
 use tokio::io::unix::AsyncFd;
 
 use super::inventory::{Inner, Shared, blocking, now};
 use super::live::{Live, LogPosition, Polled, Refused};
-use super::{Container, Error};
+use super::status::Status;
+use super::{Container, Error, restart};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,21 +148,40 @@ pub(super) fn unwatched(runtime: &engine_runtime::Runtime, id: &str) -> End {
 
 /// Records the end, tells of it, and takes away what the run needed.
 pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
-    let ended = inner.exited(
-        shared,
-        |state| state.exited(end.code, end.oom_killed, end.at),
-        |record| {
-            let seconds = (end.at - record.state.started_at).max(0) / 1_000_000_000;
-            let more = [("exitCode", end.code.to_string()), ("execDuration", seconds.to_string())];
+    let ended = inner.change(shared, |record| {
+        let (state, policy) = (&record.state, record.config.host.restart_policy);
+        let again = restart::goes_on(policy, end.code, state.stopped_on_purpose, record.restart_count);
+        let after = if again {
+            state.restarting(end.code, end.oom_killed, end.at)
+        } else {
+            state.exited(end.code, end.oom_killed, end.at)
+        };
+        let mut record = record.clone();
+        record.state = after.map_err(|refused| inner.refused(&record.name, refused))?;
+        record.restart_count = record.restart_count.saturating_add(u32::from(again));
+        Ok(record)
+    });
+    let mut ran = Duration::ZERO;
+    match &ended {
+        Ok(record) => {
+            ran = Duration::from_nanos(u64::try_from(end.at - record.state.started_at).unwrap_or(0));
+            let more = [("exitCode", end.code.to_string()), ("execDuration", ran.as_secs().to_string())];
             shared.tell(record, "die", &more);
-        },
-    );
-    if let Err(error) = ended {
-        tracing::error!(container = %inner.id, %error, "the end of the container cannot be recorded");
-        inner.running.send_replace(false);
+            inner.over(record);
+        }
+        Err(error) => {
+            tracing::error!(container = %inner.id, %error, "the end of the container cannot be recorded");
+            inner.running.send_replace(false);
+        }
     }
     clear(shared, inner).await;
     inner.set_live(None);
+    if ended.is_ok_and(|record| record.state.status == Status::Restarting) {
+        inner.settled.send_replace(true);
+        let delay = inner.delay(|last| restart::delay(last, ran));
+        restart::schedule(shared, inner, delay);
+        return;
+    }
     if inner.record().config.host.auto_remove && !inner.is_restarting() {
         let container = Container { shared: Arc::clone(shared), inner: Arc::clone(inner) };
         if let Err(error) = container.remove_by_itself().await {

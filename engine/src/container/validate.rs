@@ -39,12 +39,8 @@ pub(super) fn check(config: &Config, cpus: usize) -> Result<(), Error> {
             host.oom_score_adj
         )));
     }
-    match host.restart_policy {
-        RestartPolicy::No => {}
-        _ if host.auto_remove => {
-            return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
-        }
-        policy => return Err(Error::unsupported(format!("restart policy '{policy}' is not supported yet: use 'no'"))),
+    if host.restart_policy != RestartPolicy::No && host.auto_remove {
+        return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
     }
     for line in &host.extra_hosts {
         check_extra_host(line)?;
@@ -417,8 +413,7 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused() {
         for change in [
-            (|spec| spec.host.restart_policy = RestartPolicy::Always) as fn(&mut ContainerSpec),
-            |spec| spec.host.init = Some(true),
+            (|spec| spec.host.init = Some(true)) as fn(&mut ContainerSpec),
             |spec| spec.host.links.push("a:b".into()),
             |spec| spec.host.volumes_from.push("a".into()),
             |spec| {
