@@ -23,5 +23,5 @@ pub use error::{Error, ErrorKind};
 pub use host::{Features, Host, KernelVersion};
 pub use monitor::{ExitRecord, Monitor};
 pub use oci_spec::runtime as spec;
-pub use runtime::{ExecPlan, Runtime, RuntimeSettings};
+pub use runtime::{ExecPlan, Prepared, Runtime, RuntimeSettings};
 pub use spawner::Launched;

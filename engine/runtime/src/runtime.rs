@@ -124,13 +124,22 @@ impl Runtime {
     /// it the specification decides.
     ///
     /// # Errors
-    /// [`Error::Process`] when the reason lies in the container, with the words of the OCI runtimes. Nothing is left then, and after
-    /// any other error neither.
+    /// As [`Runtime::prepare`] and [`Prepared::launch`].
     pub fn launch(&self, bundle: &Bundle, network: Option<OwnedFd>) -> Result<Launched, Error> {
+        self.prepare(bundle, network.is_some())?.launch(network)
+    }
+
+    /// Makes what a launch needs: the plan, the run directory, the cgroup. `joins` says that it will be launched into a network
+    /// namespace, which may be made meanwhile. What is dropped and not launched leaves nothing.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when the container is there, [`Error::Invalid`] and [`Error::Unsupported`] for what cannot be executed,
+    /// [`Error::Io`].
+    pub fn prepare(&self, bundle: &Bundle, joins: bool) -> Result<Prepared<'_>, Error> {
         let host = self.host();
         let linux = bundle.spec.linux().as_ref();
         let filter = self.filter(linux.and_then(|linux| linux.seccomp().as_ref()))?;
-        let plan = plan::compile_with(bundle, host, network.is_some(), filter.as_deref())?;
+        let plan = plan::compile_with(bundle, host, joins, filter.as_deref())?;
         let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
 
         let mut made = Made { directory: self.directory(&bundle.id), cgroup: None };
@@ -140,17 +149,8 @@ impl Runtime {
         let none = LinuxResources::default();
         let resources = linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
         cgroup.create(resources)?;
-        made.cgroup = Some(&cgroup);
-        let descriptors = made.open(&plan, network)?;
-        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let launched = self.shared.spawner.launch(plan.bytes(), &borrowed).map_err(|error| match error {
-            LaunchError::Step { index, errno, reason } => {
-                failure::render(&plan, Failure { index, errno, reason }, During::Launch)
-            }
-            other => Error::Spawner(other),
-        })?;
-        made.keep();
-        Ok(launched)
+        made.cgroup = Some(cgroup);
+        Ok(Prepared { spawner: &self.shared.spawner, plan, made })
     }
 
     /// The error behind an [`crate::protocol::Event::StartFailed`] of a container that waited for its start: its program
@@ -282,13 +282,44 @@ impl Runtime {
     }
 }
 
-/// What a launch has made so far; taken away again unless it is kept.
-struct Made<'a> {
-    directory: PathBuf,
-    cgroup: Option<&'a Cgroup>,
+/// A container that can be launched. Dropped without a launch, it leaves nothing.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    spawner: &'a Spawner,
+    plan: Plan,
+    made: Made,
 }
 
-impl Made<'_> {
+impl Prepared<'_> {
+    /// Launches it: returns once its program runs, or waits for start. `network` is the network namespace to join, given exactly
+    /// when that was prepared.
+    ///
+    /// # Errors
+    /// [`Error::Process`] when the reason lies in the container, with the words of the OCI runtimes. Nothing is left then, and after
+    /// any other error neither.
+    pub fn launch(self, network: Option<OwnedFd>) -> Result<Launched, Error> {
+        let Self { spawner, plan, made } = self;
+        let descriptors = made.open(&plan, network)?;
+        let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+        let launched = spawner.launch(plan.bytes(), &borrowed).map_err(|error| match error {
+            LaunchError::Step { index, errno, reason } => {
+                failure::render(&plan, Failure { index, errno, reason }, During::Launch)
+            }
+            other => Error::Spawner(other),
+        })?;
+        made.keep();
+        Ok(launched)
+    }
+}
+
+/// What a launch has made so far; taken away again unless it is kept.
+#[derive(Debug)]
+struct Made {
+    directory: PathBuf,
+    cgroup: Option<Cgroup>,
+}
+
+impl Made {
     fn make_directory(&mut self, id: &str) -> Result<(), Error> {
         let made = DirBuilder::new().mode(0o700).create(&self.directory);
         if let Err(error) = made {
@@ -326,10 +357,10 @@ impl Made<'_> {
     }
 }
 
-impl Drop for Made<'_> {
+impl Drop for Made {
     fn drop(&mut self) {
         // The failure that led here is the one that is reported.
-        if let Some(cgroup) = self.cgroup {
+        if let Some(cgroup) = &self.cgroup {
             let _ = cgroup.remove();
         }
         if !self.directory.as_os_str().is_empty() {

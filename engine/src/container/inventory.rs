@@ -54,6 +54,18 @@ pub(super) struct Shared {
     pub(super) ready: watch::Sender<bool>,
     /// Those that are started then, and have no ticket.
     pub(super) reviving: Mutex<Vec<ContainerId>>,
+    /// How many removed containers have files yet.
+    leaving: Arc<watch::Sender<usize>>,
+}
+
+/// A removed container whose files are being taken away, as long as this is kept.
+#[derive(Debug)]
+pub(super) struct Leaving(Arc<watch::Sender<usize>>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// One container.
@@ -309,7 +321,20 @@ impl Shared {
             closing: watch::Sender::new(false),
             ready: watch::Sender::new(false),
             reviving: Mutex::default(),
+            leaving: Arc::new(watch::Sender::new(0)),
         }
+    }
+
+    /// Counts one more removed container whose files are yet to be taken away.
+    pub(super) fn leave(&self) -> Leaving {
+        self.leaving.send_modify(|count| *count += 1);
+        Leaving(Arc::clone(&self.leaving))
+    }
+
+    /// Waits until nothing is left of removed containers.
+    pub(super) async fn left(&self) {
+        // The sender is a field of this.
+        let _ = self.leaving.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Where a container's files lie.

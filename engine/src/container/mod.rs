@@ -126,6 +126,7 @@ impl Containers {
                 let _ = inner.settle().await;
             }
         }
+        self.shared.left().await;
         self.close();
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::create::remove_directory;
-use super::inventory::{blocking, uninterrupted};
+use super::inventory::{Shared, blocking, uninterrupted};
 use super::status::Status;
 use super::{Container, Error};
 use crate::error::ErrorKind;
+use crate::id::ContainerId;
 use crate::state::{Durability, Table};
 
 /// How a container is removed.
@@ -110,7 +111,8 @@ impl Container {
         Error::conflict(format!("removal of container {} is already in progress", self.inner.record().name))
     }
 
-    /// Removes one that does not run, for whoever has its lifecycle locked (or watches its end).
+    /// Removes one that does not run, for whoever has its lifecycle locked (or watches its end). It is gone with its record;
+    /// its files follow.
     pub(super) async fn remove_in_turn(&self, volumes: bool) -> Result<(), Error> {
         let (shared, inner) = (&self.shared, &self.inner);
         let record = inner.change_state(shared, |state| state.removing())?;
@@ -118,9 +120,7 @@ impl Container {
         let taken = Arc::clone(&record);
         let cleared = blocking(move || {
             let id = taken.id;
-            work.parts.runtime.remove(id.as_str())?;
             work.parts.networks.disconnect_blocking(&id)?;
-            remove_directory(&work, &id)?;
             work.parts.state.write(Durability::Process, |tx| -> Result<(), Error> {
                 tx.delete(Table::Container, id.as_str())?;
                 let holder: Option<String> = tx.get(Table::ContainerName, &taken.name)?;
@@ -136,6 +136,7 @@ impl Container {
             inner.change_state(shared, |state| state.dead(error.to_string()))?;
             return Err(error);
         }
+        take_away(shared, inner.id);
         if volumes {
             for name in record.mounts.iter().filter(|mount| mount.anonymous).filter_map(|mount| mount.name.as_deref()) {
                 match shared.parts.volumes.remove(name).await {
@@ -152,4 +153,18 @@ impl Container {
         inner.settled.send_replace(true);
         Ok(())
     }
+}
+
+/// Takes away what no record speaks of any more, while nobody waits: the cgroup with whoever is still in it, the run directory
+/// and the files, which may be many. What a crash leaves of it is swept away by the next engine that opens.
+fn take_away(shared: &Arc<Shared>, id: ContainerId) {
+    let leaving = shared.leave();
+    let shared = Arc::clone(shared);
+    tokio::task::spawn_blocking(move || {
+        let _leaving = leaving;
+        let stopped = shared.parts.runtime.remove(id.as_str()).map_err(Error::from);
+        if let Err(error) = stopped.and_then(|()| remove_directory(&shared, &id)) {
+            tracing::error!(container = %id, %error, "what is left of a removed container cannot be taken away");
+        }
+    });
 }

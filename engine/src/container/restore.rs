@@ -26,6 +26,8 @@ pub(super) async fn restore(shared: &Arc<Shared>) -> Result<(), Error> {
         look_at(shared, record).await?;
     }
     if alone {
+        // Two who take away the same files would stumble over each other.
+        shared.left().await;
         let shared = Arc::clone(shared);
         blocking(move || sweep(&shared)).await?;
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_runtime::protocol::{Attach, Event, Failure, INIT, Request};
-use engine_runtime::{Monitor, spawner::Launched};
+use engine_runtime::{Bundle, Monitor, Prepared, spawner::Launched};
 
 use super::bundle::{self, Surroundings};
 use super::inventory::{Pending, Shared, blocking, now, uninterrupted};
@@ -199,10 +199,20 @@ impl Start {
         if self.record.state.started_at != 0 {
             clean_volatile(&overlay)?;
         }
-        let (namespace, endpoint) = self.connect()?;
         let pending = std::mem::take(&mut self.pending);
+        let bundle = self.bundle(overlay, !pending.is_empty())?;
+        // The kernel needs about as long for the one as for the other.
+        let (prepared, connected) = std::thread::scope(|scope| {
+            let connecting = scope.spawn(|| self.connect());
+            let prepared = parts.runtime.prepare(&bundle, self.has_namespace());
+            (prepared, connecting.join())
+        });
+        let (namespace, endpoint) =
+            connected.unwrap_or_else(|_| Err(Error::Internal("connect the network: the thread died".to_owned())))?;
         let at = now();
-        let launched = self.launch(overlay, namespace, endpoint.as_ref(), pending);
+        let launched = prepared
+            .map_err(launch_error)
+            .and_then(|prepared| self.launch(&bundle, prepared, namespace, endpoint.as_ref(), pending));
         if launched.is_err()
             && let Err(error) = parts.networks.disconnect_blocking(&id)
         {
@@ -210,6 +220,11 @@ impl Start {
         }
         let (launched, clients, next_number) = launched?;
         Ok(Started { launched, at, endpoint, clients, next_number })
+    }
+
+    /// Whether it gets a network namespace of its own.
+    fn has_namespace(&self) -> bool {
+        !matches!(self.record.config.host.network_mode, NetworkMode::Container(_) | NetworkMode::Host)
     }
 
     fn connect(&self) -> Result<(Option<NetworkNamespace>, Option<Endpoint>), Error> {
@@ -245,13 +260,7 @@ impl Start {
         })
     }
 
-    fn launch(
-        &self,
-        overlay: Upper,
-        namespace: Option<NetworkNamespace>,
-        endpoint: Option<&Endpoint>,
-        pending: Vec<Pending>,
-    ) -> Result<(Launched, Clients, u64), Error> {
+    fn bundle(&self, overlay: Upper, wait_for_start: bool) -> Result<Bundle, Error> {
         let (record, parts) = (&self.record, &self.shared.parts);
         let directory = self.shared.directory(&record.id);
         let names = match &record.config.host.network_mode {
@@ -260,15 +269,12 @@ impl Start {
                 let other: ContainerId = other.parse().map_err(|_| Error::NoSuchContainer(other.clone()))?;
                 self.shared.directory(&other)
             }
-            _ => {
-                write_names(&directory, record, endpoint, &parts.settings.dns)?;
-                directory.clone()
-            }
+            _ => directory.clone(),
         };
         for mount in record.mounts.iter().filter(|mount| mount.kind == MountKind::Bind && mount.create) {
             make_source(Path::new(&mount.source))?;
         }
-        let bundle = bundle::bundle(
+        bundle::bundle(
             record,
             Surroundings {
                 host: parts.runtime.host(),
@@ -280,16 +286,29 @@ impl Start {
                 pid_of: self.pid_of,
                 devices: devices::look_up(&record.config.host)?,
                 no_new_privileges: parts.settings.no_new_privileges,
-                wait_for_start: !pending.is_empty(),
+                wait_for_start,
             },
-        )?;
-        let joins = namespace.is_some();
+        )
+    }
+
+    fn launch(
+        &self,
+        bundle: &Bundle,
+        prepared: Prepared<'_>,
+        namespace: Option<NetworkNamespace>,
+        endpoint: Option<&Endpoint>,
+        pending: Vec<Pending>,
+    ) -> Result<(Launched, Clients, u64), Error> {
+        let (record, parts) = (&self.record, &self.shared.parts);
+        if !matches!(record.config.host.network_mode, NetworkMode::Container(_)) {
+            write_names(&self.shared.directory(&record.id), record, endpoint, &parts.settings.dns)?;
+        }
         let network = namespace.as_ref().map(NetworkNamespace::to_fd).transpose()?;
-        let launched = parts.runtime.launch(&bundle, network).map_err(launch_error)?;
+        let launched = prepared.launch(network).map_err(launch_error)?;
         if !launched.waiting {
             return Ok((launched, Vec::new(), 1));
         }
-        let why = |failure| launch_error(parts.runtime.start_failed(&bundle, joins, failure));
+        let why = |failure| launch_error(parts.runtime.start_failed(bundle, self.has_namespace(), failure));
         let let_go = connect_pending(&launched.monitor, record, pending, why);
         match let_go {
             Ok((clients, next)) => Ok((launched, clients, next)),
@@ -305,7 +324,7 @@ impl Start {
 }
 
 /// The bundle that a running container was launched with, for a further process in it.
-pub(super) fn bundle_of(shared: &Shared, record: &Record) -> Result<engine_runtime::Bundle, Error> {
+pub(super) fn bundle_of(shared: &Shared, record: &Record) -> Result<Bundle, Error> {
     let directory = shared.directory(&record.id);
     bundle::bundle(
         record,

@@ -174,19 +174,23 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
             inner.running.send_replace(false);
         }
     }
-    clear(shared, inner).await;
     inner.set_live(None);
     if ended.is_ok_and(|record| record.state.status == Status::Restarting) {
+        clear(shared, inner).await;
         inner.settled.send_replace(true);
         let delay = inner.delay(|last| restart::delay(last, ran));
         restart::schedule(shared, inner, delay);
         return;
     }
     if inner.record().config.host.auto_remove && !inner.is_restarting() {
+        // Which clears away what the run needed, too.
         let container = Container { shared: Arc::clone(shared), inner: Arc::clone(inner) };
         if let Err(error) = container.remove_by_itself().await {
             tracing::error!(container = %inner.id, %error, "the container cannot be removed after its end");
+            clear(shared, inner).await;
         }
+    } else {
+        clear(shared, inner).await;
     }
     // Only now, so that nobody works on one that is about to be removed.
     inner.settled.send_replace(true);
