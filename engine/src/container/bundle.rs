@@ -338,6 +338,7 @@ mod tests {
             endpoints: Vec::new(),
             state: ContainerState::default(),
             restart_count: 0,
+            health: None,
         };
         let around = Surroundings {
             host: &host,

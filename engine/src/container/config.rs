@@ -63,7 +63,7 @@ pub struct Config {
     pub mac_address: Option<String>,
     /// The shell of `SHELL` form commands.
     pub shell: Option<Vec<String>>,
-    /// The image's health check; not run.
+    /// The health check of spec and image.
     pub healthcheck: Option<Healthcheck>,
     /// As asked.
     pub network_disabled: bool,
@@ -149,7 +149,7 @@ pub(super) fn decide(
         stop_timeout: spec.stop_timeout,
         mac_address: spec.mac_address.filter(|mac| !mac.is_empty()),
         shell: spec.shell.or_else(|| image.shell.clone()),
-        healthcheck: spec.healthcheck.or_else(|| image.healthcheck.clone()),
+        healthcheck: super::health::merged(spec.healthcheck, image.healthcheck.as_ref()),
         network_disabled: spec.network_disabled,
         host: spec.host,
         endpoints: spec.endpoints,

@@ -77,6 +77,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         endpoints: Vec::new(),
         state: ContainerState::default(),
         restart_count: 0,
+        health: None,
     };
     let (record, undo) = blocking(move || {
         undo.directory = true;

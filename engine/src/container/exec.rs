@@ -31,6 +31,8 @@ pub(super) struct Inner {
     /// Its number at the monitor, and the run of the container that it is in.
     running: Mutex<Option<(u64, Arc<Live>)>>,
     created_at: i64,
+    /// Nobody is told of it and nobody finds it: the engine itself asks for health with it.
+    unseen: bool,
 }
 
 impl Inner {
@@ -86,19 +88,28 @@ impl Container {
                 return Err(Error::invalid("an argument must not contain a zero byte"));
             }
         }
-        let id = ExecId::random();
+        let exec = self.new_exec(spec, false);
+        remember(&self.shared, &exec.inner);
+        exec.tell("exec_create", &[]);
+        Ok(exec)
+    }
+
+    fn new_exec(&self, spec: ExecSpec, unseen: bool) -> Exec {
         let inner = Arc::new(Inner {
-            id,
+            id: ExecId::random(),
             container: self.inner.id,
             spec,
             state: watch::Sender::default(),
             running: Mutex::default(),
             created_at: super::inventory::now(),
+            unseen,
         });
-        remember(&self.shared, &inner);
-        let exec = Exec { container: self.clone(), inner };
-        exec.tell("exec_create", &[]);
-        Ok(exec)
+        Exec { container: self.clone(), inner }
+    }
+
+    /// A process that is no news and that nobody finds.
+    pub(super) fn unseen_exec(&self, spec: ExecSpec) -> Exec {
+        self.new_exec(spec, true)
     }
 
     /// Ids of its execs that have not been forgotten.
@@ -259,6 +270,14 @@ impl Exec {
         live.send(&Request::Resize { process: number, rows, columns }, &[])
     }
 
+    /// Sends its process a signal, when it runs.
+    pub(super) fn signal(&self, signal: i32) {
+        if let Some((number, live)) = lock(&self.inner.running).clone() {
+            // It may have ended just now.
+            let _ = live.send(&Request::Signal { process: number, signal }, &[]);
+        }
+    }
+
     async fn run(
         &self,
         client: Option<Client>,
@@ -393,6 +412,9 @@ impl Exec {
     }
 
     fn tell(&self, action: &str, more: &[(&str, String)]) {
+        if self.inner.unseen {
+            return;
+        }
         let record = self.container.inner.record();
         let action = match action {
             "exec_die" => action.to_owned(),

@@ -139,7 +139,7 @@ impl<'a> Matcher<'a> {
                     .iter()
                     .any(|name| name.is_match(&record.name) || name.is_match(&format!("/{}", record.name))))
             && self.filter.values("label").iter().all(|label| has_label(record, label))
-            && any("health", &|word| word == "none")
+            && any("health", &|word| word == record.health.as_ref().map_or("none", |health| health.status.as_str()))
             && any("is-task", &|word| matches!(word, "false" | "0"))
             && any("isolation", &|word| word == "default")
             && any("volume", &|volume| {
@@ -214,6 +214,7 @@ mod tests {
             endpoints: Vec::new(),
             state: ContainerState::default(),
             restart_count: 0,
+            health: None,
         }
     }
 

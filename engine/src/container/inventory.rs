@@ -13,6 +13,7 @@ use super::attach::AttachOptions;
 use super::exec;
 use super::live::Live;
 use super::owner::Instance;
+use super::probing::Prober;
 use super::record::Record;
 use super::status::{ContainerState, Refused, Status};
 use super::wait::{Exit, WaitCondition, Waiter, Waiters};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) execs: Mutex<BTreeMap<ExecId, Arc<exec::Inner>>>,
     /// Turns true when the engine is closed.
     pub(super) closing: watch::Sender<bool>,
+    /// Asks for health.
+    pub(super) prober: Prober,
     /// Turns true when containers may be started by themselves.
     pub(super) ready: watch::Sender<bool>,
     /// Those that are started then, and have no ticket.
@@ -220,6 +223,22 @@ impl Inner {
         Ok(after)
     }
 
+    /// Changes what is shown, and the state only when that is worth a write; nothing when there is nothing to change.
+    pub(super) fn change_lightly(
+        &self,
+        shared: &Shared,
+        change: impl FnOnce(&Record) -> Option<(Record, bool)>,
+    ) -> Result<Option<Arc<Record>>, Error> {
+        let _turn = lock(&self.changing);
+        let Some((after, keep)) = change(&self.record()) else { return Ok(None) };
+        let after = Arc::new(after);
+        if keep {
+            shared.put(&after)?;
+        }
+        lock(&self.cell).record = Arc::clone(&after);
+        Ok(Some(after))
+    }
+
     /// Changes only the status and what goes with it.
     pub(super) fn change_state(
         &self,
@@ -319,6 +338,7 @@ impl Shared {
             inventory: RwLock::default(),
             execs: Mutex::default(),
             closing: watch::Sender::new(false),
+            prober: Prober::default(),
             ready: watch::Sender::new(false),
             reviving: Mutex::default(),
             leaving: Arc::new(watch::Sender::new(0)),

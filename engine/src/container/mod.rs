@@ -13,6 +13,7 @@ mod error;
 mod exec;
 mod exec_spec;
 mod filter;
+mod health;
 mod host_config;
 mod inventory;
 mod list;
@@ -23,6 +24,7 @@ mod mounts;
 mod names;
 mod owner;
 mod ports;
+mod probing;
 mod record;
 mod remove;
 mod rename;
@@ -48,6 +50,7 @@ pub use error::Error;
 pub use exec::Exec;
 pub use exec_spec::{ExecRecord, ExecSpec, ExecState};
 pub use filter::ContainerFilter;
+pub use health::{Health, HealthAnswer, HealthStatus};
 pub use host_config::{DeviceMapping, HostConfig, LogConfig, PortBinding, Resources};
 pub use list::{PruneOptions, Pruned};
 pub use modes::{InvalidMode, IpcMode, Lifetime, NamespaceMode, NetworkMode, RestartPolicy};
@@ -127,6 +130,7 @@ impl Containers {
             }
         }
         self.shared.left().await;
+        probing::keep(&self.shared);
         self.close();
     }
 }

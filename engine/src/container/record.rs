@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
+use super::health::Health;
 use super::mounts::MountPoint;
 use super::status::ContainerState;
 use crate::id::{ContainerId, ImageId};
@@ -41,6 +42,9 @@ pub struct Record {
     /// How often its restart policy started it again.
     #[serde(default)]
     pub restart_count: u32,
+    /// What its health checks have told; nothing when it has none.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 #[cfg(test)]
@@ -60,6 +64,7 @@ impl Record {
             endpoints: Vec::new(),
             state,
             restart_count: 0,
+            health: None,
         }
     }
 }

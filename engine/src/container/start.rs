@@ -10,6 +10,7 @@ use engine_runtime::protocol::{Attach, Event, Failure, INIT, Request};
 use engine_runtime::{Bundle, Monitor, Prepared, spawner::Launched};
 
 use super::bundle::{self, Surroundings};
+use super::health::{self, Health};
 use super::inventory::{Pending, Shared, blocking, now, uninterrupted};
 use super::live::Live;
 use super::mounts::MountKind;
@@ -91,6 +92,7 @@ impl Container {
             let state =
                 record.state.started(pid, started.at).map_err(|refused| inner.refused(&record.name, refused))?;
             let mut after = Record { state, endpoints: started.endpoint.into_iter().collect(), ..record.clone() };
+            after.health = health::probe(&record.config).map(|_| Health::begun(record.health.as_ref()));
             if begin == Begin::Asked {
                 after.restart_count = 0;
                 inner.delay(|_| Duration::ZERO);

@@ -6,10 +6,11 @@ use std::time::Duration;
 use engine_runtime::protocol::Event;
 use tokio::io::unix::AsyncFd;
 
+use super::health::Health;
 use super::inventory::{Inner, Shared, blocking, now};
 use super::live::{Live, LogPosition, Polled, Refused};
 use super::status::Status;
-use super::{Container, Error, restart};
+use super::{Container, Error, probing, restart};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub(super) fn supervise(shared: Arc<Shared>, inner: Arc<Inner>, live: Arc<Live>)
     inner.set_live(Some(Arc::clone(&live)));
     inner.settled.send_replace(false);
     inner.running.send_replace(true);
+    probing::watch(&shared, &inner, &live);
     tokio::spawn(async move {
         let mut closing = shared.closing.subscribe();
         let end = tokio::select! {
@@ -159,6 +161,7 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
         let mut record = record.clone();
         record.state = after.map_err(|refused| inner.refused(&record.name, refused))?;
         record.restart_count = record.restart_count.saturating_add(u32::from(again));
+        record.health = record.health.as_ref().map(Health::over);
         Ok(record)
     });
     let mut ran = Duration::ZERO;

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::Error;
 use super::config::{Config, RUNTIME};
 use super::host_config::Resources;
 use super::modes::{IpcMode, NamespaceMode, NetworkMode, RestartPolicy};
 use super::spec::ContainerSpec;
+use super::{Error, health};
 
 /// Refuses a spec for what cannot be seen any more once it is merged with its image.
 pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
@@ -18,12 +18,7 @@ pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
             return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
         }
     }
-    match &spec.healthcheck {
-        Some(check) if !check.test.is_empty() && check.test[0] != "NONE" => {
-            Err(Error::unsupported("health checks are not run yet: leave the health check out, or disable it"))
-        }
-        _ => Ok(()),
-    }
+    spec.healthcheck.as_ref().map_or(Ok(()), health::check)
 }
 
 /// Refuses a config that cannot be run.
@@ -32,6 +27,7 @@ pub(super) fn check(config: &Config, cpus: usize) -> Result<(), Error> {
     check_network(config)?;
     check_namespaces(config)?;
     check_resources(&config.host.resources, cpus)?;
+    health::on_unhealthy(config)?;
     let host = &config.host;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
         return Err(Error::invalid(format!(
@@ -416,10 +412,6 @@ mod tests {
             (|spec| spec.host.init = Some(true)) as fn(&mut ContainerSpec),
             |spec| spec.host.links.push("a:b".into()),
             |spec| spec.host.volumes_from.push("a".into()),
-            |spec| {
-                spec.healthcheck =
-                    Some(Healthcheck { test: vec!["CMD".into(), "true".into()], ..Healthcheck::default() });
-            },
         ] {
             assert!(refused(change).contains("not"), "{}", refused(change));
         }

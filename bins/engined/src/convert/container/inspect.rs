@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::container::{Config, ContainerState, Record, Status};
+use engine::container::{Config, Health, HealthAnswer, Record, Status};
 use engine_api::container as wire;
 use engine_api::image::GraphDriver;
 
@@ -29,7 +29,7 @@ pub(crate) fn inspect(record: &Record, paths: &Paths, execs: Vec<String>) -> wir
         created: rfc3339(record.created_at),
         path: program.to_owned(),
         args: arguments.into_iter().map(str::to_owned).collect(),
-        state: state(&record.state),
+        state: state(record),
         image: record.image.as_str().to_owned(),
         resolv_conf_path: file("resolv.conf"),
         hostname_path: file("hostname"),
@@ -52,7 +52,8 @@ pub(crate) fn inspect(record: &Record, paths: &Paths, execs: Vec<String>) -> wir
     }
 }
 
-fn state(state: &ContainerState) -> wire::ContainerState {
+fn state(record: &Record) -> wire::ContainerState {
+    let state = &record.state;
     wire::ContainerState {
         status: state.status.as_str().to_owned(),
         running: state.status.has_process() || state.status == Status::Restarting,
@@ -65,7 +66,21 @@ fn state(state: &ContainerState) -> wire::ContainerState {
         error: state.error.clone(),
         started_at: rfc3339(state.started_at),
         finished_at: rfc3339(state.finished_at),
-        health: None,
+        health: record.health.as_ref().map(health),
+    }
+}
+
+fn health(health: &Health) -> wire::Health {
+    let answer = |answer: &HealthAnswer| wire::HealthResult {
+        start: rfc3339(answer.start),
+        end: rfc3339(answer.end),
+        exit_code: answer.exit_code.into(),
+        output: answer.output.clone(),
+    };
+    wire::Health {
+        status: health.status.as_str().to_owned(),
+        failing_streak: health.failing_streak.into(),
+        log: Some(health.log.iter().map(answer).collect()),
     }
 }
 

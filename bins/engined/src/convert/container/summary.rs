@@ -1,6 +1,6 @@
 //! A container as lists show it.
 
-use engine::container::{ContainerState, Record, Status};
+use engine::container::{ContainerState, HealthStatus, Record, Status};
 use engine_api::container as wire;
 
 use super::mount;
@@ -20,7 +20,7 @@ pub(crate) fn summary(record: &Record, now: i64) -> wire::ContainerSummary {
         ports: ports(record),
         labels: record.config.labels.clone(),
         state: record.state.status.as_str().to_owned(),
-        status: status(&record.state, now),
+        status: status(&record.state, record.health.as_ref().map(|health| health.status), now),
         host_config: wire::SummaryHostConfig {
             network_mode: record.config.host.network_mode.to_string(),
             annotations: record.config.host.annotations.clone(),
@@ -48,10 +48,18 @@ fn command(program: &str, arguments: &[&str]) -> String {
 }
 
 /// How it is, for people.
-fn status(state: &ContainerState, now: i64) -> String {
+fn status(state: &ContainerState, health: Option<HealthStatus>, now: i64) -> String {
     let since = |then: i64| human(now - then);
     match state.status {
-        Status::Running => format!("Up {}", since(state.started_at)),
+        Status::Running => {
+            let health = match health {
+                None => "",
+                Some(HealthStatus::Starting) => " (health: starting)",
+                Some(HealthStatus::Healthy) => " (healthy)",
+                Some(HealthStatus::Unhealthy) => " (unhealthy)",
+            };
+            format!("Up {}{health}", since(state.started_at))
+        }
         Status::Paused => format!("Up {} (Paused)", since(state.started_at)),
         Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(state.finished_at)),
         Status::Removing => "Removal In Progress".to_owned(),
@@ -120,8 +128,13 @@ mod tests {
             (Status::Removing, "Removal In Progress"),
             (Status::Dead, "Dead"),
         ] {
-            assert_eq!(status(&state(of), now), text);
+            assert_eq!(status(&state(of), None, now), text);
         }
+        let healthy = |health| status(&state(Status::Running), Some(health), now);
+        assert_eq!(healthy(HealthStatus::Healthy), "Up 2 minutes (healthy)");
+        assert_eq!(healthy(HealthStatus::Unhealthy), "Up 2 minutes (unhealthy)");
+        assert_eq!(healthy(HealthStatus::Starting), "Up 2 minutes (health: starting)");
+        assert_eq!(status(&state(Status::Paused), Some(HealthStatus::Healthy), now), "Up 2 minutes (Paused)");
     }
 
     #[test]
