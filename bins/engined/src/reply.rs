@@ -1,7 +1,7 @@
 //! Answers and their bodies: bytes that are there, or a stream whose head is sent before its first byte.
 
-use std::convert::Infallible;
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -20,6 +20,8 @@ pub(crate) enum Body {
     Full(Bytes),
     /// Bytes as they come; ends with the stream.
     Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    /// The same, and an error cuts the connection, so that nobody takes a part for the whole.
+    Fallible(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>),
 }
 
 impl Body {
@@ -28,7 +30,7 @@ impl Body {
     pub(crate) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Full(bytes) => Some(bytes),
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Fallible(_) => None,
         }
     }
 }
@@ -37,21 +39,24 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full(bytes) => f.debug_tuple("Full").field(bytes).finish(),
-            Self::Stream(_) => f.write_str("Stream"),
+            Self::Stream(_) | Self::Fallible(_) => f.write_str("Stream"),
         }
     }
 }
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Stream(stream) => {
                 stream.poll_next_unpin(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Self::Fallible(stream) => {
+                stream.poll_next_unpin(context).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data)))
             }
         }
     }
@@ -63,7 +68,7 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Fallible(_) => SizeHint::default(),
         }
     }
 }
@@ -86,6 +91,14 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
 /// A stream. The head is sent at once.
 pub(crate) fn stream(content_type: &'static str, stream: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     with_body(StatusCode::OK, Some(content_type), Body::Stream(Box::pin(stream)))
+}
+
+/// A stream that may break: then the connection is cut.
+pub(crate) fn fallible_stream(
+    content_type: &'static str,
+    stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> Response {
+    with_body(StatusCode::OK, Some(content_type), Body::Fallible(Box::pin(stream)))
 }
 
 /// A JSON array that is written item by item.

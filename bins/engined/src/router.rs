@@ -67,13 +67,13 @@ static ROUTES: &[Route] = table! {
     GET "/containers/{name}/json" While containers::inspect::inspect;
     GET "/containers/{name}/top" While containers::inspect::top;
     GET "/containers/{name}/logs" While containers::logs::logs;
-    GET "/containers/{name}/changes" While unsupported::not_built;
-    GET "/containers/{name}/export" While unsupported::not_built;
+    GET "/containers/{name}/changes" While containers::archive::changes;
+    GET "/containers/{name}/export" While containers::archive::export;
     GET "/containers/{name}/stats" While unsupported::not_built;
     GET "/containers/{name}/attach/ws" While unsupported::not_built;
-    HEAD "/containers/{name}/archive" While unsupported::not_built;
-    GET "/containers/{name}/archive" While unsupported::not_built;
-    PUT "/containers/{name}/archive" While unsupported::not_built;
+    HEAD "/containers/{name}/archive" While containers::archive::stat;
+    GET "/containers/{name}/archive" While containers::archive::get;
+    PUT "/containers/{name}/archive" Finish containers::archive::put;
     POST "/containers/{name}/start" Finish containers::lifecycle::start;
     POST "/containers/{name}/stop" Finish containers::lifecycle::stop;
     POST "/containers/{name}/restart" Finish containers::lifecycle::restart;

@@ -4,6 +4,7 @@
 //! `null`, `[]`, zero values and omission; input is read by [`json::from_slice`], which follows Go's rules for missing,
 //! `null`, unknown and differently cased members.
 
+pub mod archive;
 pub mod container;
 pub mod error;
 pub mod event;

@@ -30,6 +30,17 @@ pub enum Error {
         /// Id of the container that has it.
         by: String,
     },
+    /// There is no such path in a container.
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchPath {
+        /// The path.
+        path: String,
+        /// The container's name.
+        container: String,
+    },
+    /// What was asked for is not allowed.
+    #[error("{0}")]
+    Denied(String),
     /// What was asked makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -94,7 +105,8 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchExec(_) => ErrorKind::NotFound,
+            Self::NoSuchContainer(_) | Self::NoSuchExec(_) | Self::NoSuchPath { .. } => ErrorKind::NotFound,
+            Self::Denied(_) => ErrorKind::Denied,
             Self::Ambiguous(_) | Self::InvalidName(_) | Self::Invalid(_) | Self::Start { .. } => ErrorKind::Invalid,
             Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,
             Self::Unsupported(_) => ErrorKind::Unsupported,

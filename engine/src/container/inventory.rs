@@ -16,6 +16,7 @@ use super::owner::Instance;
 use super::probing::Prober;
 use super::record::Record;
 use super::status::{ContainerState, Refused, Status};
+use super::view::Views;
 use super::wait::{Exit, WaitCondition, Waiter, Waiters};
 use super::{Error, names};
 use crate::events::{Event, EventType, Events};
@@ -77,6 +78,8 @@ pub(super) struct Inner {
     pub(super) id: ContainerId,
     /// One piece of work at a time: create, start, stop, remove and their like.
     pub(super) lifecycle: tokio::sync::Mutex<()>,
+    /// Who looks at its files.
+    pub(super) views: Views,
     /// One change of the record at a time.
     changing: Mutex<()>,
     /// Held for nanoseconds.
@@ -126,6 +129,7 @@ impl Inner {
         Self {
             id: record.id,
             lifecycle: tokio::sync::Mutex::default(),
+            views: Views::default(),
             changing: Mutex::default(),
             cell: Mutex::new(Cell {
                 record: Arc::new(record),

@@ -3,15 +3,19 @@
 //! Each container has one owner among the engines of a root. Whatever changes it goes through the pure functions of
 //! `status`, is written to the state first, and then shown: list and inspect read memory and never wait for a life.
 
+mod accounts;
 mod attach;
 mod attaching;
 mod bundle;
+mod changes;
 mod config;
+mod copy;
 mod create;
 mod devices;
 mod error;
 mod exec;
 mod exec_spec;
+mod export;
 mod filter;
 mod health;
 mod host_config;
@@ -38,6 +42,7 @@ mod stop;
 mod supervise;
 mod top;
 mod validate;
+mod view;
 mod wait;
 
 use std::path::PathBuf;
@@ -46,6 +51,7 @@ use std::sync::Arc;
 pub use attach::{AttachOptions, Attached, DetachKeys};
 pub use attaching::AttachHandle;
 pub use config::Config;
+pub use copy::{ArchiveStream, CopyOptions, PathStat};
 pub use error::Error;
 pub use exec::Exec;
 pub use exec_spec::{ExecRecord, ExecSpec, ExecState};

@@ -69,7 +69,11 @@ impl Container {
             pid_of,
             pending: inner.take_pending(),
         };
-        match blocking(move || start.run()).await {
+        // Whoever looks at its files has mounted them, and a second mount of the same would spoil both.
+        let alone = inner.views.alone().await;
+        let started = blocking(move || start.run()).await;
+        drop(alone);
+        match started {
             Ok(started) => self.started(started, begin).await,
             Err(error) => {
                 self.failed(&error, begin).await;
@@ -418,7 +422,7 @@ pub(super) fn log_name(id: &ContainerId) -> String {
 }
 
 /// An overlay that was mounted so that nothing is synced is refused a second time, unless the kernel's mark is taken away.
-fn clean_volatile(overlay: &Upper) -> Result<(), Error> {
+pub(super) fn clean_volatile(overlay: &Upper) -> Result<(), Error> {
     let mark = overlay.work.join("work/incompat");
     match std::fs::remove_dir_all(&mark) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", mark, error)),

@@ -103,13 +103,13 @@ struct Pending {
 }
 
 /// Where an entry goes: the cleaned path of its parent and its last name.
-struct Target {
-    parent: Vec<u8>,
-    name: Vec<u8>,
+pub(super) struct Target {
+    pub(super) parent: Vec<u8>,
+    pub(super) name: Vec<u8>,
 }
 
 /// An error that gets the name of the entry further up.
-fn host(source: Errno) -> Error {
+pub(super) fn host(source: Errno) -> Error {
     Error::Host { what: String::new(), source: source.into() }
 }
 
@@ -390,13 +390,13 @@ impl Extractor<'_> {
     }
 }
 
-fn gone(error: &std::io::Error) -> bool {
+pub(super) fn gone(error: &std::io::Error) -> bool {
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Directories that entries were put into lately, held open: a name is resolved once, however many entries follow.
 #[derive(Default)]
-struct Parents {
+pub(super) struct Parents {
     open: HashMap<Vec<u8>, (u64, Rc<OwnedFd>)>,
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
     clock: u64,
@@ -404,11 +404,11 @@ struct Parents {
 
 impl Parents {
     /// The directory `path`, made if it is missing.
-    fn get(&mut self, root: &Root, path: &[u8]) -> Result<Rc<OwnedFd>, Error> {
+    pub(super) fn get(&mut self, root: &Root, path: &[u8]) -> Result<Rc<OwnedFd>, Error> {
         self.find(root, path, true)
     }
 
-    fn existing(&mut self, root: &Root, path: &[u8]) -> Result<Rc<OwnedFd>, Error> {
+    pub(super) fn existing(&mut self, root: &Root, path: &[u8]) -> Result<Rc<OwnedFd>, Error> {
         self.find(root, path, false)
     }
 
@@ -443,14 +443,14 @@ impl Parents {
         Ok(directory)
     }
 
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.open.clear();
         self.last = None;
     }
 }
 
 /// A name as a path beneath the root: no leading or doubled `/`, no `.`, no `..`. A name that leads out is refused.
-fn clean(name: &[u8], depth: usize) -> Result<Vec<u8>, Error> {
+pub(super) fn clean(name: &[u8], depth: usize) -> Result<Vec<u8>, Error> {
     let refuse = |reason| Err(Error::Refused { name: show(name), reason });
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in name.split(|byte| *byte == b'/') {
@@ -471,22 +471,22 @@ fn clean(name: &[u8], depth: usize) -> Result<Vec<u8>, Error> {
     Ok(parts.join(&b'/'))
 }
 
-fn split(path: Vec<u8>) -> Target {
+pub(super) fn split(path: Vec<u8>) -> Target {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => Target { parent: path[..slash].to_vec(), name: path[slash + 1..].to_vec() },
         None => Target { parent: Vec::new(), name: path },
     }
 }
 
-fn join(target: &Target) -> Vec<u8> {
+pub(super) fn join(target: &Target) -> Vec<u8> {
     if target.parent.is_empty() { target.name.clone() } else { [&*target.parent, b"/", &*target.name].concat() }
 }
 
-fn times(entry: &Entry) -> Timestamps {
+pub(super) fn times(entry: &Entry) -> Timestamps {
     file::times(entry.modified.0, entry.modified.1)
 }
 
-fn device(entry: &Entry) -> Result<u64, Error> {
+pub(super) fn device(entry: &Entry) -> Result<u64, Error> {
     let (major, minor) = entry.device;
     match (u32::try_from(major), u32::try_from(minor)) {
         (Ok(major @ 0..0x1000), Ok(minor @ 0..0x10_0000)) => Ok(fs::makedev(major, minor)),
@@ -499,7 +499,7 @@ fn is_whiteout(found: &fs::Stat) -> bool {
 }
 
 /// The attributes that a layer may give: none that steer overlayfs or the security modules of the host.
-fn kept(attributes: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn kept(attributes: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> {
     attributes.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).filter(|(name, _)| match *name {
         b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
         _ if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") => false,
@@ -508,7 +508,7 @@ fn kept(attributes: &[(Vec<u8>, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8]
 }
 
 /// A file system without extended attributes is no reason to have no image, and neither is a link, which has none.
-fn tolerate(result: std::io::Result<()>) -> Result<(), Error> {
+pub(super) fn tolerate(result: std::io::Result<()>) -> Result<(), Error> {
     let harmless = [Errno::OPNOTSUPP, Errno::PERM].map(|errno| Some(errno.raw_os_error()));
     match result {
         Err(error) if harmless.contains(&error.raw_os_error()) => Ok(()),

@@ -6,9 +6,11 @@ mod extract;
 #[cfg(test)]
 mod hostile;
 mod layers;
+pub(crate) mod merged;
 pub(crate) mod pieces;
 mod stream;
 pub mod tar;
+pub(crate) mod tree;
 mod upper;
 
 use crate::error::ErrorKind;
@@ -17,6 +19,7 @@ use crate::state;
 
 pub use extract::{Limits, Unpacked};
 pub use layers::{Layer, LayerRecord, Layers, Retired, Staged, Staging};
+pub use tree::{Change, ChangeKind};
 pub use upper::{Snapshots, Upper};
 
 /// What can go wrong with layers.
@@ -24,10 +27,10 @@ pub use upper::{Snapshots, Upper};
 #[non_exhaustive]
 pub enum Error {
     /// The archive is damaged, or has what no image has.
-    #[error("unpack layer: {0}")]
+    #[error("unpack archive: {0}")]
     Archive(#[from] tar::Error),
     /// An entry that no honest layer has.
-    #[error("unpack layer: entry {name:?} is refused: {reason}")]
+    #[error("unpack archive: entry {name:?} is refused: {reason}")]
     Refused {
         /// The entry's name.
         name: String,
@@ -35,18 +38,21 @@ pub enum Error {
         reason: &'static str,
     },
     /// The host cannot make an entry.
-    #[error("unpack layer: make {name:?}: {source}")]
+    #[error("unpack archive: make {name:?}: {source}")]
     Entry {
         /// The entry's name.
         name: String,
         /// What the kernel says.
         source: std::io::Error,
     },
+    /// A directory would have to take the place of a file, or the other way round.
+    #[error("{0}")]
+    Kinds(String),
     /// The layer is larger than allowed.
-    #[error("unpack layer: it has {0}; that is more than this engine unpacks")]
+    #[error("unpack archive: it has {0}; that is more than this engine unpacks")]
     Limit(String),
     /// The disk is as good as full.
-    #[error("unpack layer: no space left on the file system, save what is kept free for the engine itself")]
+    #[error("unpack archive: no space left on the file system, save what is kept free for the engine itself")]
     Full,
     /// The bytes are not those of the layer.
     #[error("layer verification failed: expected {expected}, got {found}")]
@@ -77,14 +83,16 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Archive(tar::Error::Read(_)) => ErrorKind::Unavailable,
-            Self::Archive(_) | Self::Refused { .. } | Self::Limit(_) | Self::Mismatch { .. } => ErrorKind::Invalid,
+            Self::Archive(_) | Self::Refused { .. } | Self::Kinds(_) | Self::Limit(_) | Self::Mismatch { .. } => {
+                ErrorKind::Invalid
+            }
             Self::Full | Self::Vanished(_) => ErrorKind::Unavailable,
             Self::Entry { .. } | Self::Host { .. } => ErrorKind::Internal,
             Self::State(error) => error.kind(),
         }
     }
 
-    fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         |source| Self::Host { what, source }
     }

@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod file;
 pub mod memfd;
+pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod path;

@@ -1,11 +1,16 @@
-//! Network namespaces, made and entered on threads of their own, so that no other thread ever changes its namespace.
+//! Network and mount namespaces, made and entered on threads of their own, so that no other thread ever changes its
+//! namespace.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::thread::{
+    LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space, move_into_thread_name_spaces,
+    unshare_unsafe,
+};
 
 /// Enough for a few system calls; the threads live for a millisecond.
 const STACK: usize = 128 << 10;
@@ -38,6 +43,44 @@ pub fn in_network<T: Send>(namespace: BorrowedFd<'_>, inside: impl FnOnce() -> i
     })
 }
 
+/// Runs `inside` on a short-lived thread in the mount namespace of a process, given by its pidfd.
+///
+/// The thread's root directory is that of the namespace, whatever the process has made of its own by `chroot`. What is
+/// opened there can be used by every thread. Needs `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`.
+///
+/// # Errors
+/// `ESRCH` when the process is gone, when the thread cannot be made, or what `inside` returns.
+pub fn in_mounts<T: Send>(process: BorrowedFd<'_>, inside: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    on_thread(|| {
+        unshare_file_system()?;
+        move_into_thread_name_spaces(process, ThreadNameSpaceType::MOUNT)?;
+        inside()
+    })
+}
+
+/// Makes a mount namespace with everything that is mounted here, none of it shared, and runs `inside` in it, on a
+/// short-lived thread. The mounts live as long as the descriptor of the namespace. Needs `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// When the namespace or the thread cannot be made, or what `inside` returns.
+pub fn new_mounts<T: Send>(inside: impl FnOnce() -> io::Result<T> + Send) -> io::Result<(OwnedFd, T)> {
+    on_thread(|| {
+        unshare_file_system()?;
+        // SAFETY: a mount namespace belongs to this thread alone, and so do root and working directory by now;
+        // descriptors are not unshared.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        let namespace = File::open("/proc/thread-self/ns/mnt")?;
+        Ok((namespace.into(), inside()?))
+    })
+}
+
+fn unshare_file_system() -> io::Result<()> {
+    // SAFETY: only root, working directory and umask are parted, on a thread that nobody else uses and that ends with
+    // its task.
+    Ok(unsafe { unshare_unsafe(UnshareFlags::FS) }?)
+}
+
 fn on_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("namespace".into()).stack_size(STACK).spawn_scoped(scope, work)?;
@@ -62,6 +105,36 @@ mod tests {
         assert_eq!(here().unwrap(), before);
         assert_eq!(in_network(namespace.as_fd(), here).unwrap(), inside);
         assert_eq!(here().unwrap(), before);
+    }
+
+    #[test]
+    fn mounts_are_the_threads_own() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().to_owned();
+        let table = || std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let (namespace, inside) = new_mounts(|| {
+            let none = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("none", &path, "tmpfs", none, None)?;
+            std::fs::write(path.join("file"), "inside")?;
+            Ok((std::fs::File::open(&path)?, table()))
+        })
+        .unwrap();
+        assert!(inside.1.contains(path.to_str().unwrap()));
+        assert!(!table().contains(path.to_str().unwrap()) && !path.join("file").exists());
+        let flags = rustix::fs::OFlags::RDONLY;
+        rustix::fs::openat(&inside.0, "file", flags, rustix::fs::Mode::empty()).unwrap();
+        drop(namespace);
+    }
+
+    #[test]
+    fn the_mounts_of_a_process_are_seen_from_their_root() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = crate::process::open(child.id()).unwrap();
+        let link = || std::fs::read_link("/proc/thread-self/ns/mnt");
+        assert_eq!(in_mounts(process.as_fd(), link).unwrap(), link().unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(in_mounts(process.as_fd(), || Ok(())).is_err());
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! volume's directory is locked while this goes on, so that two containers starting at once copy once.
 
 mod copy;
-mod view;
 
 use std::fs::File;
 use std::io;
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Dir, FlockOperation, Mode, OFlags};
 
 use super::{DATA, Error, Name};
+use crate::snapshot::merged;
 
 /// Stands beside the data while it is being copied.
 const MARKER: &str = "populating";
@@ -37,7 +37,7 @@ pub(super) fn populate(name: &Name, home: &Path, layers: &[PathBuf], path: &Path
     } else if !is_empty(&data).map_err(failed("reading its data"))? {
         return Ok(false);
     }
-    let source = view::directory(layers, path).map_err(|source| Error::Copy {
+    let source = merged::directory(layers, path).map_err(|source| Error::Copy {
         name: name.clone(),
         path: path.display().to_string(),
         source,

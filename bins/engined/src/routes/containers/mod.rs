@@ -1,5 +1,6 @@
 //! `/containers`.
 
+pub(crate) mod archive;
 pub(crate) mod attach;
 pub(crate) mod create;
 pub(crate) mod inspect;

@@ -1,4 +1,5 @@
-//! One directory of an image as its layers show it together, opened for reading.
+//! Layers as they show together: for reading, or with what a container writes above them. Both are overlays that are
+//! attached nowhere, so that they go with their descriptor.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,21 +10,20 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-/// Opens `path` in the image made of `layers`, topmost first. `None`: it is not there, or no directory.
-pub(super) fn directory(layers: &[PathBuf], path: &Path) -> io::Result<Option<OwnedFd>> {
-    let root = match layers {
+use super::Upper;
+
+/// Opens the root of the image made of `layers`, topmost first, for reading. `None`: there are no layers.
+pub(crate) fn root(layers: &[PathBuf]) -> io::Result<Option<Root>> {
+    Ok(Some(match layers {
         [] => return Ok(None),
         [only] => Root::open(only)?,
-        many => {
-            let mount = merged(many)?;
-            Root::from_fd(rustix::fs::openat(
-                mount,
-                ".",
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?)
-        }
-    };
+        many => Root::from_fd(reopened(&merged(many)?)?),
+    }))
+}
+
+/// Opens `path` in the image made of `layers`, topmost first. `None`: it is not there, or no directory.
+pub(crate) fn directory(layers: &[PathBuf], path: &Path) -> io::Result<Option<OwnedFd>> {
+    let Some(root) = root(layers)? else { return Ok(None) };
     match root.directory(path) {
         Ok(directory) => Ok(Some(directory.into_fd())),
         Err(error) => match Errno::from_io_error(&error) {
@@ -33,7 +33,45 @@ pub(super) fn directory(layers: &[PathBuf], path: &Path) -> io::Result<Option<Ow
     }
 }
 
-/// The layers as one read-only tree: an overlay that is attached nowhere, so that it goes with its descriptor.
+/// What a container sees as its root: a mount that is to be written through. Nobody else may have mounted the same.
+pub(crate) fn writable(container: &Upper) -> io::Result<OwnedFd> {
+    let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let overlay = overlay.as_fd();
+    let open: Vec<OwnedFd>;
+    let one_by_one =
+        container.lower.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(overlay, "lowerdir+", layer));
+    match one_by_one {
+        Ok(()) => {}
+        Err(Errno::INVAL) => {
+            open = opened(&container.lower)?;
+            rustix::mount::fsconfig_set_string(overlay, "lowerdir", numbered(&open))?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    rustix::mount::fsconfig_set_string(overlay, "upperdir", &container.upper)?;
+    rustix::mount::fsconfig_set_string(overlay, "workdir", &container.work)?;
+    rustix::mount::fsconfig_create(overlay)?;
+    Ok(rustix::mount::fsmount(overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+}
+
+/// A descriptor of a mount's root through which can be read.
+pub(crate) fn reopened(mount: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(mount, ".", flags, Mode::empty())?)
+}
+
+fn opened(layers: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(layers.iter().map(|layer| rustix::fs::open(layer, flags, Mode::empty())).collect::<Result<_, _>>()?)
+}
+
+fn numbered(layers: &[OwnedFd]) -> String {
+    use std::os::fd::AsRawFd;
+    let names: Vec<String> = layers.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
+    names.join(":")
+}
+
+/// The layers as one read-only tree.
 fn merged(layers: &[PathBuf]) -> io::Result<OwnedFd> {
     let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let one_by_one =
@@ -48,13 +86,9 @@ fn merged(layers: &[PathBuf]) -> io::Result<OwnedFd> {
 
 /// Before Linux 6.5 the layers are one option of at most 255 bytes, so they are named by short paths.
 fn merged_by_descriptors(layers: &[PathBuf]) -> io::Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open: Vec<OwnedFd> =
-        layers.iter().map(|layer| rustix::fs::open(layer, flags, Mode::empty())).collect::<Result<_, _>>()?;
-    let names: Vec<String> = open.iter().map(|layer| format!("/proc/self/fd/{}", layer.as_raw_fd())).collect();
+    let open = opened(layers)?;
     let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    rustix::mount::fsconfig_set_string(overlay.as_fd(), "lowerdir", names.join(":"))?;
+    rustix::mount::fsconfig_set_string(overlay.as_fd(), "lowerdir", numbered(&open))?;
     mounted(&overlay)
 }
 

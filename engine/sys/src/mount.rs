@@ -1,0 +1,80 @@
+//! Mounts that are attached nowhere yet: copied, made read-only, and put onto a descriptor.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+/// Mounts below the one that is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Below {
+    /// They are meant, too.
+    Included,
+    /// They are left alone.
+    Left,
+}
+
+/// A detached copy of what is mounted at a path of the host.
+pub fn copy(path: &Path, below: Below) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive(below);
+    Ok(open_tree(CWD, path, flags)?)
+}
+
+/// A detached copy of what an open directory or file is, as a mount of its own.
+pub fn copy_open(place: BorrowedFd<'_>, below: Below) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | recursive(below);
+    Ok(open_tree(place, "", flags)?)
+}
+
+fn recursive(below: Below) -> OpenTreeFlags {
+    if below == Below::Included { OpenTreeFlags::AT_RECURSIVE } else { OpenTreeFlags::empty() }
+}
+
+/// Puts a detached mount onto an open directory or file of this thread's namespace.
+pub fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", place, "", flags)?)
+}
+
+/// Makes a mount read-only.
+pub fn set_read_only(mount: impl AsFd, below: Below) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let recursive = if below == Below::Included { libc::AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH | recursive;
+    // SAFETY: the kernel reads an empty name and one structure of the size that is told, both of which outlive the call,
+    // and writes nothing.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_copy_is_read_only_and_the_original_is_not() {
+        let room = tempfile::tempdir().unwrap();
+        std::fs::create_dir(room.path().join("directory")).unwrap();
+        let copy = copy(room.path(), Below::Included).unwrap();
+        set_read_only(&copy, Below::Included).unwrap();
+        let mode = rustix::fs::Mode::from(0o755);
+        assert_eq!(rustix::fs::mkdirat(&copy, "made", mode).unwrap_err(), rustix::io::Errno::ROFS);
+        rustix::fs::mkdirat(CWD, room.path().join("made"), mode).unwrap();
+        rustix::fs::statat(&copy, "made", rustix::fs::AtFlags::empty()).unwrap();
+    }
+}
