@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
 pub mod exec;
+pub mod files;
 pub mod images;
 pub mod lifecycle;
 pub mod networks;
@@ -39,6 +40,7 @@ macro_rules! suite {
             exec { beside_the_first_process its_exit_codes with_input on_a_terminal only_where_something_runs }
             networks { outbound_traffic neighbours none_is_alone }
             volumes { they_outlive_containers filled_from_the_image nameless_ones_go_along host_directories }
+            files { into_and_out_of whatever_it_does what_was_changed }
             images { every_shape_of_archive names_and_removal pulled_from_a_registry hostile_archives }
         }
     };

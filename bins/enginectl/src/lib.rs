@@ -2,6 +2,7 @@
 //!
 //! [`run`] is the whole program: it takes arguments and streams, and gives the exit code.
 
+mod archive;
 mod args;
 mod client;
 mod commands;

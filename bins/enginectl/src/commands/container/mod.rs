@@ -1,8 +1,11 @@
 //! Commands on containers.
 
 pub(crate) mod attach;
+pub(crate) mod cp;
 pub(crate) mod create;
+pub(crate) mod diff;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod inspect;
 mod interact;
 pub(crate) mod kill;
