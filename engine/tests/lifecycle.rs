@@ -159,13 +159,15 @@ async fn removing_takes_everything_away() {
     assert_eq!(engine.volumes().list().await.unwrap().len(), 1);
     container.remove(RemoveOptions::default().force(true).volumes(true)).await.unwrap();
     assert_eq!(engine.volumes().list().await.unwrap().len(), 0);
+    assert_eq!(container.start().await.unwrap_err().kind(), ErrorKind::NotFound);
+    // The files are taken away when nobody waits for it; at the latest now.
+    engine.shutdown().await;
     for kind in ["containers", "run/containers"] {
         let left: Vec<_> = std::fs::read_dir(place.directory.path().join(kind)).unwrap().flatten().collect();
         assert!(left.is_empty(), "{left:?}");
     }
     let cgroup = format!("/sys/fs/cgroup/memory/{}/{}", place.settings().cgroup_parent, container.id());
     assert!(!std::path::Path::new(&cgroup).exists());
-    assert_eq!(container.start().await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[tokio::test]

@@ -52,10 +52,10 @@ impl Container {
                 this.kill_for_removal().await?;
             }
             let _turn = this.inner.lifecycle.lock().await;
-            this.owned()?;
             if this.inner.is_gone() {
                 return Ok(());
             }
+            this.owned()?;
             if options.force {
                 this.stop_between_runs()?;
             }
