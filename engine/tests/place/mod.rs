@@ -33,17 +33,34 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // An engine that is dropped at once leaves the clearing away to the next one, which never comes here.
+        // An engine that is dropped at once leaves the clearing away to the next one, which never comes here, and a test that
+        // fails leaves what runs.
         let name = self.settings().cgroup_parent;
-        for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let parent = hierarchy.path().join(&name);
-            for container in std::fs::read_dir(&parent).into_iter().flatten().flatten() {
-                let _ = std::fs::remove_dir(container.path());
+        for _ in 0..100 {
+            if hierarchies().filter(|hierarchy| !emptied(&hierarchy.join(&name))).count() == 0 {
+                return;
             }
-            let _ = std::fs::remove_dir(parent);
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        let _ = std::fs::remove_dir(format!("/sys/fs/cgroup/{name}"));
     }
+}
+
+/// Where cgroups are mounted.
+fn hierarchies() -> impl Iterator<Item = std::path::PathBuf> {
+    let mounted = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+    mounted.chain([std::path::PathBuf::from("/sys/fs/cgroup")])
+}
+
+/// Kills who is in the cgroups beneath a parent and removes them; whether all are gone.
+fn emptied(parent: &std::path::Path) -> bool {
+    for container in std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        for line in std::fs::read_to_string(container.join("cgroup.procs")).unwrap_or_default().lines() {
+            let pid = line.parse().ok().and_then(rustix::process::Pid::from_raw);
+            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        }
+        let _ = std::fs::remove_dir(container);
+    }
+    std::fs::remove_dir(parent).is_ok() || !parent.exists()
 }
 
 pub(crate) async fn with_busybox(engine: &Engine) {
