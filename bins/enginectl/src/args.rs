@@ -75,7 +75,11 @@ pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
     }
     match entry {
         Some(entry) => Ok(Call { host, run: entry.run, matches }),
-        None => Err(USAGE),
+        // The one command that is no client's takes none of the client's flags before it.
+        None => {
+            let _ = (&io.stderr).write_all(b"enginectl: no flag can stand before oci\n");
+            Err(USAGE)
+        }
     }
 }
 
@@ -134,7 +138,7 @@ pub(crate) fn command(eager: bool) -> Command {
         }
         top = top.subcommand(group);
     }
-    top
+    top.subcommand(Command::new("oci").about("An OCI runtime for other engines: see enginectl oci --help"))
 }
 
 fn verb(entry: &Entry, eager: bool) -> Command {

@@ -1,4 +1,5 @@
-//! The client for humans: Docker's commands and flags against a daemon that speaks the Docker Engine API.
+//! The client for humans: Docker's commands and flags against a daemon that speaks the Docker Engine API. Beside it, without a
+//! daemon, the command line of an OCI runtime for other engines.
 //!
 //! [`run`] is the whole program: it takes arguments and streams, and gives the exit code.
 
@@ -8,6 +9,7 @@ mod client;
 mod commands;
 mod credentials;
 mod error;
+mod oci;
 mod output;
 mod session;
 mod terminal;
@@ -19,7 +21,11 @@ pub use session::{Environment, Io};
 
 /// Runs the client with these arguments (the first is the program's name) on these streams.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, io: Io) -> ExitCode {
-    let call = match args::parse(arguments.into_iter().collect(), &io) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(begins) = oci::begins(&arguments) {
+        return ExitCode::from(oci::run(&arguments[begins..], &io));
+    }
+    let call = match args::parse(arguments, &io) {
         Ok(call) => call,
         Err(code) => return ExitCode::from(code),
     };

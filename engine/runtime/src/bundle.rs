@@ -107,6 +107,16 @@ pub enum Output {
     },
 }
 
+/// How a process is launched that has no monitor: it is a child of the calling process, has its standard streams, and goes
+/// to whoever looks after the caller's orphans when that ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unattended {
+    /// So many descriptors of the caller, from 3 on, are passed on. All of them must be open and not close-on-exec.
+    pub descriptors: u32,
+    /// The process stays in the session keyring of the caller.
+    pub keep_keyring: bool,
+}
+
 /// A further process of a running container.
 #[derive(Clone, Copy, Debug)]
 pub struct Exec<'a> {

@@ -16,8 +16,9 @@ pub mod protocol;
 mod runtime;
 pub mod seccomp;
 pub mod spawner;
+pub mod unattended;
 
-pub use bundle::{Bundle, Exec, Output, Rootfs, Stdin};
+pub use bundle::{Bundle, Exec, Output, Rootfs, Stdin, Unattended};
 pub use cgroup::Cgroup;
 pub use error::{Error, ErrorKind};
 pub use host::{Features, Host, KernelVersion};

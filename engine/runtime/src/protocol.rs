@@ -4,6 +4,7 @@ pub use engine_shim::plan;
 pub use engine_shim::protocol::{
     Attach, Event, Failure, INIT, MAX_DETACH_KEYS, MAX_MESSAGE, MAX_PREFACE, Reason, Refusal, Request, Stage,
 };
+pub(crate) use engine_shim::report::{LENGTH as REPORT_LEN, Report};
 
 use plan::{HEADER_LEN, MAGIC, MAX_DESCRIPTORS, MAX_LEN, Op, VERSION};
 

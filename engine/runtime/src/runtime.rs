@@ -17,12 +17,12 @@ use crate::plan::{self, Plan, Resource};
 use crate::protocol::Failure;
 use crate::seccomp::{self, Filter};
 use crate::spawner::{LaunchError, Launched, Spawner};
-use crate::{Bundle, Cgroup, Error, Exec, ExitRecord, Host, Monitor};
+use crate::{Bundle, Cgroup, Error, Exec, ExitRecord, Host, Monitor, Unattended};
 
 /// Filters that are kept compiled. Most containers of a machine have one of a few.
 const FILTERS: usize = 16;
 /// Files of a container's run directory.
-const SOCKET: &str = "monitor.sock";
+pub(crate) const SOCKET: &str = "monitor.sock";
 const CGROUP: &str = "cgroup";
 
 /// Where a [`Runtime`] works.
@@ -74,6 +74,10 @@ impl ExecPlan {
     #[must_use]
     pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         std::iter::once(&self.file).chain(&self.descriptors).map(AsFd::as_fd).collect()
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// The error behind an [`crate::protocol::Event::ExecFailed`] for this plan.
@@ -136,10 +140,19 @@ impl Runtime {
     /// [`Error::Exists`] when the container is there, [`Error::Invalid`] and [`Error::Unsupported`] for what cannot be executed,
     /// [`Error::Io`].
     pub fn prepare(&self, bundle: &Bundle, joins: bool) -> Result<Prepared<'_>, Error> {
+        self.prepare_as(bundle, joins, None)
+    }
+
+    pub(crate) fn prepare_as(
+        &self,
+        bundle: &Bundle,
+        joins: bool,
+        unattended: Option<&Unattended>,
+    ) -> Result<Prepared<'_>, Error> {
         let host = self.host();
         let linux = bundle.spec.linux().as_ref();
         let filter = self.filter(linux.and_then(|linux| linux.seccomp().as_ref()))?;
-        let plan = plan::compile_with(bundle, host, joins, filter.as_deref())?;
+        let plan = plan::compile_with(bundle, host, joins, filter.as_deref(), unattended)?;
         let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
 
         let mut made = Made { directory: self.directory(&bundle.id), cgroup: None };
@@ -157,9 +170,20 @@ impl Runtime {
     /// is looked for only then. `joins` says whether it was launched into a network namespace.
     #[must_use]
     pub fn start_failed(&self, bundle: &Bundle, joins: bool, failure: Failure) -> Error {
+        self.failed_to_start(bundle, joins, None, failure)
+    }
+
+    pub(crate) fn failed_to_start(
+        &self,
+        bundle: &Bundle,
+        joins: bool,
+        unattended: Option<&Unattended>,
+        failure: Failure,
+    ) -> Error {
         let seccomp = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-        let plan =
-            self.filter(seccomp).and_then(|filter| plan::compile_with(bundle, self.host(), joins, filter.as_deref()));
+        let plan = self
+            .filter(seccomp)
+            .and_then(|filter| plan::compile_with(bundle, self.host(), joins, filter.as_deref(), unattended));
         plan.map_or_else(|error| error, |plan| failure::render(&plan, failure, During::Launch))
     }
 
@@ -169,8 +193,13 @@ impl Runtime {
     /// [`Error::Io`] when the container's cgroup is gone, [`Error::Invalid`] and [`Error::Unsupported`] for what cannot be
     /// executed.
     pub fn exec(&self, exec: &Exec<'_>) -> Result<ExecPlan, Error> {
+        self.prepare_exec(exec, None)
+    }
+
+    pub(crate) fn prepare_exec(&self, exec: &Exec<'_>, unattended: Option<&Unattended>) -> Result<ExecPlan, Error> {
         let filter = self.filter(exec.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()))?;
-        let plan = plan::compile_exec(exec, self.cgroup(exec.id)?.places(), self.host(), filter.as_deref())?;
+        let cgroup = self.cgroup(exec.id)?;
+        let plan = plan::compile_exec(exec, cgroup.places(), self.host(), filter.as_deref(), unattended)?;
         let descriptors = plan
             .resources()
             .iter()
@@ -255,8 +284,20 @@ impl Runtime {
         Ok(ids)
     }
 
-    /// The run directory of a container.
-    fn directory(&self, id: &str) -> PathBuf {
+    pub(crate) fn spawner(&self) -> &Spawner {
+        &self.shared.spawner
+    }
+
+    /// The run directory of a container: who launches containers without a monitor keeps there what has to be known of them.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no name of a container.
+    pub fn run_directory(&self, id: &str) -> Result<PathBuf, Error> {
+        plan::check_id(id)?;
+        Ok(self.directory(id))
+    }
+
+    pub(crate) fn directory(&self, id: &str) -> PathBuf {
         self.shared.containers.join(id)
     }
 
@@ -298,16 +339,26 @@ impl Prepared<'_> {
     /// [`Error::Process`] when the reason lies in the container, with the words of the OCI runtimes. Nothing is left then, and after
     /// any other error neither.
     pub fn launch(self, network: Option<OwnedFd>) -> Result<Launched, Error> {
-        let Self { spawner, plan, made } = self;
-        let descriptors = made.open(&plan, network)?;
+        let spawner = self.spawner;
+        self.launch_by(network, |plan, descriptors| {
+            spawner.launch(plan.bytes(), descriptors).map_err(|error| match error {
+                LaunchError::Step { index, errno, reason } => {
+                    failure::render(plan, Failure { index, errno, reason }, During::Launch)
+                }
+                other => Error::Spawner(other),
+            })
+        })
+    }
+
+    pub(crate) fn launch_by<T>(
+        self,
+        network: Option<OwnedFd>,
+        launch: impl FnOnce(&Plan, &[BorrowedFd<'_>]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let descriptors = self.made.open(&self.plan, network)?;
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let launched = spawner.launch(plan.bytes(), &borrowed).map_err(|error| match error {
-            LaunchError::Step { index, errno, reason } => {
-                failure::render(&plan, Failure { index, errno, reason }, During::Launch)
-            }
-            other => Error::Spawner(other),
-        })?;
-        made.keep();
+        let launched = launch(&self.plan, &borrowed)?;
+        self.made.keep();
         Ok(launched)
     }
 }

@@ -137,12 +137,17 @@ impl Spawner {
     }
 
     fn start(&self) -> io::Result<OwnedFd> {
+        self.with_program(spawn)
+    }
+
+    /// Does something with the path of the program.
+    pub(crate) fn with_program<T>(&self, run: impl Fn(&Path) -> io::Result<T>) -> io::Result<T> {
         let from_memory = memfd::sealed(PROCESS_NAME, engine_shim::PROGRAM, memfd::Use::Execute)
-            .and_then(|program| spawn(Path::new(&format!("/proc/self/fd/{}", program.as_raw_fd()))));
+            .and_then(|program| run(Path::new(&format!("/proc/self/fd/{}", program.as_raw_fd()))));
         match from_memory {
-            Ok(socket) => Ok(socket),
+            Ok(done) => Ok(done),
             // `vm.memfd_noexec`, a security module, or no /proc.
-            Err(_) => spawn(&self.program_file()?),
+            Err(_) => run(&self.program_file()?),
         }
     }
 

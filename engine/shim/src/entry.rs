@@ -15,11 +15,30 @@ core::arch::global_asm!(
 );
 
 #[cfg(target_arch = "aarch64")]
-core::arch::global_asm!(".globl _start", "_start:", "mov x29, #0", "mov x30, #0", "bl engine_shim_main", "brk #1");
+core::arch::global_asm!(
+    ".globl _start",
+    "_start:",
+    "mov x29, #0",
+    "mov x30, #0",
+    "mov x0, sp",
+    "bl engine_shim_main",
+    "brk #1"
+);
 
+/// The most arguments that are looked at, without the program's name.
+const MAX_ARGUMENTS: usize = 2;
+
+/// `stack` is what the kernel puts there: the number of arguments, then a pointer to each.
 #[unsafe(no_mangle)]
-extern "C" fn engine_shim_main() -> ! {
-    crate::main()
+extern "C" fn engine_shim_main(stack: *const usize) -> ! {
+    let mut arguments = [None; MAX_ARGUMENTS];
+    // SAFETY: the kernel wrote the number.
+    let given = unsafe { stack.read() };
+    for (at, argument) in arguments.iter_mut().enumerate().take(given.saturating_sub(1)) {
+        // SAFETY: there are so many pointers, each to a string with a NUL that lives as long as the process.
+        *argument = Some(unsafe { core::ffi::CStr::from_ptr(stack.add(at + 2).read() as *const core::ffi::c_char) });
+    }
+    crate::main(arguments)
 }
 
 #[panic_handler]

@@ -65,6 +65,8 @@ pub(crate) struct Executor<'a> {
     empty: Descriptor,
     /// The standard input is `/dev/null`, not a stream of the monitor's.
     input_is_null: bool,
+    /// There is no monitor: the standard streams, and so many descriptors from 3 on, are those of the caller.
+    inherits: Option<u32>,
     /// What the execution needs that was said earlier.
     pending: process::Pending<'a>,
 }
@@ -82,8 +84,15 @@ impl<'a> Executor<'a> {
             proc: -1,
             empty: -1,
             input_is_null: false,
+            inherits: None,
             pending: process::Pending::default(),
         }
+    }
+
+    /// Passes on what it was born with: the standard streams, and `kept` descriptors from 3 on.
+    pub(crate) fn inheriting(mut self, kept: u32) -> Self {
+        self.inherits = Some(kept);
+        self
     }
 
     /// Does the plan. Returns never: the process becomes the program or ends after it said why not.
@@ -110,7 +119,7 @@ impl<'a> Executor<'a> {
     fn take_streams(&mut self, streams: Streams) -> Step {
         // A session of its own, so that no terminal of the host can be reached or signal it.
         system::new_session()?;
-        self.input_is_null = streams.input < 0;
+        self.input_is_null = streams.input < 0 && self.inherits.is_none();
         // Without a stream the number keeps what the spawner put there: the null device.
         for (stream, number) in [(streams.input, 0), (streams.output, 1), (streams.error, 2)] {
             if stream >= 0 {
@@ -138,6 +147,14 @@ impl<'a> Executor<'a> {
             }
             Op::WaitForStart {} => {
                 self.pending.wait = true;
+                Ok(())
+            }
+            Op::WaitAtListener { socket } => {
+                self.pending.listener = Some(self.descriptor(socket)?);
+                Ok(())
+            }
+            Op::Keyring { keep } => {
+                self.pending.keeps_keyring = keep != 0;
                 Ok(())
             }
 

@@ -9,13 +9,15 @@ extern crate std;
 
 pub mod plan;
 pub mod protocol;
+pub mod report;
 
 // What the program alone uses, compiled here as well so that tests and lints see it.
 mod accounts;
 mod beneath;
+#[allow(dead_code, reason = "the program's main")]
+mod direct;
 mod executor;
 mod monitor;
-mod report;
 #[allow(dead_code, reason = "the program's main")]
 mod spawner;
 mod system;

@@ -13,6 +13,7 @@ mod table;
 use clients::Client;
 use log::Log;
 use processes::Process;
+pub(crate) use processes::with_plan;
 use table::Table;
 
 use crate::plan::{Op, Plan};

@@ -87,6 +87,11 @@ operations! {
     WaitForStart = 0x00a {}
     /// Monitor: nothing is read from the process's standard output and error: both are `/dev/null`.
     DiscardOutput = 0x00b {}
+    /// Without a monitor: init stops before [`Op::Execute`] until somebody connects to this listening `SOCK_SEQPACKET` socket
+    /// and sends a byte; what becomes of it is reported there.
+    WaitAtListener = 0x00c { socket: Fd }
+    /// Whether the process keeps the session keyring of whoever launched it; without this operation it gets a new one.
+    Keyring = 0x00d { keep: u8 }
 
     // ---- namespaces and cgroups -----------------------------------------------------------------------
     /// Join a namespace; `kind` is the `CLONE_NEW*` flag that names it. A pid namespace is joined by the monitor, before

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod beneath;
+mod direct;
 mod entry;
 mod executor;
 mod monitor;
@@ -13,6 +14,11 @@ mod report;
 mod spawner;
 mod system;
 
-fn main() -> ! {
-    spawner::run()
+/// With the number of a connection as its first argument it launches one process for whoever is at the other end; without
+/// arguments it is a spawner.
+fn main(arguments: [Option<&core::ffi::CStr>; 2]) -> ! {
+    match arguments {
+        [Some(connection), kept] => direct::run(connection, kept),
+        _ => spawner::run(),
+    }
 }

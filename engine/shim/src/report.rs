@@ -1,12 +1,12 @@
-//! What an executor tells the monitor until the program runs. The end of the connection is the good news: it is
-//! close-on-exec.
+//! What an executor tells the monitor, or whoever launched it without one, until the program runs. The end of the
+//! connection is the good news: it is close-on-exec.
 
 use crate::protocol::{Failure, Reason};
 use crate::system::{self, Descriptor, MAX_RIGHTS, Result};
 
 /// A message of the executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Report {
+pub enum Report {
     /// A step failed; the executor is gone.
     Failed(Failure),
     /// The executor goes on in a child of the monitor with this pid.
@@ -17,9 +17,12 @@ pub(crate) enum Report {
     Waiting,
     /// `execve` comes next.
     Executing,
+    /// A launch without a monitor: the executor is the child of the launcher's parent and has this pid.
+    Born(i32),
 }
 
-const LENGTH: usize = 16;
+/// The length of a report, in bytes.
+pub const LENGTH: usize = 16;
 
 impl Report {
     fn encode(self) -> [u8; LENGTH] {
@@ -29,6 +32,7 @@ impl Report {
             Self::Terminal => [3, 0, 0, 0],
             Self::Waiting => [4, 0, 0, 0],
             Self::Executing => [5, 0, 0, 0],
+            Self::Born(pid) => [6, pid.cast_unsigned(), 0, 0],
         };
         let mut bytes = [0; LENGTH];
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
@@ -37,7 +41,9 @@ impl Report {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads a report; `None` when the bytes are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut words = [0; 4];
         if bytes.len() != LENGTH {
             return None;
@@ -55,6 +61,7 @@ impl Report {
             3 => Self::Terminal,
             4 => Self::Waiting,
             5 => Self::Executing,
+            6 => Self::Born(words[1].cast_signed()),
             _ => return None,
         })
     }
@@ -100,7 +107,14 @@ mod tests {
     fn reports_are_read_as_they_were_sent() {
         let (ours, theirs) = system::socket_pair().unwrap();
         let failure = Failure { index: 7, errno: 13, reason: Reason::NoSuchUser };
-        let all = [Report::Failed(failure), Report::Moved(77), Report::Terminal, Report::Waiting, Report::Executing];
+        let all = [
+            Report::Failed(failure),
+            Report::Moved(77),
+            Report::Terminal,
+            Report::Waiting,
+            Report::Executing,
+            Report::Born(7),
+        ];
         assert_eq!(receive(ours), Heard::Nothing);
         for report in all {
             report.send(theirs, &[]).unwrap();

@@ -11,4 +11,5 @@ pub mod namespace;
 pub mod netlink;
 pub mod path;
 pub mod process;
+pub mod signal;
 pub mod socket;

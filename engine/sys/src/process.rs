@@ -1,7 +1,9 @@
 //! Processes by pidfd: signals and waiting that cannot hit the wrong process.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -58,10 +60,40 @@ pub fn wait(process: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
     }
 }
 
+/// Starts a program that has `kept` under the same number as this process, besides the standard streams and what was not
+/// close-on-exec already.
+///
+/// # Errors
+/// As [`Command::spawn`].
+pub fn spawn_with(command: &mut Command, kept: BorrowedFd<'_>) -> io::Result<Child> {
+    let number = kept.as_raw_fd();
+    let pass_on = move || {
+        // SAFETY: the number stays that of an open descriptor as long as `kept`, and the new process has a copy of it. Only
+        // there is the flag changed, so that no program that another thread starts gets it.
+        let kept = unsafe { BorrowedFd::borrow_raw(number) };
+        rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::empty()).map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec one system call is made and nothing allocated.
+    unsafe { command.pre_exec(pass_on) };
+    command.spawn()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_program_has_the_descriptor_that_was_kept_for_it_and_no_other() {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let (other, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let line = format!("test ! -e /proc/self/fd/{} && echo x >&{}", other.as_raw_fd(), writer.as_raw_fd());
+        let mut child = spawn_with(Command::new("sh").arg("-c").arg(line), writer.as_fd()).unwrap();
+        assert!(child.wait().unwrap().success());
+        let mut buffer = [0; 8];
+        assert_eq!(rustix::io::read(&reader, &mut buffer).unwrap(), 2);
+        assert!(rustix::io::fcntl_getfd(&writer).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+    }
 
     #[test]
     fn a_process_is_signalled_and_waited_for() {

@@ -22,7 +22,7 @@ use oci_spec::runtime::Process;
 use crate::cgroup::Places;
 use crate::protocol::PlanBytes;
 use crate::seccomp::{self, Filter};
-use crate::{Bundle, Error, Exec, Host, Output, Stdin};
+use crate::{Bundle, Error, Exec, Host, Output, Stdin, Unattended};
 use writer::Writer;
 
 pub(crate) use check::id as check_id;
@@ -101,15 +101,17 @@ impl fmt::Debug for Plan {
 pub fn compile(bundle: &Bundle, host: &Host) -> Result<Plan, Error> {
     let filter = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let filter = filter.map(seccomp::compile).transpose()?;
-    compile_with(bundle, host, false, filter.as_ref())
+    compile_with(bundle, host, false, filter.as_ref(), None)
 }
 
-/// As [`compile`], with a network namespace that is handed over at launch and a filter that is compiled already.
+/// As [`compile`], with a network namespace that is handed over at launch, a filter that is compiled already, and perhaps
+/// without a monitor.
 pub(crate) fn compile_with(
     bundle: &Bundle,
     host: &Host,
     network: bool,
     filter: Option<&Filter>,
+    unattended: Option<&Unattended>,
 ) -> Result<Plan, Error> {
     let spec = &bundle.spec;
     check::id(&bundle.id)?;
@@ -123,7 +125,10 @@ pub(crate) fn compile_with(
 
     let mut plan = Writer::default();
     plan.push(Op::Namespaces { flags: namespaces.new });
-    monitor(&mut plan, bundle, process, &cgroup);
+    match unattended {
+        None => monitor(&mut plan, bundle, process, &cgroup),
+        Some(how) => caller(&mut plan, how, process, bundle.wait_for_start),
+    }
     namespaces.write(&mut plan, &cgroup);
     rootfs::write(&mut plan, bundle, linux, host, &cgroup, &namespaces)?;
     sysctl::write(&mut plan, linux, &namespaces)?;
@@ -174,6 +179,20 @@ fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, cgroup: &Place
     }
 }
 
+/// What the caller has in place of a monitor.
+fn caller(plan: &mut Writer, how: &Unattended, process: &Process, wait_for_start: bool) {
+    if process.terminal().unwrap_or(false)
+        && let Some((rows, columns)) = console_size(process)
+    {
+        plan.push(Op::TerminalSize { rows, columns });
+    }
+    plan.push(Op::Keyring { keep: how.keep_keyring.into() });
+    if wait_for_start {
+        let socket = plan.descriptor(Resource::Listener);
+        plan.push(Op::WaitAtListener { socket });
+    }
+}
+
 fn console_size(process: &Process) -> Option<(u16, u16)> {
     let size = process.console_size()?;
     Some((u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?))
@@ -185,19 +204,24 @@ pub(crate) fn compile_exec(
     cgroup: &Places,
     host: &Host,
     filter: Option<&Filter>,
+    unattended: Option<&Unattended>,
 ) -> Result<Plan, Error> {
     check::id(exec.id)?;
     check::process(exec.command)?;
     let terminal = exec.command.terminal().unwrap_or(false);
     let mut plan = Writer::default();
-    if let Stdin::Open { once } = exec.stdin {
-        plan.push(Op::OpenStdin { once: once.into() });
-    }
-    if exec.discard_output {
-        plan.push(Op::DiscardOutput {});
-    }
-    if terminal && let Some((rows, columns)) = console_size(exec.command) {
-        plan.push(Op::TerminalSize { rows, columns });
+    if let Some(how) = unattended {
+        caller(&mut plan, how, exec.command, false);
+    } else {
+        if let Stdin::Open { once } = exec.stdin {
+            plan.push(Op::OpenStdin { once: once.into() });
+        }
+        if exec.discard_output {
+            plan.push(Op::DiscardOutput {});
+        }
+        if terminal && let Some((rows, columns)) = console_size(exec.command) {
+            plan.push(Op::TerminalSize { rows, columns });
+        }
     }
     namespaces::enter(&mut plan, cgroup);
     if terminal {

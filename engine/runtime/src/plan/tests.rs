@@ -142,7 +142,7 @@ fn a_read_only_container_with_mounts_user_limits_and_a_network_to_join() {
     bundle.user = Some("app:staff".to_owned());
     bundle.additional_groups = vec!["audio".to_owned()];
     bundle.make_working_directory = true;
-    insta::assert_snapshot!(compile_with(&bundle, &host, true, None).unwrap());
+    insta::assert_snapshot!(compile_with(&bundle, &host, true, None, None).unwrap());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn an_exec() {
     exec.privileged = true;
     exec.stdin = Stdin::Open { once: false };
     let cgroup = Places::of(&bundle.spec, "c1", &host).unwrap();
-    insta::assert_snapshot!(compile_exec(&exec, &cgroup, &host, None).unwrap());
+    insta::assert_snapshot!(compile_exec(&exec, &cgroup, &host, None, None).unwrap());
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub(super) struct Who {
 pub(super) struct Pending<'a> {
     pub(super) terminal_size: Option<(u16, u16)>,
     pub(super) wait: bool,
+    pub(super) listener: Option<Descriptor>,
+    pub(super) keeps_keyring: bool,
     pub(super) umask: Option<u32>,
     pub(super) capabilities: Option<Capabilities>,
     pub(super) no_new_privileges: bool,
@@ -156,8 +158,18 @@ impl<'a> Executor<'a> {
         if self.pending.wait {
             self.wait_for_start()?;
         }
-        // Best effort: a kernel without keyrings, or a quota.
-        let _ = system::join_new_session_keyring();
+        if let Some(listener) = self.pending.listener {
+            // Whoever only makes a container wants to know already then that its program is missing.
+            let image = Image::new(self.plan, &who)?;
+            if !image.is_beneath_working_directory() {
+                image.find(&mut [0; PATH_MAX])?;
+            }
+            self.wait_at(listener)?;
+        }
+        if !self.pending.keeps_keyring {
+            // Best effort: a kernel without keyrings, or a quota.
+            let _ = system::join_new_session_keyring();
+        }
         if self.input_is_null
             && let Ok(device) = self.null_device(system::O_RDWR | system::O_NOCTTY)
         {
@@ -183,15 +195,11 @@ impl<'a> Executor<'a> {
         if self.pending.no_new_privileges {
             system::control_process(PR_SET_NO_NEW_PRIVS, 1, 0)?;
         }
-        // A container without its monitor would be without a witness: it dies with it.
-        system::control_process(PR_SET_PDEATHSIG, system::SIGKILL as u64, 0)?;
-        let mut monitor = [PollEntry { descriptor: self.channel, events: 0, happened: 0 }];
-        if system::poll(&mut monitor, Some(0)).is_ok() && monitor[0].happened & (system::POLLHUP | system::POLLERR) != 0
-        {
-            return Err(Reason::Died.into());
+        if self.inherits.is_none() {
+            self.die_with_monitor()?;
         }
         system::set_umask(self.pending.umask.unwrap_or(0o022));
-        system::close_from(3, true);
+        system::close_from(3 + self.inherits.unwrap_or(0).cast_signed(), true);
         let image = Image::new(self.plan, &who)?;
         if self.pending.no_new_privileges {
             self.install_filter()?;
@@ -205,6 +213,33 @@ impl<'a> Executor<'a> {
         let done = what(self)?;
         self.index = here;
         Ok(done)
+    }
+
+    /// A container without its monitor would be without a witness: it dies with it.
+    fn die_with_monitor(&self) -> Step {
+        system::control_process(PR_SET_PDEATHSIG, system::SIGKILL as u64, 0)?;
+        let mut monitor = [PollEntry { descriptor: self.channel, events: 0, happened: 0 }];
+        if system::poll(&mut monitor, Some(0)).is_ok() && monitor[0].happened & (system::POLLHUP | system::POLLERR) != 0
+        {
+            return Err(Reason::Died.into());
+        }
+        Ok(())
+    }
+
+    /// Waits for somebody who connects and sends a byte. Who sends none only wanted to know whether it waits.
+    fn wait_at(&mut self, listener: Descriptor) -> Step {
+        Report::Waiting.send(self.channel, &[])?;
+        loop {
+            let connection = system::accept(listener)?;
+            let mut news = [PollEntry { descriptor: connection, events: system::POLLIN, happened: 0 }];
+            system::poll(&mut news, None)?;
+            if matches!(system::read(connection, &mut [0; 1]), Ok(1)) {
+                system::close(listener);
+                system::close(core::mem::replace(&mut self.channel, connection));
+                return Ok(());
+            }
+            system::close(connection);
+        }
     }
 
     fn wait_for_start(&mut self) -> Step {
@@ -411,18 +446,10 @@ impl<'a> Image<'a> {
 
     /// Finds the program as a shell would and becomes it. Returns why not.
     fn execute(&self, channel: Descriptor) -> Stop {
-        let name = self.program.to_bytes();
         let mut buffer = [0; PATH_MAX];
-        let found = if name.contains(&b'/') {
-            match check(self.program) {
-                Ok(()) => self.program,
-                Err(stop) => return stop,
-            }
-        } else {
-            match self.search(name, &mut buffer) {
-                Some(found) => found,
-                None => return Reason::NotInPath.into(),
-            }
+        let found = match self.find(&mut buffer) {
+            Ok(found) => found,
+            Err(stop) => return stop,
         };
         if let Err(errno) = Report::Executing.send(channel, &[]) {
             return errno.into();
@@ -431,6 +458,20 @@ impl<'a> Image<'a> {
         let errno =
             unsafe { system::execute(found, self.pointers.as_ptr(), self.pointers[self.environment..].as_ptr()) };
         Stop { errno: errno.0, reason: Reason::Execute }
+    }
+
+    fn is_beneath_working_directory(&self) -> bool {
+        let name = self.program.to_bytes();
+        name.contains(&b'/') && !name.starts_with(b"/")
+    }
+
+    /// The path of the program.
+    fn find<'b>(&'b self, buffer: &'b mut [u8; PATH_MAX]) -> Step<&'b CStr> {
+        let name = self.program.to_bytes();
+        if name.contains(&b'/') {
+            return check(self.program).map(|()| self.program);
+        }
+        self.search(name, buffer).ok_or(Reason::NotInPath.into())
     }
 
     fn search<'b>(&self, name: &[u8], buffer: &'b mut [u8; PATH_MAX]) -> Option<&'b CStr> {

@@ -146,7 +146,7 @@ impl Process {
 }
 
 /// Maps a plan, checks it and hands it on; closes the file and the descriptors that were not taken.
-pub(super) fn with_plan<T>(
+pub(crate) fn with_plan<T>(
     file: Descriptor,
     descriptors: &mut [Descriptor],
     then: impl FnOnce(&Plan<'_>, &mut [Descriptor]) -> Result<T, Failure>,
@@ -335,7 +335,7 @@ impl Monitor {
                         Report::Failed(failure) => process.failure = Some(failure),
                         Report::Moved(pid) => process.move_to(pid),
                         Report::Executing => process.executing = true,
-                        Report::Terminal => {}
+                        Report::Terminal | Report::Born(_) => {}
                         Report::Waiting => {
                             process.waiting = true;
                             if process.id == INIT {

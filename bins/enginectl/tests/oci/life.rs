@@ -1,0 +1,118 @@
+//! A container from its creation to its deletion, and processes beside it.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::place::{Place, wait};
+
+#[test]
+fn a_container_is_created_started_killed_and_deleted() {
+    let place = Place::new("life", "trap 'exit 7' TERM; echo started; while :; do sleep 0.01; done");
+    let pid = place.create();
+    let parent = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let parent = parent.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().to_owned();
+    assert_eq!(parent, std::process::id().to_string(), "the caller has adopted it");
+    assert_eq!((place.status().as_str(), place.out().as_str()), ("created", ""));
+    assert_eq!(place.leave(&["start", &place.id]), 0);
+    assert_eq!(place.status(), "running");
+    assert_eq!(place.refused(&["start", &place.id]), "cannot start an already running container");
+    assert!(place.refused(&["delete", &place.id]).ends_with("that is not stopped: running"));
+    while !place.out().contains("started") {
+        std::thread::yield_now();
+    }
+    assert_eq!(place.leave(&["kill", &place.id, "TERM"]), 0);
+    assert_eq!(wait(pid), 7);
+    assert_eq!(place.status(), "stopped");
+    assert_eq!(place.refused(&["kill", &place.id]), "container not running");
+    assert_eq!(place.leave(&["delete", &place.id]), 0);
+    assert_eq!(place.refused(&["state", &place.id]), "container does not exist");
+    assert_eq!(place.left(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn run_has_the_caller_s_streams_and_the_program_s_exit_code() {
+    let place = Place::new("run", "cat; echo to error >&2; exit 3");
+    let mut command = place.command(&["run", "--bundle", &place.text("bundle"), &place.id]);
+    fs::write(place.path("in"), "what is typed\n").unwrap();
+    let output = command.stdin(fs::File::open(place.path("in")).unwrap()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(3), "what is typed\n"));
+    assert_eq!(text(&output.stderr), "to error\n");
+    assert_eq!(place.left(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn further_processes_are_started_beside_the_first() {
+    let place = Place::new("exec", "sleep 1000");
+    let pid = place.create();
+    assert_eq!(place.leave(&["start", &place.id]), 0);
+    let output = place.call(&["exec", "--env", "A=b", "--cwd", "/bin", &place.id, "sh", "-c", "echo $A $PWD; exit 5"]);
+    assert_eq!((output.status.code(), output.stdout), (Some(5), b"b /bin\n".to_vec()));
+    let output = place.call(&["exec", "--user", "12:34", "-g", "56", &place.id, "id"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "uid=12 gid=34 groups=34,56\n");
+    // As containerd and conmon do it.
+    let process =
+        json!({ "args": ["sh", "-c", "exit 9"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "env": ["PATH=/bin"] });
+    fs::write(place.path("process"), process.to_string()).unwrap();
+    let (process, file) = (place.text("process"), place.text("exec-pid"));
+    assert_eq!(place.leave(&["exec", "--detach", "--process", &process, "--pid-file", &file, &place.id]), 0);
+    assert_eq!(wait(place.pid("exec-pid")), 9);
+    assert_eq!(place.call(&["ps", "--format", "json", &place.id]).stdout, format!("[{pid}]\n").into_bytes());
+
+    assert_eq!(place.leave(&["pause", &place.id]), 0);
+    assert_eq!(place.status(), "paused");
+    assert!(place.refused(&["exec", &place.id, "id"]).contains("paused"));
+    assert_eq!(place.leave(&["resume", &place.id]), 0);
+    assert_eq!(place.refused(&["resume", &place.id]), "container not paused");
+    assert_eq!(place.leave(&["delete", "--force", &place.id]), 0);
+    assert_eq!(wait(pid), 137);
+    assert_eq!(place.left(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn descriptors_are_passed_on_when_they_are_asked_for() {
+    let place = Place::new("descriptors", "cat <&3; ls -l /proc/self/fd >/dev/null; test ! -e /proc/self/fd/4");
+    fs::write(place.path("three"), "from three").unwrap();
+    fs::write(place.path("four"), "from four").unwrap();
+    let line = format!(
+        "exec {} oci --root {} run --preserve-fds 1 --bundle {} {} 3<{} 4<{}",
+        env!("CARGO_BIN_EXE_enginectl"),
+        place.text("root"),
+        place.text("bundle"),
+        place.id,
+        place.text("three"),
+        place.text("four")
+    );
+    let output = std::process::Command::new("sh").arg("-c").arg(line).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout), (Some(0), b"from three".to_vec()));
+    assert!(
+        place.refused(&["create", "--preserve-fds", "1", "-b", &place.text("bundle"), &place.id]).contains("not open")
+    );
+}
+
+#[test]
+fn limits_are_changed_and_lists_are_printed() {
+    let place = Place::new("update", "sleep 1000");
+    let pid = place.create();
+    fs::write(place.path("resources"), json!({ "pids": { "limit": 77 } }).to_string()).unwrap();
+    assert_eq!(place.leave(&["update", "--resources", &place.text("resources"), &place.id]), 0);
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let limit = cgroups.lines().find_map(|line| {
+        let path = line.splitn(3, ':').nth(2)?.trim_start_matches('/');
+        ["pids/", "unified/", ""]
+            .into_iter()
+            .find_map(|hierarchy| fs::read_to_string(format!("/sys/fs/cgroup/{hierarchy}{path}/pids.max")).ok())
+    });
+    assert_eq!(limit.as_deref(), Some("77\n"));
+    assert!(place.refused(&["update", &place.id]).contains("nothing to update"));
+    let list: serde_json::Value = serde_json::from_slice(&place.call(&["list", "--format", "json"]).stdout).unwrap();
+    assert_eq!(
+        (&list[0]["id"], &list[0]["status"], list.as_array().unwrap().len()),
+        (&json!(place.id), &json!("created"), 1)
+    );
+    assert_eq!(place.call(&["list", "-q"]).stdout, format!("{}\n", place.id).into_bytes());
+    // One that was never started is deleted without force.
+    assert_eq!(place.leave(&["delete", &place.id]), 0);
+    assert_eq!(wait(pid), 137);
+}
