@@ -15,6 +15,7 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::Error;
+use super::framing::{Recorded, Tape};
 use super::tar::{Archive, Entry, Kind, show};
 
 /// What unpacking one layer may cost.
@@ -57,8 +58,14 @@ const ENTRY_CHECK: u64 = 4096;
 const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// Unpacks every entry of `archive` beneath `root`, an empty directory that nobody else writes to.
-pub(super) fn unpack<R: BufRead>(archive: &mut Archive<R>, root: &Root, limits: &Limits) -> Result<Unpacked, Error> {
+pub(super) fn unpack<R: BufRead>(
+    archive: &mut Archive<Recorded<R>>,
+    root: &Root,
+    limits: &Limits,
+) -> Result<Unpacked, Error> {
     let mut extractor = Extractor {
+        tape: archive.get_ref().tape().cloned(),
+        at: Vec::new(),
         root,
         limits,
         parents: Parents::default(),
@@ -94,6 +101,9 @@ struct Extractor<'a> {
     user: u32,
     group: u32,
     exact_modes: bool,
+    /// Where what is no file contents is kept, and the path of the entry that is being made.
+    tape: Option<Tape>,
+    at: Vec<u8>,
 }
 
 struct Pending {
@@ -139,13 +149,16 @@ impl Extractor<'_> {
         Ok(())
     }
 
-    fn entry<R: BufRead>(&mut self, archive: &mut Archive<R>, entry: Entry) -> Result<(), Error> {
+    fn entry<R: BufRead>(&mut self, archive: &mut Archive<Recorded<R>>, entry: Entry) -> Result<(), Error> {
         let path = clean(&entry.path, self.limits.depth)?;
         if path.is_empty() {
             return match entry.kind {
                 Kind::Directory => self.directory_settings(path, &entry, self.root.as_fd(), OsStr::new(".")),
                 _ => Err(Error::Refused { name: show(&entry.path), reason: "it replaces the root directory" }),
             };
+        }
+        if self.tape.is_some() {
+            self.at.clone_from(&path);
         }
         let target = split(path);
         if let Some(hidden) = target.name.strip_prefix(b".wh.") {
@@ -190,7 +203,7 @@ impl Extractor<'_> {
 
     fn regular<R: BufRead>(
         &mut self,
-        archive: &mut Archive<R>,
+        archive: &mut Archive<Recorded<R>>,
         entry: &Entry,
         parent: BorrowedFd<'_>,
         name: &OsStr,
@@ -198,6 +211,9 @@ impl Extractor<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(entry.mode);
         let file = self.fresh(parent, name, || fs::openat(parent, name, flags, mode))?;
+        if let Some(tape) = self.tape.as_ref().filter(|_| entry.size > 0) {
+            tape.contents(&self.at, entry.size);
+        }
         loop {
             let chunk = archive.chunk()?;
             let length = chunk.len();
@@ -213,6 +229,9 @@ impl Extractor<'_> {
                     self.check_space()?;
                 }
             }
+        }
+        if let Some(tape) = &self.tape {
+            tape.framing();
         }
         let owner = self.owner(entry)?;
         if let Some((user, group)) = owner {
@@ -348,6 +367,9 @@ impl Extractor<'_> {
     }
 
     fn remove(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Error> {
+        if let Some(tape) = &self.tape {
+            keep(tape, &self.at, parent, name);
+        }
         // A kept descriptor may be of a directory that goes, or have been found through a link that goes.
         self.parents.forget();
         remove_all(parent, name).map_err(|source| Error::Host { what: String::new(), source })
@@ -387,6 +409,24 @@ impl Extractor<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Keeps what is about to go for whoever wants the archive back.
+fn keep(tape: &Tape, path: &[u8], parent: BorrowedFd<'_>, name: &OsStr) {
+    let Ok(found) = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            match (fs::openat(parent, name, flags, Mode::empty()), u64::try_from(found.st_size)) {
+                (Ok(file), Ok(size)) if size > 0 => tape.replaced(path, size, std::fs::File::from(file)),
+                (Ok(_), Ok(_)) => {}
+                _ => tape.lose(),
+            }
+        }
+        // Whatever is in it goes, too.
+        FileType::Directory => tape.lose(),
+        _ => {}
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::BufRead;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine_sys::path::{Root, remove_all};
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, RenameFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::framing::{Rebuilt, Recorded, Tape};
 use super::stream::Hashing;
 use super::tar::Archive;
 use super::{Error, Limits, Unpacked, extract};
@@ -61,6 +62,8 @@ pub struct LayerRecord {
     pub archive_size: u64,
     /// The blob it was unpacked from, if that is kept.
     pub blob: Option<Digest>,
+    /// Whether the framing of its archive is kept beside it, so that the archive can be had back.
+    pub framing: bool,
 }
 
 /// A directory that a layer is being unpacked to; removed when dropped.
@@ -69,6 +72,8 @@ pub struct Staging {
     layers: Layers,
     name: OsString,
     directory: Option<OwnedFd>,
+    /// The framing, locked like the directory.
+    framing: Option<File>,
 }
 
 /// An unpacked layer that is not published; removed when dropped.
@@ -91,6 +96,7 @@ pub struct Retired {
 }
 
 const TEMPORARY: &[u8] = b".tmp-";
+const FRAMING: &str = ".framing";
 
 impl Layers {
     /// Opens the layers beneath `root`, the engine's root directory.
@@ -150,7 +156,7 @@ impl Layers {
             }
             // Whatever the mask of the process and the set-group-id bit of the parent made of it.
             fs::fchmod(&directory, Mode::from_raw_mode(0o755)).map_err(|error| fail(error.into()))?;
-            return Ok(Staging { layers: self.clone(), name, directory: Some(directory.into_fd()) });
+            return Ok(Staging { layers: self.clone(), name, directory: Some(directory.into_fd()), framing: None });
         }
     }
 
@@ -180,15 +186,26 @@ impl Layers {
         let key = diff_id.to_string();
         let known = self.get(transaction, diff_id)?;
         let surplus = match (known, staged) {
-            (Some(layer), staged) => {
-                if layer.record.blob.is_none() && blob.is_some() {
-                    transaction.put(Table::Layer, &key, &LayerRecord { blob, ..layer.record })?;
+            (Some(layer), mut staged) => {
+                let mut record = layer.record.clone();
+                record.blob = record.blob.or(blob);
+                if !record.framing && record.blob.is_none() {
+                    // Whoever unpacked it first kept no way back to the archive.
+                    if let Some(staged) = &mut staged {
+                        staged.verify(diff_id)?;
+                        record.framing = self.publish_framing(staged)?;
+                    }
+                }
+                if record != layer.record {
+                    transaction.put(Table::Layer, &key, &record)?;
                 }
                 staged
             }
-            (None, Some(staged)) => {
+            (None, Some(mut staged)) => {
                 staged.verify(diff_id)?;
+                let framing = self.publish_framing(&mut staged)?;
                 let record = LayerRecord {
+                    framing,
                     size: staged.unpacked.bytes,
                     entries: staged.unpacked.entries,
                     archive_size: staged.archive_size,
@@ -223,6 +240,30 @@ impl Layers {
         }
     }
 
+    /// Gives the framing its name, if there is one.
+    fn publish_framing(&self, staged: &mut Staged) -> Result<bool, Error> {
+        if staged.staging.framing.is_none() {
+            return Ok(false);
+        }
+        let (directory, name) = (&self.shared.directory, framing_name(&staged.diff_id));
+        fs::renameat(directory, &staged.staging.framing_name(), directory, &name)
+            .map_err(|error| Error::host(format!("publish the framing of layer {}", staged.diff_id))(error.into()))?;
+        staged.staging.framing = None;
+        Ok(true)
+    }
+
+    /// The uncompressed archive of a layer whose framing is kept, byte for byte; whoever reads it checks the digest.
+    pub fn archive(&self, diff_id: &Digest) -> Result<Rebuilt, Error> {
+        let fail = || Error::host(format!("put the archive of layer {diff_id} together"));
+        let root = self.shared.directory.directory(Path::new(&diff_id.hex())).map_err(fail())?;
+        let open = || {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = fs::openat(&self.shared.directory, framing_name(diff_id), flags, Mode::empty())?;
+            Ok(File::from(file))
+        };
+        Rebuilt::new(root, open).map_err(fail())
+    }
+
     fn sync_names(&self) -> Result<(), Error> {
         fs::fsync(&self.shared.directory).map_err(|error| Error::host("sync the names of layers")(error.into()))
     }
@@ -238,6 +279,10 @@ impl Layers {
         let fail = |error| Error::host(format!("put layer {diff_id} away"))(error);
         let name = temporary_name().map_err(fail)?;
         let directory = &self.shared.directory;
+        match fs::unlinkat(directory, framing_name(diff_id), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(Error::host(format!("remove the framing of layer {diff_id}"))(error.into())),
+        }
         match fs::renameat(directory, diff_id.hex(), directory, &name) {
             Ok(()) => Ok(Some(Retired { layers: self.clone(), name })),
             Err(Errno::NOENT) => Ok(None),
@@ -253,8 +298,9 @@ impl Layers {
             if !name.as_bytes().starts_with(TEMPORARY) {
                 continue;
             }
-            let Ok(directory) = self.shared.directory.directory(Path::new(&name)) else { continue };
-            if fs::flock(directory.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let Ok(entry) = fs::openat(&self.shared.directory, &name, flags, Mode::empty()) else { continue };
+            if fs::flock(entry.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok() {
                 self.remove(&name)?;
             }
         }
@@ -268,7 +314,8 @@ impl Layers {
             transaction.keys(Table::Layer)?.iter().filter_map(|key| key.parse().ok()).collect();
         for entry in std::fs::read_dir(&self.shared.path).map_err(fail())? {
             let name = entry.map_err(fail())?.file_name();
-            found.extend(name.to_str().and_then(|name| Digest::from_hex(name).ok()));
+            let hex = name.to_str().map(|name| name.strip_suffix(FRAMING).unwrap_or(name));
+            found.extend(hex.and_then(|hex| Digest::from_hex(hex).ok()));
         }
         let mut retired = Vec::new();
         for diff_id in found {
@@ -287,16 +334,74 @@ fn temporary_name() -> std::io::Result<OsString> {
     Ok(format!(".tmp-{:016x}", engine_sys::file::random()?).into())
 }
 
+fn framing_name(diff_id: &Digest) -> String {
+    format!("{}{FRAMING}", diff_id.hex())
+}
+
 impl Staging {
     /// Unpacks an uncompressed archive, and hashes it to its very end. Blocks, and gives the calling thread a umask and
     /// a working directory of its own: call it from a thread made for it.
     pub fn unpack(self, archive: impl BufRead) -> Result<Staged, Error> {
+        self.unpack_with(archive, None)
+    }
+
+    /// As [`unpack`](Self::unpack), and keeps the framing, so that [`Layers::archive`] gives the archive back.
+    pub fn unpack_framed(mut self, archive: impl BufRead) -> Result<Staged, Error> {
+        let fail = || Error::host("keep the framing of a layer");
+        let file = self.make_framing().map_err(fail())?;
+        let tape = Tape::new(file.try_clone().map_err(fail())?).map_err(fail())?;
+        self.framing = Some(file);
+        self.unpack_with(archive, Some(tape))
+    }
+
+    fn unpack_with(mut self, archive: impl BufRead, tape: Option<Tape>) -> Result<Staged, Error> {
         let root = self.layers.shared.directory.directory(Path::new(&self.name));
         let root = root.map_err(Error::host("open the directory of a layer"))?;
-        let mut archive = Archive::new(Hashing::new(archive));
+        let mut archive = Archive::new(Recorded::new(Hashing::new(archive), tape.clone()));
         let unpacked = extract::unpack(&mut archive, &root, &self.layers.shared.limits)?;
-        let (diff_id, archive_size) = archive.into_inner().finish().map_err(super::tar::Error::Read)?;
+        let hashing = archive.into_inner().finish().map_err(super::tar::Error::Read)?;
+        let (diff_id, archive_size) = hashing.finish().map_err(super::tar::Error::Read)?;
+        if let Some(tape) = tape
+            && !tape.finish().map_err(Error::host("keep the framing of a layer"))?
+        {
+            self.drop_framing();
+        }
         Ok(Staged { diff_id, archive_size, unpacked, staging: self })
+    }
+
+    fn framing_name(&self) -> OsString {
+        let mut name = self.name.clone();
+        name.push(FRAMING);
+        name
+    }
+
+    /// A new file beside the directory, locked against whoever sweeps.
+    fn make_framing(&self) -> std::io::Result<File> {
+        let (directory, name) = (&self.layers.shared.directory, self.framing_name());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let file = match fs::openat(directory, &name, flags, Mode::from_raw_mode(0o600)) {
+                Ok(file) => file,
+                // Left by the round before, which a sweeper was about to take.
+                Err(Errno::EXIST) => {
+                    let _ = fs::unlinkat(directory, &name, AtFlags::empty());
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|named| fs::fstat(&file).is_ok_and(|held| held.st_ino == named.st_ino))
+            {
+                return Ok(file.into());
+            }
+        }
+    }
+
+    fn drop_framing(&mut self) {
+        if self.framing.take().is_some() {
+            let _ = fs::unlinkat(&self.layers.shared.directory, self.framing_name(), AtFlags::empty());
+        }
     }
 
     /// The directory; for tests and for layers that are not archives.
@@ -322,6 +427,7 @@ impl Staged {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        self.drop_framing();
         // The lock is held until everything is gone: nobody else has to sweep.
         if let Some(lock) = self.directory.take() {
             remove_beside(self.layers.clone(), std::mem::take(&mut self.name), Some(lock));

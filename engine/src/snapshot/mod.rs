@@ -3,6 +3,7 @@
 
 pub(crate) mod decode;
 mod extract;
+mod framing;
 #[cfg(test)]
 mod hostile;
 mod layers;
@@ -18,6 +19,7 @@ use crate::oci::Digest;
 use crate::state;
 
 pub use extract::{Limits, Unpacked};
+pub use framing::Rebuilt;
 pub use layers::{Layer, LayerRecord, Layers, Retired, Staged, Staging};
 pub use tree::{Change, ChangeKind};
 pub use upper::{Snapshots, Upper};

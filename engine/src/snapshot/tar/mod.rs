@@ -261,6 +261,11 @@ impl<R: BufRead> Archive<R> {
         self.rest
     }
 
+    /// The reader.
+    pub fn get_ref(&self) -> &R {
+        &self.reader
+    }
+
     /// The reader, where the archive has been read to.
     pub fn into_inner(self) -> R {
         self.reader

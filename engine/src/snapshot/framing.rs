@@ -1,0 +1,492 @@
+//! What of a layer's archive is not the contents of its files: headers, padding, the end. Kept beside the unpacked tree,
+//! it gives the archive back byte for byte, so that no second copy of the contents has to lie on the disk.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use engine_sys::path::Root;
+use rustix::fs::{Mode, OFlags};
+
+/// Bytes of the archive as they were.
+const BYTES: u8 = 0;
+/// The contents of a file of the tree.
+const CONTENTS: u8 = 1;
+/// The contents of a file that a later entry replaced, told when that happened.
+const REPLACED: u8 = 2;
+const END: u8 = 3;
+
+const MAX_PATH: u64 = 4096 + 256;
+/// The longest run of bytes that is told at once.
+const RUN: usize = 64 << 10;
+/// Contents of replaced files that are kept; a layer with more cannot be given back.
+const MAX_REPLACED: u64 = 64 << 20;
+/// How hard the framing is compressed: it is mostly zeros.
+const LEVEL: i32 = 1;
+
+/// A framing in the making, shared by who reads the archive and who unpacks it.
+#[derive(Clone)]
+pub(super) struct Tape {
+    recording: Rc<RefCell<Recording>>,
+}
+
+struct Recording {
+    out: zstd::stream::write::Encoder<'static, File>,
+    run: Vec<u8>,
+    in_contents: bool,
+    replaced: u64,
+    /// Something went that cannot be had back.
+    lost: bool,
+    failure: Option<io::Error>,
+}
+
+impl Tape {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let out = zstd::stream::write::Encoder::new(file, LEVEL)?;
+        let recording = Recording {
+            out,
+            run: Vec::with_capacity(RUN),
+            in_contents: false,
+            replaced: 0,
+            lost: false,
+            failure: None,
+        };
+        Ok(Self { recording: Rc::new(RefCell::new(recording)) })
+    }
+
+    /// From here on contents are read, `size` bytes that can be had from the tree at `path`.
+    pub(super) fn contents(&self, path: &[u8], size: u64) {
+        let mut recording = self.recording.borrow_mut();
+        recording.tell(|recording| {
+            recording.flush()?;
+            recording.segment(CONTENTS, path, size)
+        });
+        recording.in_contents = true;
+    }
+
+    /// The contents have been read.
+    pub(super) fn framing(&self) {
+        self.recording.borrow_mut().in_contents = false;
+    }
+
+    /// A file that goes; its contents are kept here instead.
+    pub(super) fn replaced(&self, path: &[u8], size: u64, file: impl Read) {
+        let mut recording = self.recording.borrow_mut();
+        recording.replaced = recording.replaced.saturating_add(size);
+        if recording.replaced > MAX_REPLACED {
+            recording.lost = true;
+        }
+        if recording.lost {
+            return;
+        }
+        recording.tell(|recording| {
+            recording.flush()?;
+            recording.segment(REPLACED, path, size)?;
+            if io::copy(&mut file.take(size), &mut recording.out)? != size {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(())
+        });
+    }
+
+    /// Something goes whose contents cannot be kept.
+    pub(super) fn lose(&self) {
+        self.recording.borrow_mut().lost = true;
+    }
+
+    /// Ends the framing: whether it gives the archive back.
+    pub(super) fn finish(self) -> io::Result<bool> {
+        let recording = Rc::into_inner(self.recording).ok_or_else(|| io::Error::other("the framing is in use"))?;
+        let mut recording = recording.into_inner();
+        recording.tell(|recording| {
+            recording.flush()?;
+            recording.out.write_all(&[END])
+        });
+        if let Some(failure) = recording.failure {
+            return Err(failure);
+        }
+        recording.out.finish()?;
+        Ok(!recording.lost)
+    }
+
+    fn pass(&self, bytes: &[u8]) {
+        let mut recording = self.recording.borrow_mut();
+        if recording.in_contents || recording.lost {
+            return;
+        }
+        recording.run.extend_from_slice(bytes);
+        if recording.run.len() >= RUN {
+            recording.tell(Recording::flush);
+        }
+    }
+}
+
+impl Recording {
+    fn tell(&mut self, tell: impl FnOnce(&mut Self) -> io::Result<()>) {
+        if self.failure.is_none() && !self.lost {
+            self.failure = tell(self).err();
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.run.is_empty() {
+            self.out.write_all(&[BYTES])?;
+            self.out.write_all(&(self.run.len() as u64).to_le_bytes())?;
+            self.out.write_all(&self.run)?;
+            self.run.clear();
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, kind: u8, path: &[u8], size: u64) -> io::Result<()> {
+        self.out.write_all(&[kind])?;
+        self.out.write_all(&(path.len() as u64).to_le_bytes())?;
+        self.out.write_all(path)?;
+        self.out.write_all(&size.to_le_bytes())
+    }
+}
+
+/// Records what is consumed of `reader`.
+pub(super) struct Recorded<R> {
+    reader: R,
+    tape: Option<Tape>,
+}
+
+impl<R: BufRead> Recorded<R> {
+    pub(super) fn new(reader: R, tape: Option<Tape>) -> Self {
+        Self { reader, tape }
+    }
+
+    pub(super) fn tape(&self) -> Option<&Tape> {
+        self.tape.as_ref()
+    }
+
+    /// Reads to the very end, which belongs to the archive as well.
+    pub(super) fn finish(mut self) -> io::Result<R> {
+        loop {
+            let length = self.fill_buf()?.len();
+            if length == 0 {
+                return Ok(self.reader);
+            }
+            self.consume(length);
+        }
+    }
+}
+
+impl<R: BufRead> BufRead for Recorded<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, length: usize) {
+        if let Some(tape) = &self.tape
+            && length > 0
+            && let Ok(buffer) = self.reader.fill_buf()
+        {
+            // What is consumed is in the buffer: nothing is read here.
+            tape.pass(&buffer[..length.min(buffer.len())]);
+        }
+        self.reader.consume(length);
+    }
+}
+
+impl<R: BufRead> Read for Recorded<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        let buffer = self.fill_buf()?;
+        let length = buffer.len().min(target.len());
+        target[..length].copy_from_slice(&buffer[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+type Segments = BufReader<zstd::stream::read::Decoder<'static, BufReader<File>>>;
+
+/// An archive that is put together again.
+pub struct Rebuilt {
+    root: Root,
+    segments: Segments,
+    current: Current,
+    /// Contents of files that were replaced, by the number of the file.
+    replaced: HashMap<u64, Vec<u8>>,
+    files: u64,
+    ended: bool,
+}
+
+enum Current {
+    None,
+    Bytes(u64),
+    File(File, u64),
+    Memory(io::Cursor<Vec<u8>>),
+}
+
+impl std::fmt::Debug for Rebuilt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rebuilt").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Rebuilt {
+    /// Of an unpacked tree and its framing. `open` opens the framing, twice perhaps.
+    pub(super) fn new(root: Root, open: impl Fn() -> io::Result<File>) -> io::Result<Self> {
+        let replaced = replaced(&mut segments(open()?)?)?;
+        Ok(Self { root, segments: segments(open()?)?, current: Current::None, replaced, files: 0, ended: false })
+    }
+
+    /// Goes on to the next segment.
+    fn advance(&mut self) -> io::Result<()> {
+        match byte(&mut self.segments)? {
+            BYTES => self.current = Current::Bytes(number(&mut self.segments)?),
+            CONTENTS => {
+                let (path, size) = place(&mut self.segments)?;
+                self.files += 1;
+                self.current = match self.replaced.remove(&self.files) {
+                    Some(contents) => Current::Memory(io::Cursor::new(contents)),
+                    None => Current::File(contents(&self.root, &path, size)?, size),
+                };
+            }
+            REPLACED => {
+                let (_, size) = place(&mut self.segments)?;
+                io::copy(&mut (&mut self.segments).take(size), &mut io::sink())?;
+            }
+            END => self.ended = true,
+            _ => return Err(damaged("an unknown segment")),
+        }
+        Ok(())
+    }
+}
+
+impl Read for Rebuilt {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        while !self.ended && !target.is_empty() {
+            let length = match &mut self.current {
+                Current::None => 0,
+                Current::Bytes(rest) => {
+                    let length = (&mut self.segments).take(*rest).read(target)?;
+                    if length == 0 && *rest > 0 {
+                        return Err(damaged("it ends early"));
+                    }
+                    *rest -= length as u64;
+                    length
+                }
+                Current::File(file, rest) => {
+                    let length = file.take(*rest).read(target)?;
+                    if length == 0 && *rest > 0 {
+                        return Err(damaged("a file has become shorter"));
+                    }
+                    *rest -= length as u64;
+                    length
+                }
+                Current::Memory(contents) => contents.read(target)?,
+            };
+            if length > 0 {
+                return Ok(length);
+            }
+            self.advance()?;
+        }
+        Ok(0)
+    }
+}
+
+fn contents(root: &Root, path: &[u8], size: u64) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File = root.file(Path::new(OsStr::from_bytes(path)), flags, Mode::empty())?.into();
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() != size {
+        return Err(damaged(&format!("{} is not the file that it was", super::tar::show(path))));
+    }
+    Ok(file)
+}
+
+fn segments(file: File) -> io::Result<Segments> {
+    Ok(BufReader::with_capacity(RUN, zstd::stream::read::Decoder::with_buffer(BufReader::new(file))?))
+}
+
+/// The contents of files that were replaced, by the number of the file. They come after it, when something else comes
+/// under its name.
+fn replaced(segments: &mut Segments) -> io::Result<HashMap<u64, Vec<u8>>> {
+    let mut found = HashMap::new();
+    let mut unused: HashMap<Vec<u8>, VecDeque<u64>> = HashMap::new();
+    let (mut files, mut memory) = (0, 0_u64);
+    loop {
+        let skipped = match byte(segments)? {
+            BYTES => number(segments)?,
+            CONTENTS => {
+                let (path, _) = place(segments)?;
+                files += 1;
+                unused.entry(path).or_default().push_back(files);
+                continue;
+            }
+            REPLACED => {
+                let (path, size) = place(segments)?;
+                // A link that was replaced had no contents of its own in the archive.
+                match unused.get_mut(&path).and_then(VecDeque::pop_front) {
+                    Some(file) => {
+                        memory = memory.saturating_add(size);
+                        if memory > MAX_REPLACED {
+                            return Err(damaged("too many files were replaced"));
+                        }
+                        let mut contents = Vec::new();
+                        segments.take(size).read_to_end(&mut contents)?;
+                        found.insert(file, contents);
+                        continue;
+                    }
+                    None => size,
+                }
+            }
+            END => return Ok(found),
+            _ => return Err(damaged("an unknown segment")),
+        };
+        if io::copy(&mut segments.take(skipped), &mut io::sink())? != skipped {
+            return Err(damaged("it ends early"));
+        }
+    }
+}
+
+fn byte(reader: &mut impl Read) -> io::Result<u8> {
+    let mut byte = [0];
+    reader.read_exact(&mut byte)?;
+    Ok(byte[0])
+}
+
+fn number(reader: &mut impl Read) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    reader.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn place(reader: &mut impl Read) -> io::Result<(Vec<u8>, u64)> {
+    let length = number(reader)?;
+    if length > MAX_PATH {
+        return Err(damaged("a path that is too long"));
+    }
+    let mut path = Vec::new();
+    reader.take(length).read_to_end(&mut path)?;
+    if path.len() as u64 != length {
+        return Err(damaged("it ends early"));
+    }
+    Ok((path, number(reader)?))
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the layer or its framing is damaged: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::tar::{Entry, Kind, Writer};
+    use super::super::{Layers, Staged};
+    use super::*;
+    use crate::oci::Digest;
+    use crate::state::{Durability, State, Table};
+
+    fn unpack(layers: &Layers, archive: &[u8]) -> Staged {
+        let (layers, archive) = (layers.clone(), archive.to_vec());
+        std::thread::spawn(move || layers.stage().unwrap().unpack_framed(archive.as_slice()).unwrap()).join().unwrap()
+    }
+
+    fn commit(state: &State, layers: &Layers, staged: Staged) -> Digest {
+        let diff_id = staged.diff_id;
+        let by = (Table::Image, "i");
+        state.write(Durability::Process, |tx| layers.commit(tx, &diff_id, Some(staged), None, by)).unwrap();
+        diff_id
+    }
+
+    fn archive() -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new());
+        let file = |name: &str| Entry::new(Kind::File, name, 0o644);
+        let large = vec![7; 300_000];
+        for (entry, contents) in [
+            (Entry::new(Kind::Directory, "d/", 0o755), &b""[..]),
+            (file("./d/../a"), b"first"),
+            (file("empty"), b""),
+            (Entry::new(Kind::Link, "b", 0o644).to("a"), b""),
+            (file("a"), b"second, longer"),
+            (file("b"), b"no link"),
+            (file("b"), &large),
+            (file(".wh.gone"), b"whiteouts may have contents"),
+            (Entry::new(Kind::Symlink, "link", 0o777).to("d"), b""),
+            (file("link/through"), b"within the root"),
+            (file(&"long/".repeat(40)), b"x"),
+        ] {
+            writer.entry(&entry, contents).unwrap();
+        }
+        let mut bytes = writer.finish().unwrap();
+        bytes.extend([vec![0; 9000], b"what follows the end".to_vec()].concat());
+        bytes
+    }
+
+    #[test]
+    fn an_archive_is_had_back_byte_for_byte() {
+        let root = tempfile::tempdir().unwrap();
+        let (state, layers) = (State::open(root.path()).unwrap(), Layers::open(root.path()).unwrap());
+        let archive = archive();
+        let diff_id = commit(&state, &layers, unpack(&layers, &archive));
+        let mut again = Vec::new();
+        layers.archive(&diff_id).unwrap().read_to_end(&mut again).unwrap();
+        assert_eq!(again, archive);
+        // It is part of the layer and goes with it.
+        let files = || std::fs::read_dir(root.path().join("layers")).unwrap().count();
+        assert_eq!(files(), 2);
+        drop(unpack(&layers, &archive));
+        layers.sweep().unwrap();
+        assert_eq!(files(), 2);
+        std::fs::write(layers.path(&diff_id).join("a"), "changed, but not in length").unwrap();
+        assert!(layers.archive(&diff_id).unwrap().read_to_end(&mut again).is_err());
+        state.write::<_, crate::state::Error>(Durability::Process, |tx| tx.release_all((Table::Image, "i"))).unwrap();
+        drop(state.write(Durability::Process, |tx| layers.retire(tx, &diff_id)).unwrap());
+        assert_eq!(files(), 0);
+    }
+
+    #[test]
+    fn leftovers_are_swept() {
+        let root = tempfile::tempdir().unwrap();
+        let (state, layers) = (State::open(root.path()).unwrap(), Layers::open(root.path()).unwrap());
+        let path = root.path().join("layers");
+        std::fs::write(path.join(".tmp-dead.framing"), "x").unwrap();
+        std::fs::write(path.join(format!("{}.framing", Digest::of(b"x").hex())), "x").unwrap();
+        layers.sweep().unwrap();
+        state.write(Durability::Process, |tx| layers.collect(tx)).unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_replaced_directory_leaves_no_way_back() {
+        let root = tempfile::tempdir().unwrap();
+        let (state, layers) = (State::open(root.path()).unwrap(), Layers::open(root.path()).unwrap());
+        let mut writer = Writer::new(Vec::new());
+        writer.entry(&Entry::new(Kind::File, "d/f", 0o644), b"x").unwrap();
+        writer.entry(&Entry::new(Kind::File, "d", 0o644), b"y").unwrap();
+        let diff_id = commit(&state, &layers, unpack(&layers, &writer.finish().unwrap()));
+        assert!(!state.read(|state| layers.get(state, &diff_id)).unwrap().unwrap().record.framing);
+        assert!(layers.archive(&diff_id).is_err());
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let (state, layers) = (State::open(root.path()).unwrap(), Layers::open(root.path()).unwrap());
+        let diff_id = commit(&state, &layers, unpack(&layers, &archive()));
+        let framing = root.path().join("layers").join(format!("{}.framing", diff_id.hex()));
+        let whole = std::fs::read(&framing).unwrap();
+        let mut sink = Vec::new();
+        for length in [0, 1, 20, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&framing, &whole[..length]).unwrap();
+            assert!(
+                layers
+                    .archive(&diff_id)
+                    .and_then(|mut archive| Ok(archive
+                        .read_to_end(&mut sink)
+                        .map_err(|source| super::super::Error::Host { what: String::new(), source })?))
+                    .is_err(),
+                "{length}"
+            );
+        }
+    }
+}
