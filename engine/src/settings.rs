@@ -246,13 +246,25 @@ pub struct RegistrySettings {
     pub insecure: Vec<String>,
     /// Blobs downloaded at once in one pull.
     pub concurrent_downloads: usize,
+    /// Blobs uploaded at once in one push.
+    pub concurrent_uploads: usize,
+    /// Compressed layers are kept as they came, so that an image that is pushed or saved has the digest that it was
+    /// pulled with. Without them the disk has a third less, and a push compresses anew.
+    pub keep_blobs: bool,
     /// Directory with `<host[:port]>/*.crt` of authorities trusted for that registry.
     pub certificates: Option<PathBuf>,
 }
 
 impl Default for RegistrySettings {
     fn default() -> Self {
-        Self { mirrors: Vec::new(), insecure: Vec::new(), concurrent_downloads: 3, certificates: None }
+        Self {
+            mirrors: Vec::new(),
+            insecure: Vec::new(),
+            concurrent_downloads: 3,
+            concurrent_uploads: 5,
+            keep_blobs: true,
+            certificates: None,
+        }
     }
 }
 

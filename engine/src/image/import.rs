@@ -106,7 +106,7 @@ impl Images {
             return Err(Error::Archive("it is no tar archive".to_owned()));
         }
         let (sink, archive) = pieces::channel(PIECES);
-        let unpacking = unpack::plain(&self.shared.layers, archive)?;
+        let unpacking = unpack::plain(&self.shared.layers, archive, true)?;
         let pumped: Result<(), Error> = (|| {
             loop {
                 let buffer = decoded.fill_buf().map_err(unpack::read_error)?;

@@ -17,10 +17,10 @@ use crate::registry::Auth;
 
 /// What a test server answers.
 #[derive(Clone)]
-struct Reply {
-    status: u16,
+pub(super) struct Reply {
+    pub(super) status: u16,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     /// Instead of the body's.
     length: Option<u64>,
     /// No length at all, and the body over and over.
@@ -28,42 +28,44 @@ struct Reply {
 }
 
 impl Reply {
-    fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into(), length: None, endless: false }
     }
 
-    fn ok(body: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self::new(200, body)
     }
 
-    fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(super) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    fn kind(self, media_type: &str) -> Self {
+    pub(super) fn kind(self, media_type: &str) -> Self {
         self.header("Content-Type", media_type)
     }
 
-    fn error(status: u16, code: &str, message: &str) -> Self {
+    pub(super) fn error(status: u16, code: &str, message: &str) -> Self {
         Self::new(status, json!({"errors": [{"code": code, "message": message}]}).to_string()).kind("application/json")
     }
 }
 
 #[derive(Debug, Clone)]
-struct Asked {
-    path: String,
-    headers: BTreeMap<String, String>,
+pub(super) struct Asked {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: Vec<u8>,
 }
 
 /// A registry on a port of its own. It ends with the test's process; each connection is one answer.
-struct Liar {
-    address: SocketAddr,
+pub(super) struct Liar {
+    pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Liar {
-    fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) fn start(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -77,11 +79,11 @@ impl Liar {
         Self { address, asked }
     }
 
-    fn reference(&self) -> Reference {
+    pub(super) fn reference(&self) -> Reference {
         format!("{}/some/image:1", self.address).parse().unwrap()
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -90,6 +92,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(impl Fn(&Aske
     let mut reader = BufReader::new(stream.try_clone().ok()?);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
+    let method = line.split(' ').next()?.to_owned();
     let path = line.split(' ').nth(1)?.to_owned();
     let mut headers = BTreeMap::new();
     loop {
@@ -98,7 +101,10 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(impl Fn(&Aske
         let Some((name, value)) = line.trim().split_once(": ") else { break };
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
-    let asked = Asked { path, headers };
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let asked = Asked { method, path, headers, body };
     log.lock().unwrap().push(asked.clone());
     let reply = answer(&asked);
     let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", reply.status);
@@ -109,7 +115,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(impl Fn(&Aske
         head += &format!("Content-Length: {}\r\n", reply.length.unwrap_or(reply.body.len() as u64));
     }
     stream.write_all((head + "\r\n").as_bytes()).ok()?;
-    loop {
+    while asked.method != "HEAD" {
         stream.write_all(&reply.body).ok()?;
         if !reply.endless {
             break;

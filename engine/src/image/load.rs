@@ -11,10 +11,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 
-use super::commit::Parts;
+use super::commit::{Kept, Parts};
 use super::task::Reporter;
 use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, Load, Task};
+use crate::blob::BlobRecord;
 use crate::oci::Reference;
 use crate::snapshot::decode::Decoded;
 use crate::snapshot::pieces::{self, Sink, Source};
@@ -52,10 +53,17 @@ impl Images {
     fn load_blocking(&self, bytes: Source, reporter: &Reporter) -> Result<Vec<Loaded>, Error> {
         let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
         let contents = archive::read(self, BufReader::with_capacity(PIECE, decoded), reporter)?;
-        let found = layout::images(contents)?;
+        let mut found = layout::images(contents)?;
+        for layout::Found { parts, manifest, .. } in &mut found {
+            if let Some((bytes, media_type)) = manifest.take() {
+                let sealed = self.shared.blobs.put(&bytes)?;
+                let record = BlobRecord { size: sealed.size(), media_type, diff_id: None };
+                parts.manifest = Some(Kept { digest: sealed.digest(), record, sealed: Some(sealed) });
+            }
+        }
         self.sync()?;
         let mut loaded = Vec::new();
-        for layout::Found { parts, names } in found {
+        for layout::Found { parts, names, .. } in found {
             let image = self.commit(Parts { names: names.clone(), ..parts })?;
             let shown = names.first().map_or_else(|| image.id().to_string(), ToString::to_string);
             self.announce("load", &image, image.id().as_str(), &shown);

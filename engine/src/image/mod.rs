@@ -2,20 +2,25 @@
 //! id, and layers that are shared with every other image of the same root.
 
 mod commit;
+mod contents;
 mod find;
 mod import;
 mod load;
 mod prune;
 mod pull;
+mod push;
 mod record;
 mod remove;
 mod rootfs;
+mod save;
 mod tag;
 mod task;
 mod unpack;
 
 #[cfg(test)]
 mod liar;
+#[cfg(test)]
+mod outward;
 #[cfg(test)]
 mod tests;
 
@@ -34,10 +39,12 @@ pub use import::ImportOptions;
 pub use load::Loaded;
 pub use prune::Pruned;
 pub use pull::PullOptions;
+pub use push::{PushOptions, Pushed};
 pub use record::Image;
 pub use remove::{RemoveOptions, Removed};
 pub use rootfs::Rootfs;
-pub use task::{Import, Load, Progress, ProgressStream, Pull, Status, Task};
+pub use save::Saved;
+pub use task::{Import, Load, Progress, ProgressStream, Pull, Push, Status, Task};
 
 /// The images of one root directory. Cheap to clone; several programs may work on one root at once.
 #[derive(Debug, Clone)]
@@ -52,6 +59,7 @@ struct Shared {
     blobs: Blobs,
     layers: Layers,
     registry: registry::Client,
+    keeps_blobs: bool,
 }
 
 impl Images {
@@ -63,6 +71,7 @@ impl Images {
             blobs: Blobs::open(root)?,
             layers: Layers::open(root)?,
             registry: registry::Client::new(settings)?,
+            keeps_blobs: settings.keep_blobs,
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -75,6 +84,11 @@ impl Images {
     /// The stored manifests and compressed layers.
     pub fn blobs(&self) -> &Blobs {
         &self.shared.blobs
+    }
+
+    /// Where compressed layers are kept as they come, if they are.
+    fn kept_blob(&self) -> Result<Option<blob::Writer>, Error> {
+        if self.shared.keeps_blobs { Ok(Some(self.shared.blobs.writer()?)) } else { Ok(None) }
     }
 
     /// Removes what crashed programs left, and layers that nothing holds any more. Blocks; not needed for anything to
@@ -111,6 +125,12 @@ pub enum Error {
     /// A known kind of archive that cannot be read here.
     #[error("{0}")]
     Unsupported(String),
+    /// There is nothing of that name to push.
+    #[error("{0}")]
+    Missing(String),
+    /// A part of an image is not here any more, or not in a form that can be given out.
+    #[error("{0}")]
+    Incomplete(String),
     /// The bytes stopped before their end.
     #[error("read the archive: {0}")]
     Read(#[source] std::io::Error),
@@ -138,7 +158,7 @@ impl Error {
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuch(_) | Self::Ambiguous(_) => ErrorKind::NotFound,
+            Self::NoSuch(_) | Self::Ambiguous(_) | Self::Missing(_) | Self::Incomplete(_) => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Archive(_) => ErrorKind::Invalid,
             Self::Unsupported(_) => ErrorKind::Unsupported,

@@ -230,7 +230,7 @@ impl Images {
         };
         let order = Order {
             layers: self.shared.layers.clone(),
-            blob: self.shared.blobs.writer()?,
+            blob: self.kept_blob()?,
             digest: Some(descriptor.digest),
             diff_id: Some(*diff_id),
         };
@@ -265,10 +265,11 @@ impl Images {
             ("", Encoding::Plain) => media_type::OCI_LAYER,
             (given, _) => given,
         };
-        let record =
-            BlobRecord { size: unpacked.blob.size(), media_type: media_type.to_owned(), diff_id: Some(*diff_id) };
-        let kept = Kept { digest: descriptor.digest, record, sealed: Some(unpacked.blob) };
-        Ok(Part { diff_id: *diff_id, staged: Some(unpacked.staged), blob: Some(kept) })
+        let kept = unpacked.blob.map(|blob| {
+            let record = BlobRecord { size: blob.size(), media_type: media_type.to_owned(), diff_id: Some(*diff_id) };
+            Kept { digest: descriptor.digest, record, sealed: Some(blob) }
+        });
+        Ok(Part { diff_id: *diff_id, staged: Some(unpacked.staged), blob: kept })
     }
 }
 
@@ -326,6 +327,6 @@ async fn configuration(
     Ok((config, raw))
 }
 
-fn is_wrong_door(error: &Error) -> bool {
+pub(super) fn is_wrong_door(error: &Error) -> bool {
     matches!(error, Error::Registry(registry::Error::Unreachable { .. } | registry::Error::Status { status: 400, .. }))
 }

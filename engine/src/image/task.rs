@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use tokio::sync::mpsc;
 
-use super::{Error, Image, Loaded};
+use super::{Error, Image, Loaded, Pushed};
 
 /// Work on images. It goes on while it is polled and ends, leaving nothing half done, when it is dropped.
 #[must_use = "nothing happens until it is awaited"]
@@ -20,6 +20,8 @@ pub struct Task<T> {
 
 /// A pull: the image.
 pub type Pull = Task<Image>;
+/// A push: what was put where.
+pub type Push = Task<Vec<Pushed>>;
 /// A load: the images of the archive.
 pub type Load = Task<Vec<Loaded>>;
 /// An import: the image that was made.
@@ -113,6 +115,30 @@ pub enum Status {
         /// When, in seconds.
         seconds: u64,
     },
+    /// A layer is to be pushed.
+    Preparing,
+    /// It is being compressed.
+    Compressing {
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// It is being pushed.
+    Pushing {
+        /// Bytes so far.
+        current: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// It was pushed.
+    Pushed,
+    /// The registry has it.
+    LayerExists,
+    /// The registry took it over from another repository.
+    MountedFrom(String),
+    /// An image was pushed; not for people.
+    Result(Pushed),
     /// A line of text.
     Message(String),
 }
@@ -132,6 +158,13 @@ impl fmt::Display for Status {
                 let unit = if *seconds == 1 { "second" } else { "seconds" };
                 return write!(f, "Retrying in {seconds} {unit}");
             }
+            Self::Preparing => "Preparing",
+            Self::Compressing { .. } => "Compressing",
+            Self::Pushing { .. } => "Pushing",
+            Self::Pushed => "Pushed",
+            Self::LayerExists => "Layer already exists",
+            Self::MountedFrom(repository) => return write!(f, "Mounted from {repository}"),
+            Self::Result(pushed) => return pushed.fmt(f),
             Self::Message(text) => text,
         })
     }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::Error;
 use crate::blob::{Sealed, Writer};
-use crate::oci::Digest;
+use crate::oci::{Digest, Hasher};
 use crate::snapshot::decode::{Decoded, Encoding};
 use crate::snapshot::pieces::{self, Source};
 use crate::snapshot::{self, Layers, Staged};
@@ -22,27 +22,32 @@ pub(super) const PIECES: usize = 16;
 pub(super) struct Unpacked {
     pub(super) staged: Staged,
     pub(super) encoding: Encoding,
-    /// The bytes as they came.
-    pub(super) blob: Sealed,
+    /// The bytes as they came, if they are kept.
+    pub(super) blob: Option<Sealed>,
 }
 
 /// What is to become of a layer's bytes.
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) layers: Layers,
-    /// Where they are kept as they came.
-    pub(super) blob: Writer,
+    /// Where they are kept as they came; if they are not, what they were can be had back without them.
+    pub(super) blob: Option<Writer>,
     /// What they must be, as they come.
     pub(super) digest: Option<Digest>,
     /// What they must be, uncompressed.
     pub(super) diff_id: Option<Digest>,
 }
 
-/// Unpacks an uncompressed layer on a thread of its own.
-pub(super) fn plain(layers: &Layers, archive: Source) -> Result<JoinHandle<Result<Staged, snapshot::Error>>, Error> {
+/// Unpacks an uncompressed layer on a thread of its own. When `framed`, its archive can be had back from the tree.
+pub(super) fn plain(
+    layers: &Layers,
+    archive: Source,
+    framed: bool,
+) -> Result<JoinHandle<Result<Staged, snapshot::Error>>, Error> {
     let layers = layers.clone();
     spawn("engine-unpack", move || {
-        let staged = layers.stage()?.unpack(archive)?;
+        let staging = layers.stage()?;
+        let staged = if framed { staging.unpack_framed(archive)? } else { staging.unpack(archive)? };
         // The one sync that counts comes before the commit. What is written here, while other layers are still being
         // unpacked, it does not have to wait for: an image of nine layers is there a fifth sooner.
         layers.sync()?;
@@ -80,10 +85,13 @@ pub(super) fn join<T>(thread: JoinHandle<T>) -> T {
 }
 
 fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
-    let mut decoded = Decoded::new(Keeping { reader: bytes, blob: order.blob, kept: 0 }).map_err(read_error)?;
+    let framed = order.blob.is_none();
+    let hasher = if framed { Some(Hasher::new()) } else { None };
+    let keeping = Keeping { reader: bytes, blob: order.blob, hasher, kept: 0 };
+    let mut decoded = Decoded::new(keeping).map_err(read_error)?;
     let encoding = decoded.encoding();
     let (sink, archive) = pieces::channel(PIECES);
-    let unpacking = plain(&order.layers, archive)?;
+    let unpacking = plain(&order.layers, archive, framed)?;
     let pumped = (|| {
         loop {
             let mut piece = vec![0; PIECE];
@@ -114,7 +122,7 @@ fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
             }
             rest.consume(length);
         }
-        Ok(Some(rest.into_inner().blob.seal(order.digest.as_ref())?))
+        rest.into_inner().seal(order.digest.as_ref()).map(Some)
     })();
     let pumped = match pumped {
         Ok(Some(blob)) => {
@@ -152,15 +160,36 @@ pub(super) fn read_error(error: io::Error) -> Error {
 /// Keeps each buffer of `reader` when it is first seen.
 struct Keeping {
     reader: Source,
-    blob: Writer,
+    blob: Option<Writer>,
+    /// Hashes what is not kept.
+    hasher: Option<Hasher>,
     kept: usize,
+}
+
+impl Keeping {
+    fn seal(self, expected: Option<&Digest>) -> Result<Option<Sealed>, Error> {
+        if let Some(blob) = self.blob {
+            return Ok(Some(blob.seal(expected)?));
+        }
+        match (self.hasher.map(Hasher::finish), expected) {
+            (Some(found), Some(expected)) if found != *expected => {
+                Err(crate::blob::Error::Mismatch { expected: *expected, found }.into())
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 impl BufRead for Keeping {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let buffer = self.reader.fill_buf()?;
         if let Some(new) = buffer.get(self.kept..).filter(|new| !new.is_empty()) {
-            self.blob.write(new).map_err(io::Error::other)?;
+            if let Some(blob) = &mut self.blob {
+                blob.write(new).map_err(io::Error::other)?;
+            }
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(new);
+            }
             self.kept = buffer.len();
         }
         Ok(buffer)

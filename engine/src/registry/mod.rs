@@ -3,20 +3,24 @@
 
 mod body;
 mod challenge;
+mod download;
 mod endpoint;
 mod session;
 mod token;
 mod transport;
+mod upload;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use crate::error::ErrorKind;
 use crate::oci::{self, Digest, Reference};
 use crate::settings::RegistrySettings;
 
+pub use download::BlobReader;
 pub use endpoint::Endpoint;
-pub use session::{BlobReader, Fetched, Session};
+pub use session::{Fetched, Session};
+pub use upload::Uploaded;
 
 /// Who asks.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -56,6 +60,38 @@ struct Shared {
     plain: transport::Plain,
     /// By host, because each may have authorities of its own; made when first needed, for reading them takes a while.
     secure: Mutex<HashMap<String, transport::Secure>>,
+    /// What registries wanted to see, so that the next conversation begins with it.
+    remembered: Mutex<Remembered>,
+}
+
+/// Authorizations by what they are for, the oldest forgotten first.
+#[derive(Default)]
+struct Remembered {
+    known: HashMap<String, String>,
+    order: VecDeque<String>,
+}
+
+impl std::fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} authorizations", self.known.len())
+    }
+}
+
+impl Remembered {
+    const MOST: usize = 256;
+
+    fn get(&self, key: &str) -> Option<String> {
+        self.known.get(key).cloned()
+    }
+
+    fn put(&mut self, key: String, authorization: String) {
+        if self.known.insert(key.clone(), authorization).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > Self::MOST {
+            self.order.pop_front().and_then(|oldest| self.known.remove(&oldest));
+        }
+    }
 }
 
 impl Client {
@@ -64,7 +100,12 @@ impl Client {
         for mirror in &settings.mirrors {
             endpoint::parse_mirror(mirror)?;
         }
-        let shared = Shared { settings: settings.clone(), plain: transport::plain(), secure: Mutex::default() };
+        let shared = Shared {
+            settings: settings.clone(),
+            plain: transport::plain(),
+            secure: Mutex::default(),
+            remembered: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -73,9 +114,25 @@ impl Client {
         self.shared.settings.concurrent_downloads.max(1)
     }
 
+    /// Blobs that one push uploads at once; at least one.
+    pub fn concurrent_uploads(&self) -> usize {
+        self.shared.settings.concurrent_uploads.max(1)
+    }
+
     /// Where an image may be had, the best first.
     pub fn endpoints(&self, reference: &Reference) -> Vec<Endpoint> {
         endpoint::of(&self.shared.settings, reference.registry())
+    }
+
+    /// Where an image can be put: never at a mirror.
+    pub fn destinations(&self, reference: &Reference) -> Vec<Endpoint> {
+        self.endpoints(reference).into_iter().filter(|endpoint| !endpoint.is_mirror()).collect()
+    }
+
+    /// A conversation about one repository that is to be written to. `sources` are repositories of the same registry
+    /// that blobs may be taken over from.
+    pub fn writing(&self, endpoint: Endpoint, reference: &Reference, auth: &Auth, sources: Vec<String>) -> Session {
+        Session::with(self.clone(), endpoint, reference, auth, "pull,push", sources)
     }
 
     /// A conversation about one repository.
@@ -122,7 +179,7 @@ pub enum Error {
     #[error("{method} {url:?}: unexpected status from the registry: {status}: {cause}")]
     Status {
         /// How it was asked.
-        method: &'static str,
+        method: String,
         /// What it was asked.
         url: String,
         /// Its status code.
@@ -151,6 +208,9 @@ pub enum Error {
         /// What came.
         found: Digest,
     },
+    /// This host failed us.
+    #[error("{0}")]
+    Local(String),
     /// A document is wrong.
     #[error(transparent)]
     Oci(#[from] oci::Error),
@@ -172,7 +232,7 @@ impl Error {
             Self::Unauthorized(_) => ErrorKind::Unauthorized,
             Self::TooManyRequests(_) | Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Status { status, .. } if *status >= 500 => ErrorKind::Unavailable,
-            Self::Status { .. } | Self::Misbehaved(_) | Self::Mismatch { .. } => ErrorKind::Internal,
+            Self::Status { .. } | Self::Misbehaved(_) | Self::Mismatch { .. } | Self::Local(_) => ErrorKind::Internal,
             Self::Oci(error) => error.kind(),
             Self::Setting { .. } => ErrorKind::Invalid,
         }

@@ -3,13 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::Full;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use super::challenge::{self, Challenge};
 use super::endpoint::Endpoint;
+use super::upload::Content;
 use super::{Auth, Client, Error, body, token, transport};
 use crate::oci::{Descriptor, Digest, Document, Manifest, Reference, media_type};
 
@@ -24,10 +24,14 @@ const MAX_WAIT: u64 = 30;
 /// A conversation. It remembers what the registry wants to see.
 #[derive(Debug)]
 pub struct Session {
-    client: Client,
-    endpoint: Endpoint,
-    reference: Reference,
+    pub(super) client: Client,
+    pub(super) endpoint: Endpoint,
+    pub(super) reference: Reference,
     auth: Auth,
+    /// What is to be done with the repository, in the words of tokens.
+    actions: &'static str,
+    /// Other repositories that are to be read, for blobs that are there.
+    sources: Vec<String>,
     /// The value of the `Authorization` header.
     authorization: Mutex<Option<String>>,
 }
@@ -46,16 +50,65 @@ pub struct Fetched {
 }
 
 /// How often and when something is asked again.
-struct Retries {
+#[derive(Debug, Default)]
+pub(super) struct Retries {
     attempt: u32,
+}
+
+/// One question to the registry.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a str,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) content: Content,
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(method: Method, url: &'a str) -> Self {
+        Self { method, url, headers: Vec::new(), content: Content::None }
+    }
+
+    pub(super) fn get(url: &'a str) -> Self {
+        Self::new(Method::GET, url)
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn content(mut self, content: Content) -> Self {
+        self.content = content;
+        self
+    }
 }
 
 impl Session {
     pub(super) fn new(client: Client, endpoint: Endpoint, reference: &Reference, auth: &Auth) -> Self {
+        Self::with(client, endpoint, reference, auth, "pull", Vec::new())
+    }
+
+    pub(super) fn with(
+        client: Client,
+        endpoint: Endpoint,
+        reference: &Reference,
+        auth: &Auth,
+        actions: &'static str,
+        sources: Vec<String>,
+    ) -> Self {
         // A mirror is not who the credentials are for.
         let auth = if endpoint.is_mirror() { Auth::default() } else { auth.clone() };
-        let given = (!auth.registry_token.is_empty()).then(|| format!("Bearer {}", auth.registry_token));
-        Self { client, endpoint, reference: reference.clone(), auth, authorization: Mutex::new(given) }
+        let reference = reference.clone();
+        let session = Self { client, endpoint, reference, auth, actions, sources, authorization: Mutex::default() };
+        let given = if session.auth.registry_token.is_empty() {
+            let remembered = &session.client.shared.remembered;
+            remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&session.key())
+        } else {
+            Some(format!("Bearer {}", session.auth.registry_token))
+        };
+        *session.authorization.lock().unwrap_or_else(PoisonError::into_inner) = given;
+        session
     }
 
     /// Fetches the manifest or index that the reference names, by its digest if it has one.
@@ -80,7 +133,7 @@ impl Session {
         let url = format!("{}/v2/{}/manifests/{name}", self.endpoint.base, self.reference.repository());
         let accept =
             [media_type::OCI_INDEX, media_type::DOCKER_LIST, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
-        let response = self.get(&url, Some(&accept.join(", ")), None).await?;
+        let response = self.ask(&Ask::get(&url).header(header::ACCEPT, accept.join(", "))).await?;
         let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (content_type, claimed) = (text(header::CONTENT_TYPE.as_str()), text("docker-content-digest"));
         let bytes = body::whole(response, Manifest::MAX_SIZE, "manifest").await?;
@@ -116,59 +169,35 @@ impl Session {
         Ok(Fetched { document, digest, bytes, media_type })
     }
 
-    /// Fetches a small blob, whole and checked.
-    pub async fn small(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, Error> {
-        if descriptor.size > limit {
-            let size = descriptor.size;
-            return Err(crate::oci::Error::TooLarge { what: "image configuration", size, limit }.into());
-        }
-        let mut reader = self.blob(descriptor);
-        let mut bytes = Vec::new();
-        while let Some(chunk) = reader.chunk(|_| {}).await? {
-            bytes.extend_from_slice(&chunk);
-        }
-        match Digest::of(&bytes) {
-            found if found == descriptor.digest => Ok(bytes),
-            found => Err(Error::Mismatch { what: "the configuration", expected: descriptor.digest, found }),
-        }
-    }
-
-    /// A blob that is read piece by piece. It has as many bytes as the descriptor says, or its end is an error; its
-    /// digest is for the reader to check.
-    pub fn blob(&self, descriptor: &Descriptor) -> BlobReader<'_> {
-        BlobReader {
-            session: self,
-            digest: descriptor.digest,
-            size: descriptor.size,
-            at: 0,
-            body: None,
-            surplus: 0,
-            retries: Retries { attempt: 0 },
-        }
-    }
-
     /// Asks until there is an answer that is one: redirects are followed, tokens fetched, failures tried again.
-    async fn get(&self, url: &str, accept: Option<&str>, from: Option<u64>) -> Result<Response<Incoming>, Error> {
-        let mut retries = Retries { attempt: 0 };
+    pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, Error> {
+        let mut retries = Retries::default();
         loop {
-            match self.once(url, accept, from).await {
+            match self.once(ask).await {
                 Err(error) if is_transient(&error) => match retries.next(None) {
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => return Err(error),
                 },
                 Ok(response) if is_busy(response.status()) => match retries.next(Some(response.headers())) {
                     Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Err(self.refused(url, response).await),
+                    None => return Err(self.refused(ask, response).await),
                 },
                 Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(response) => return Err(self.refused(url, response).await),
+                Ok(response) => return Err(self.refused(ask, response).await),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn once(&self, url: &str, accept: Option<&str>, from: Option<u64>) -> Result<Response<Incoming>, Error> {
-        let response = self.follow(url, accept, from).await?;
+    /// Asks once, and once more with what the registry wants to see. The answer may be a refusal.
+    pub(super) async fn once(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, Error> {
+        let mut shown = self.authorization();
+        let mut response = self.follow(ask).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.authorization() != shown {
+            // Somebody else of this conversation has found out meanwhile.
+            shown = self.authorization();
+            response = self.follow(ask).await?;
+        }
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
@@ -180,43 +209,68 @@ impl Session {
             Challenge::Basic => token::basic(&self.auth),
             Challenge::Bearer { .. } if !self.auth.registry_token.is_empty() => return Ok(response),
             Challenge::Bearer { realm, service, scope } => {
-                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.reference.repository()));
+                let scopes = self.scopes(scope);
                 let (shared, endpoint) = (&self.client.shared, &self.endpoint);
-                let token = token::fetch(shared, endpoint, &realm, service.as_deref(), &scope, &self.auth).await;
+                let token = token::fetch(shared, endpoint, &realm, service.as_deref(), &scopes, &self.auth).await;
                 format!("Bearer {}", token?)
             }
         };
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization);
-        // Once: who is not content with what it asked for is not going to be.
-        self.follow(url, accept, from).await
+        if shown.as_ref() == Some(&authorization) {
+            // Who is not content with what it has seen is not going to be.
+            return Ok(response);
+        }
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(authorization.clone());
+        let remembered = &self.client.shared.remembered;
+        remembered.lock().unwrap_or_else(PoisonError::into_inner).put(self.key(), authorization);
+        self.follow(ask).await
+    }
+
+    /// What the token is to be good for: what the registry says, and what will be done with it.
+    fn scopes(&self, asked: Option<String>) -> Vec<String> {
+        let own = format!("repository:{}:{}", self.reference.repository(), self.actions);
+        let mut scopes = vec![own];
+        // The registry's own words count where they are about something else, such as the catalogue.
+        let prefix = format!("repository:{}:", self.reference.repository());
+        scopes.extend(asked.filter(|asked| !asked.starts_with(&prefix)));
+        scopes.extend(self.sources.iter().map(|source| format!("repository:{source}:pull")));
+        scopes
+    }
+
+    /// Under what the client remembers what this registry wanted to see.
+    fn key(&self) -> String {
+        let who = Digest::of(token::basic(&self.auth).as_bytes());
+        let token = Digest::of(self.auth.identity_token.as_bytes());
+        let (base, repository) = (&self.endpoint.base, self.reference.repository());
+        format!("{base} {repository} {} {} {} {}", self.actions, self.sources.join(","), who.short(), token.short())
+    }
+
+    fn authorization(&self) -> Option<String> {
+        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends one request, and follows where the answer leads. Credentials stay with the host that they are for.
-    async fn follow(&self, url: &str, accept: Option<&str>, from: Option<u64>) -> Result<Response<Incoming>, Error> {
+    async fn follow(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, Error> {
         let invalid = |url: &str| Error::Misbehaved(format!("it leads to {url:?}, which is no address"));
-        let mut uri: Uri = url.parse().map_err(|_| invalid(url))?;
-        let home = uri.authority().cloned();
-        let mut insecure = self.endpoint.insecure;
+        let mut uri: Uri = ask.url.parse().map_err(|_| invalid(ask.url))?;
+        let home: Option<Authority> = self.endpoint.base.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned());
+        let mut insecure = self.endpoint.insecure && uri.authority() == home.as_ref();
         for _ in 0..=REDIRECTS {
-            let mut request = Request::builder().method(Method::GET).uri(&uri).header(header::USER_AGENT, AGENT);
-            if let Some(accept) = accept {
-                request = request.header(header::ACCEPT, accept);
-            }
-            if let Some(from) = from {
-                request = request.header(header::RANGE, format!("bytes={from}-"));
+            let mut request = Request::builder().method(ask.method.clone()).uri(&uri).header(header::USER_AGENT, AGENT);
+            for (name, value) in &ask.headers {
+                request = request.header(name, value);
             }
             if uri.authority() == home.as_ref()
-                && let Some(value) = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).as_deref()
+                && let Some(value) = self.authorization()
             {
                 request = request.header(header::AUTHORIZATION, value);
             }
-            let request = request.body(Full::new(Bytes::new())).map_err(|_| invalid(&uri.to_string()))?;
+            let request = request.body(ask.content.body()?).map_err(|_| invalid(&uri.to_string()))?;
             let response = transport::send(&self.client.shared, request, insecure).await?;
-            if !response.status().is_redirection() {
+            let follows = matches!(ask.method, Method::GET | Method::HEAD);
+            if !response.status().is_redirection() || !follows {
                 return Ok(response);
             }
-            let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-            let location = location.ok_or_else(|| Error::Misbehaved("it leads to nowhere".to_owned()))?;
+            let location = location(&response)?;
             let next = resolve(&uri, location).ok_or_else(|| invalid(location))?;
             // From encrypted to plain is a way down that nobody asked for.
             let downgrade = uri.scheme_str() == Some("https") && next.scheme_str() == Some("http");
@@ -226,10 +280,24 @@ impl Session {
             insecure = self.endpoint.insecure && next.authority() == home.as_ref();
             uri = next;
         }
-        Err(Error::Misbehaved(format!("it leads on more than {REDIRECTS} times from {url}")))
+        Err(Error::Misbehaved(format!("it leads on more than {REDIRECTS} times from {}", ask.url)))
     }
 
-    async fn refused(&self, url: &str, response: Response<Incoming>) -> Error {
+    /// Where an answer to `url` leads, as an address.
+    pub(super) fn led(&self, url: &str, response: &Response<Incoming>) -> Result<String, Error> {
+        let from: Uri = url.parse().map_err(|_| Error::Misbehaved(format!("{url:?} is no address")))?;
+        let location = location(response)?;
+        let next = resolve(&from, location)
+            .ok_or_else(|| Error::Misbehaved(format!("it leads to {location:?}, which is no address")))?;
+        let downgrade = from.scheme_str() == Some("https") && next.scheme_str() == Some("http");
+        if downgrade && !self.endpoint.insecure {
+            return Err(Error::Misbehaved(format!("it leads from {from} to {next}, which is not encrypted")));
+        }
+        Ok(next.to_string())
+    }
+
+    pub(super) async fn refused(&self, ask: &Ask<'_>, response: Response<Incoming>) -> Error {
+        let url = ask.url;
         let status = response.status().as_u16();
         let complaint = body::complaint(response).await;
         let (cause, name) = (complaint.text(), self.reference.familiar_name());
@@ -242,94 +310,14 @@ impl Session {
             (403, _) | (401, "DENIED") => Error::Denied { name, cause },
             (401, _) => Error::Unauthorized(complaint.message_or("authentication required")),
             (429, _) => Error::TooManyRequests(complaint.message_or("the registry is asked too often")),
-            _ => Error::Status { method: "GET", url: url.to_owned(), status, cause },
+            _ => Error::Status { method: ask.method.to_string(), url: url.to_owned(), status, cause },
         }
-    }
-}
-
-/// A blob on its way. When the connection breaks, it goes on where it was.
-#[derive(Debug)]
-pub struct BlobReader<'a> {
-    session: &'a Session,
-    digest: Digest,
-    size: u64,
-    at: u64,
-    body: Option<Incoming>,
-    /// Bytes that come a second time, from a server that knows no ranges.
-    surplus: u64,
-    retries: Retries,
-}
-
-impl BlobReader<'_> {
-    /// The next bytes; `None` when all have come. `retrying` is told how many seconds pass before another attempt.
-    pub async fn chunk(&mut self, retrying: impl Fn(u64)) -> Result<Option<Bytes>, Error> {
-        loop {
-            if self.body.is_none() && self.at < self.size {
-                let body = self.open().await?;
-                self.body = Some(body);
-            }
-            let Some(body) = &mut self.body else { return Ok(None) };
-            let cause = match body::chunk(body).await {
-                Ok(Some(mut bytes)) => {
-                    let known = usize::try_from(self.surplus).unwrap_or(usize::MAX).min(bytes.len());
-                    self.surplus -= known as u64;
-                    let _ = bytes.split_to(known);
-                    if bytes.is_empty() {
-                        continue;
-                    }
-                    self.at += bytes.len() as u64;
-                    if self.at > self.size {
-                        return Err(Error::Misbehaved(format!(
-                            "blob {} has more than {} bytes",
-                            self.digest, self.size
-                        )));
-                    }
-                    return Ok(Some(bytes));
-                }
-                Ok(None) if self.at == self.size => {
-                    self.body = None;
-                    return Ok(None);
-                }
-                Ok(None) => format!("it ended after {} of {} bytes", self.at, self.size),
-                Err(cause) => cause,
-            };
-            self.body = None;
-            match self.retries.next(None) {
-                Some(pause) => {
-                    retrying(pause.as_secs().max(1));
-                    tokio::time::sleep(pause).await;
-                }
-                None => return Err(body::broken(&format!("blob {}", self.digest), &cause)),
-            }
-        }
-    }
-
-    async fn open(&mut self) -> Result<Incoming, Error> {
-        let (session, at) = (self.session, self.at);
-        let base = &session.endpoint.base;
-        let url = format!("{base}/v2/{}/blobs/{}", session.reference.repository(), self.digest);
-        let response = session.get(&url, None, (at > 0).then_some(at)).await?;
-        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let resumed = at > 0 && response.status() == StatusCode::PARTIAL_CONTENT;
-        let expected = if resumed { self.size - at } else { self.size };
-        if let Some(length) = length.filter(|length: &u64| *length != expected) {
-            let digest = self.digest;
-            return Err(Error::Misbehaved(format!("blob {digest} has {length} bytes, it should have {expected}")));
-        }
-        self.surplus = if resumed { 0 } else { at };
-        Ok(response.into_body())
-    }
-}
-
-impl std::fmt::Debug for Retries {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "attempt {}", self.attempt)
     }
 }
 
 impl Retries {
     /// How long to wait before the next attempt, if there is to be one.
-    fn next(&mut self, headers: Option<&HeaderMap>) -> Option<Duration> {
+    pub(super) fn next(&mut self, headers: Option<&HeaderMap>) -> Option<Duration> {
         self.attempt += 1;
         if self.attempt >= ATTEMPTS {
             return None;
@@ -338,18 +326,31 @@ impl Retries {
         match asked {
             Some(seconds) if seconds > MAX_WAIT => None,
             Some(seconds) => Some(Duration::from_secs(seconds)),
-            None => Some(Duration::from_millis(125 << self.attempt)),
+            // Many that were turned away at once must not come back at once.
+            None => Some(jitter(Duration::from_millis(125 << self.attempt))),
         }
     }
 }
 
-fn is_busy(status: StatusCode) -> bool {
+/// Half of it to all of it.
+fn jitter(pause: Duration) -> Duration {
+    let random = engine_sys::file::random().unwrap_or(u64::MAX);
+    let share = u32::try_from(random & 0xffff).unwrap_or(0);
+    pause / 2 + pause / 2 * share / 0xffff
+}
+
+pub(super) fn is_busy(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || matches!(status.as_u16(), 500 | 502..=504)
 }
 
 /// Whether asking again can help. A host that nobody listens on is not going to be there in a moment.
-fn is_transient(error: &Error) -> bool {
+pub(super) fn is_transient(error: &Error) -> bool {
     matches!(error, Error::Unreachable { cause, .. } if ["reset", "closed", "incomplete"].iter().any(|word| cause.contains(word)))
+}
+
+fn location(response: &Response<Incoming>) -> Result<&str, Error> {
+    let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+    location.ok_or_else(|| Error::Misbehaved("it leads to nowhere".to_owned()))
 }
 
 /// Where a `Location` leads.

@@ -6,7 +6,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Method, Request, Uri, header};
-use http_body_util::Full;
 use serde::Deserialize;
 
 use super::endpoint::Endpoint;
@@ -25,13 +24,13 @@ pub(super) fn basic(auth: &Auth) -> String {
     format!("Basic {}", STANDARD.encode(format!("{}:{}", auth.username, auth.password)))
 }
 
-/// Fetches a token for reading `repository`.
+/// Fetches a token that is good for `scopes`.
 pub(super) async fn fetch(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     realm: &str,
     service: Option<&str>,
-    scope: &str,
+    scopes: &[String],
     auth: &Auth,
 ) -> Result<String, Error> {
     let uri = check(endpoint, realm)?;
@@ -40,7 +39,7 @@ pub(super) async fn fetch(
     if let Some(service) = service {
         query.push(format!("service={}", escape(service)));
     }
-    query.push(format!("scope={}", escape(scope)));
+    query.extend(scopes.iter().map(|scope| format!("scope={}", escape(scope))));
     let (method, address, content) = if auth.identity_token.is_empty() {
         if !auth.username.is_empty() {
             query.push(format!("account={}", escape(&auth.username)));
@@ -50,6 +49,11 @@ pub(super) async fn fetch(
         query.push("grant_type=refresh_token".to_owned());
         query.push("client_id=engine".to_owned());
         query.push(format!("refresh_token={}", escape(&auth.identity_token)));
+        if scopes.len() > 1 {
+            // A form has one field of a name.
+            query.retain(|field| !field.starts_with("scope="));
+            query.push(format!("scope={}", escape(&scopes.join(" "))));
+        }
         (Method::POST, uri.to_string(), query.join("&"))
     };
     let mut request = Request::builder().method(&method).uri(&address);
@@ -60,7 +64,7 @@ pub(super) async fn fetch(
     }
     let request = request
         .header(header::USER_AGENT, super::session::AGENT)
-        .body(Full::new(Bytes::from(content)))
+        .body(transport::full(Bytes::from(content)))
         .map_err(|_| Error::Misbehaved(format!("it sends us to {realm:?} for a token")))?;
     let response = transport::send(shared, request, endpoint.insecure).await?;
     let status = response.status().as_u16();
@@ -70,7 +74,7 @@ pub(super) async fn fetch(
         429 => return Err(Error::TooManyRequests(body::complaint(response).await.text())),
         _ => {
             let cause = body::complaint(response).await.text();
-            return Err(Error::Status { method: "GET", url: uri.to_string(), status, cause });
+            return Err(Error::Status { method: method.to_string(), url: uri.to_string(), status, cause });
         }
     }
     let bytes = body::whole(response, MAX_TOKEN, "token").await?;
@@ -114,7 +118,7 @@ fn check(endpoint: &Endpoint, realm: &str) -> Result<Uri, Error> {
 }
 
 /// Percent-encoding of all but what never needs it.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,8 +21,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 use super::{Error, Shared};
 
-pub(super) type Plain = Client<HttpConnector, Full<Bytes>>;
-pub(super) type Secure = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+/// What is sent with a request.
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub(super) type Plain = Client<HttpConnector, Body>;
+pub(super) type Secure = Client<HttpsConnector<HttpConnector>, Body>;
 
 /// To connect, and until an answer begins.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -47,13 +50,21 @@ pub(super) fn plain() -> Plain {
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector())
 }
 
+/// Bytes as what is sent.
+pub(super) fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
 /// Sends a request to where its address says, and waits for the head of the answer.
 pub(super) async fn send(
     shared: &Arc<Shared>,
-    request: Request<Full<Bytes>>,
+    request: Request<Body>,
     insecure: bool,
 ) -> Result<Response<Incoming>, Error> {
     let url = request.uri().to_string();
+    // What is sent takes its time, even over a line of 64 kB a second.
+    let patience = Duration::from_secs(request.body().size_hint().upper().unwrap_or(u64::MAX >> 20) >> 16);
+    let answer = patience.saturating_add(ANSWER);
     let fail = |cause: String| Error::Unreachable { url: url.clone(), cause };
     let pending = if request.uri().scheme_str() == Some("http") {
         shared.plain.request(request)
@@ -61,8 +72,8 @@ pub(super) async fn send(
         let host = request.uri().authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
         secure(shared, host, insecure).await?.request(request)
     };
-    match tokio::time::timeout(ANSWER, pending).await {
-        Err(_) => Err(fail(format!("no answer within {} seconds", ANSWER.as_secs()))),
+    match tokio::time::timeout(answer, pending).await {
+        Err(_) => Err(fail(format!("no answer within {} seconds", answer.as_secs()))),
         Ok(Err(error)) => Err(fail(causes(&error))),
         Ok(Ok(response)) => Ok(response),
     }

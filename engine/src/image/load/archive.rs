@@ -38,6 +38,13 @@ pub(super) struct Layer {
     pub(super) blob: Option<(Digest, BlobRecord)>,
 }
 
+impl Layer {
+    /// What its bytes in the archive are.
+    pub(super) fn digest(&self) -> Digest {
+        self.blob.as_ref().map_or(self.diff_id, |(digest, _)| *digest)
+    }
+}
+
 /// What is kept in memory in all.
 const MAX_DOCUMENTS: u64 = 64 << 20;
 const MAX_ENTRIES: usize = 100_000;
@@ -182,9 +189,9 @@ impl Reader<'_> {
         let (sink, bytes) = pieces::channel(PIECES);
         let layers = self.images.shared.layers.clone();
         let unpacking = if encoding == Encoding::Plain {
-            Unpacking::Plain(unpack::plain(&layers, bytes)?)
+            Unpacking::Plain(unpack::plain(&layers, bytes, true)?)
         } else {
-            let blob = self.images.shared.blobs.writer()?;
+            let blob = self.images.kept_blob()?;
             Unpacking::Any(unpack::any(Order { layers, blob, digest: None, diff_id: None }, bytes)?)
         };
         self.running.push_back((path, unpacking));
@@ -210,14 +217,14 @@ impl Reader<'_> {
                     Encoding::Zstd => crate::oci::media_type::OCI_LAYER_ZSTD,
                     _ => crate::oci::media_type::OCI_LAYER_GZIP,
                 };
-                let record = BlobRecord {
-                    size: unpacked.blob.size(),
-                    media_type: media_type.to_owned(),
-                    diff_id: Some(unpacked.staged.diff_id),
-                };
-                let digest = unpacked.blob.digest();
-                self.contents.sealed.entry(digest).or_insert(unpacked.blob);
-                (unpacked.staged, Some((digest, record)))
+                let diff_id = Some(unpacked.staged.diff_id);
+                let blob = unpacked.blob.map(|blob| {
+                    let record = BlobRecord { size: blob.size(), media_type: media_type.to_owned(), diff_id };
+                    let digest = blob.digest();
+                    self.contents.sealed.entry(digest).or_insert(blob);
+                    (digest, record)
+                });
+                (unpacked.staged, blob)
             }
         };
         let diff_id = staged.diff_id;

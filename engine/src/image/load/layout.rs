@@ -7,13 +7,15 @@ use serde::Deserialize;
 use super::super::Error;
 use super::super::commit::{Kept, Part, Parts};
 use super::archive::{Contents, Layer};
-use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference};
+use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
 
 /// An image of an archive, and the names it is to get.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) parts: Parts,
     pub(super) names: Vec<Reference>,
+    /// The manifest that describes exactly these layers, and its media type.
+    pub(super) manifest: Option<(Vec<u8>, String)>,
 }
 
 /// One entry of `manifest.json`, which `docker save` writes.
@@ -52,6 +54,7 @@ fn saved(contents: &mut Contents) -> Result<Vec<Found>, Error> {
     if entries.len() > MAX_IMAGES {
         return Err(Error::Archive(format!("more than {MAX_IMAGES} images")));
     }
+    let originals = originals(contents);
     let mut found = Vec::new();
     for entry in entries {
         let config = document(contents, &entry.config)?.clone();
@@ -70,9 +73,37 @@ fn saved(contents: &mut Contents) -> Result<Vec<Found>, Error> {
         }
         let paths = entry.layers.unwrap_or_default();
         let layers = paths.iter().map(|path| layer(contents, path)).collect::<Result<Vec<_>, _>>()?;
-        found.push(Found { parts: parts(contents, config, layers)?, names });
+        let id = Digest::of(&config);
+        let describes =
+            |(_, manifest): &&(Descriptor, Manifest)| manifest.config.digest == id && fits(manifest, &layers);
+        let original = originals.iter().find(describes).map(|(entry, manifest)| original(contents, entry, manifest));
+        let manifest = original.transpose()?;
+        found.push(Found { parts: parts(contents, config, layers)?, names, manifest });
     }
     Ok(found)
+}
+
+/// The manifests that stand beside what `docker save` says. What is not sound here is left out, for nothing needs it.
+fn originals(contents: &Contents) -> Vec<(Descriptor, Manifest)> {
+    let index = contents.documents.get("index.json").and_then(|bytes| Document::parse(bytes, None).ok());
+    let Some(Document::Index(index)) = index else { return Vec::new() };
+    let manifest = |entry: Descriptor| match Document::parse(blob(contents, &entry.digest).ok()?, None).ok()? {
+        Document::Manifest(manifest) => Some((entry, *manifest)),
+        Document::Index(_) => None,
+    };
+    index.manifests.into_iter().filter_map(manifest).collect()
+}
+
+/// Whether the layers are the very blobs that a manifest names.
+fn fits(manifest: &Manifest, layers: &[Layer]) -> bool {
+    manifest.layers.iter().map(|descriptor| descriptor.digest).eq(layers.iter().map(Layer::digest))
+}
+
+fn original(contents: &Contents, entry: &Descriptor, manifest: &Manifest) -> Result<(Vec<u8>, String), Error> {
+    let bytes = blob(contents, &entry.digest)?.clone();
+    let stated = manifest.media_type.clone().filter(|text| !text.is_empty());
+    let given = Some(entry.media_type.clone()).filter(|text| !text.is_empty());
+    Ok((bytes, stated.or(given).unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned())))
 }
 
 fn layout(contents: &mut Contents) -> Result<Vec<Found>, Error> {
@@ -86,7 +117,7 @@ fn layout(contents: &mut Contents) -> Result<Vec<Found>, Error> {
             continue;
         }
         let names = name_of(entry).into_iter().collect();
-        let manifest = choose(contents, entry, 0)?;
+        let (entry, manifest) = choose(contents, entry, 0)?;
         let config = blob(contents, &manifest.config.digest)?.clone();
         let layers = manifest
             .layers
@@ -94,25 +125,26 @@ fn layout(contents: &mut Contents) -> Result<Vec<Found>, Error> {
             .map(|layer| self::layer(contents, &format!("blobs/sha256/{}", layer.digest.hex())))
             .collect::<Result<Vec<_>, _>>()?;
         for (layer, descriptor) in layers.iter().zip(&manifest.layers) {
-            let found = layer.blob.as_ref().map_or(layer.diff_id, |(digest, _)| *digest);
+            let found = layer.digest();
             if found != descriptor.digest {
                 return Err(crate::snapshot::Error::Mismatch { expected: descriptor.digest, found }.into());
             }
         }
-        found.push(Found { parts: parts(contents, config, layers)?, names });
+        let manifest = Some(original(contents, &entry, &manifest)?);
+        found.push(Found { parts: parts(contents, config, layers)?, names, manifest });
     }
     Ok(found)
 }
 
 /// The manifest that an entry of an index leads to, on this machine.
-fn choose(contents: &Contents, entry: &Descriptor, depth: usize) -> Result<Manifest, Error> {
+fn choose(contents: &Contents, entry: &Descriptor, depth: usize) -> Result<(Descriptor, Manifest), Error> {
     if depth > MAX_DEPTH {
         return Err(Error::Archive("its indexes lie too deep within each other".to_owned()));
     }
     let bytes = blob(contents, &entry.digest)?;
     let content_type = Some(entry.media_type.as_str()).filter(|text| !text.is_empty());
     match Document::parse(bytes, content_type)? {
-        Document::Manifest(manifest) => Ok(*manifest),
+        Document::Manifest(manifest) => Ok((entry.clone(), *manifest)),
         Document::Index(index) => choose(contents, index.choose(&Platform::host())?, depth + 1),
     }
 }

@@ -1,0 +1,330 @@
+//! Images on their way out: saved and pushed, with digests that survive.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+use serde_json::Value;
+
+use super::liar::{Asked, Liar, Reply};
+use super::tests::{Scene, layer, saved};
+use super::*;
+use crate::oci::{Digest, Reference};
+use crate::registry::Auth;
+
+#[derive(Default)]
+struct Held {
+    blobs: BTreeMap<String, Vec<u8>>,
+    /// Which repository knows which blob.
+    known: BTreeSet<(String, String)>,
+    manifests: BTreeMap<(String, String), (String, Vec<u8>)>,
+    uploads: BTreeMap<String, Vec<u8>>,
+}
+
+/// A registry that keeps what it is given.
+fn registry(
+    spoil: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static,
+) -> (Liar, Arc<Mutex<BTreeMap<String, Vec<u8>>>>) {
+    let held = Mutex::new(Held::default());
+    let seen: Arc<Mutex<BTreeMap<String, Vec<u8>>>> = Arc::default();
+    let shown = seen.clone();
+    let liar = Liar::start(move |asked| {
+        if let Some(reply) = spoil(asked) {
+            return reply;
+        }
+        let mut held = held.lock().unwrap();
+        let reply = answer(&mut held, asked);
+        shown.lock().unwrap().clone_from(&held.blobs);
+        reply
+    });
+    (liar, seen)
+}
+
+fn answer(held: &mut Held, asked: &Asked) -> Reply {
+    let (path, query) = asked.path.split_once('?').unwrap_or((&asked.path, ""));
+    let field = |name: &str| {
+        let found = query.split('&').find_map(|pair| pair.strip_prefix(&format!("{name}=")));
+        found.map(|value| value.replace("%3A", ":").replace("%2F", "/"))
+    };
+    let rest = path.strip_prefix("/v2/").unwrap();
+    let unknown = || Reply::error(404, "BLOB_UNKNOWN", "blob unknown");
+    if let Some((repository, name)) = rest.split_once("/manifests/") {
+        let repository = repository.to_owned();
+        if asked.method == "PUT" {
+            let kind = asked.headers["content-type"].clone();
+            let digest = Digest::of(&asked.body).to_string();
+            for name in [name.to_owned(), digest.clone()] {
+                held.manifests.insert((repository.clone(), name), (kind.clone(), asked.body.clone()));
+            }
+            return Reply::new(201, "").header("Docker-Content-Digest", digest);
+        }
+        return match held.manifests.get(&(repository, name.to_owned())) {
+            Some((kind, bytes)) => Reply::ok(bytes.clone()).kind(kind),
+            None => Reply::error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
+        };
+    }
+    if let Some(repository) = rest.strip_suffix("/tags/list") {
+        let tags: Vec<_> = held.manifests.keys().filter(|(of, name)| of == repository && !name.contains(':')).collect();
+        // One a page.
+        let at = field("last").map_or(0, |last| tags.iter().position(|(_, tag)| *tag == last).unwrap() + 1);
+        let page = serde_json::json!({"name": repository, "tags": [tags[at].1]}).to_string();
+        return match at + 1 < tags.len() {
+            true => Reply::ok(page)
+                .header("Link", format!("</v2/{repository}/tags/list?last={}>; rel=\"next\"", tags[at].1)),
+            false => Reply::ok(page),
+        };
+    }
+    let (repository, name) = rest.split_once("/blobs/").unwrap();
+    if let Some(upload) = name.strip_prefix("uploads/") {
+        if asked.method == "POST" {
+            if let (Some(digest), Some(from)) = (field("mount"), field("from"))
+                && held.known.contains(&(from, digest.clone()))
+            {
+                held.known.insert((repository.to_owned(), digest));
+                return Reply::new(201, "");
+            }
+            let id = format!("upload{}", held.uploads.len());
+            held.uploads.insert(id.clone(), Vec::new());
+            return Reply::new(202, "").header("Location", format!("/v2/{repository}/blobs/uploads/{id}?state=x"));
+        }
+        let bytes = held.uploads.get_mut(upload).unwrap();
+        let range = |bytes: &[u8]| format!("0-{}", bytes.len().saturating_sub(1));
+        let here = Reply::new(202, "").header("Location", asked.path.clone());
+        match asked.method.as_str() {
+            "GET" => return here.header("Range", range(bytes)),
+            "PATCH" => {
+                let from: usize = asked.headers["content-range"].split('-').next().unwrap().parse().unwrap();
+                if from != bytes.len() {
+                    return Reply::error(416, "RANGE_INVALID", "wrong place");
+                }
+                bytes.extend_from_slice(&asked.body);
+                let range = range(bytes);
+                return here.header("Range", range);
+            }
+            _ => bytes.extend_from_slice(&asked.body),
+        }
+        let digest = field("digest").unwrap();
+        if Digest::of(bytes).to_string() != digest {
+            return Reply::error(400, "DIGEST_INVALID", "provided digest did not match uploaded content");
+        }
+        let bytes = bytes.clone();
+        held.blobs.insert(digest.clone(), bytes);
+        held.known.insert((repository.to_owned(), digest));
+        return Reply::new(201, "");
+    }
+    match held.blobs.get(name).filter(|_| held.known.contains(&(repository.to_owned(), name.to_owned()))) {
+        Some(bytes) => Reply::ok(bytes.clone()),
+        None => unknown(),
+    }
+}
+
+async fn save(scene: &Scene, names: &[&str]) -> Result<Vec<u8>, Error> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut saved = scene.images.save(&names, None).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = saved.next().await {
+        bytes.extend_from_slice(&piece?);
+    }
+    Ok(bytes)
+}
+
+/// The files of an archive.
+fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+    let mut reader = crate::snapshot::tar::Archive::new(archive);
+    let mut files = BTreeMap::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let contents = reader.contents(1 << 30).unwrap().unwrap();
+        files.insert(String::from_utf8(entry.path).unwrap(), contents);
+    }
+    files
+}
+
+fn document(files: &BTreeMap<String, Vec<u8>>, name: &str) -> Value {
+    serde_json::from_slice(&files[name]).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_loaded_is_saved_and_loaded_again_as_it_was() {
+    let scene = Scene::new();
+    let layers = [layer("a"), layer("b")];
+    scene.load(saved(&["x:1", "x:2", "y:1"], &layers)).await.unwrap();
+    scene.load(saved(&["z:1"], &layers[..1])).await.unwrap();
+    let archive = save(&scene, &["x", "z:1"]).await.unwrap();
+    assert_eq!(save(&scene, &["x", "z:1"]).await.unwrap(), archive);
+    let held = files(&archive);
+    let listed = document(&held, "manifest.json");
+    assert_eq!(listed[0]["RepoTags"], serde_json::json!(["x:1", "x:2"]));
+    assert_eq!(listed[1]["RepoTags"], serde_json::json!(["z:1"]));
+    for (at, bytes) in layers.iter().enumerate() {
+        // Byte for byte what came, though only the unpacked tree was kept; the shared one is in there once.
+        assert_eq!(held[listed[0]["Layers"][at].as_str().unwrap()], *bytes);
+    }
+    assert_eq!(listed[0]["Layers"][0], listed[1]["Layers"][0]);
+    let index = document(&held, "index.json");
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 3);
+    assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], "docker.io/library/x:1");
+    let other = Scene::new();
+    let loaded = other.load(archive.clone()).await.unwrap();
+    assert_eq!(loaded.len(), 3);
+    let manifest = loaded[0].image.manifest().unwrap();
+    assert_eq!(index["manifests"][0]["digest"], manifest.to_string());
+    assert_eq!(save(&other, &["x", "z"]).await.unwrap(), archive);
+    // By id there is no name, and by name only that one.
+    let by_id = files(&save(&other, &[loaded[0].image.id().as_str()]).await.unwrap());
+    assert_eq!(document(&by_id, "manifest.json")[0]["RepoTags"], Value::Null);
+    let one = files(&save(&other, &["x:2"]).await.unwrap());
+    assert_eq!(document(&one, "manifest.json")[0]["RepoTags"], serde_json::json!(["x:2"]));
+    assert_eq!(save(&other, &["nothing"]).await.unwrap_err().to_string(), "No such image: nothing:latest");
+}
+
+#[tokio::test]
+async fn digests_survive_a_push_a_pull_and_a_save() {
+    let scene = Scene::new();
+    let (liar, blobs) = registry(|_| None);
+    let layers = [layer("a"), layer("b"), layer("a")];
+    let image = scene.load(saved(&["x:1"], &layers)).await.unwrap().remove(0).image;
+    let name: Reference = format!("{}/team/x:1", liar.address).parse().unwrap();
+    scene.images.tag(&image, &name).await.unwrap();
+    let mut push = scene.images.push(&name, PushOptions::default());
+    let progress = push.progress();
+    let pushed = push.await.unwrap();
+    let news: Vec<_> = progress.map(|news| news.status.to_string()).collect().await;
+    assert_eq!(news[0], format!("The push refers to repository [{}/team/x]", liar.address));
+    assert_eq!(news.iter().filter(|text| *text == "Pushed").count(), 2);
+    let last = format!("1: digest: {} size: {}", pushed[0].digest, pushed[0].size);
+    assert_eq!(news[news.len() - 2..], [last.clone(), last]);
+    // Two layers, compressed, and the configuration.
+    assert_eq!(blobs.lock().unwrap().len(), 3);
+    let image = scene.images.get("x:1").await.unwrap();
+    assert_eq!(image.digests(), [name.with_digest(pushed[0].digest)]);
+    // A second time nothing is sent.
+    let before = liar.asked().len();
+    assert_eq!(scene.images.push(&name, PushOptions::default()).await.unwrap(), pushed);
+    let sent = liar.asked().split_off(before);
+    assert!(sent.iter().all(|asked| asked.method == "HEAD" || asked.path.contains("/manifests/")), "{sent:?}");
+
+    let other = Scene::new();
+    let pulled = other.images.pull(&name, PullOptions::default()).await.unwrap();
+    assert_eq!((pulled.id(), pulled.manifest()), (image.id(), Some(pushed[0].digest)));
+    let again: Reference = format!("{}/other/y:2", liar.address).parse().unwrap();
+    other.images.tag(&pulled, &again).await.unwrap();
+    let mut push = other.images.push(&again, PushOptions::default());
+    let progress = push.progress();
+    assert_eq!(push.await.unwrap()[0].digest, pushed[0].digest);
+    let news: Vec<_> = progress.map(|news| news.status.to_string()).collect().await;
+    assert_eq!(news.iter().filter(|text| *text == "Mounted from team/x").count(), 2, "{news:?}");
+    let saved = save(&other, &[&again.to_string()]).await.unwrap();
+    let third = Scene::new();
+    assert_eq!(third.load(saved).await.unwrap()[0].image.manifest(), Some(pushed[0].digest));
+    // All that was stored goes with the image.
+    let id = image.id().to_string();
+    scene.images.remove(&id, RemoveOptions { force: true, ..RemoveOptions::default() }).await.unwrap();
+    scene.settles_at(0).await;
+}
+
+#[tokio::test]
+async fn without_kept_blobs_a_push_compresses_anew_and_a_save_is_exact() {
+    let mut scene = Scene::new();
+    let mut settings = crate::settings::RegistrySettings::default();
+    settings.keep_blobs = false;
+    scene.images =
+        Images::open(scene.root.path(), scene.state.clone(), crate::events::Events::new(), &settings).unwrap();
+    let (liar, _) = registry(|_| None);
+    let first = Scene::new();
+    let image = first.load(saved(&["x:1"], &[layer("a")])).await.unwrap().remove(0).image;
+    let name: Reference = format!("{}/x:1", liar.address).parse().unwrap();
+    first.images.tag(&image, &name).await.unwrap();
+    let pushed = first.images.push(&name, PushOptions::default()).await.unwrap();
+    let pulled = scene.images.pull(&name, PullOptions::default()).await.unwrap();
+    // The layer and the manifest.
+    assert_eq!((pulled.id(), scene.stored()), (image.id(), 2));
+    let held = files(&save(&scene, &[&name.to_string()]).await.unwrap());
+    assert!(held.values().any(|bytes| *bytes == layer("a")));
+    // The same program compresses the same bytes to the same bytes.
+    assert_eq!(scene.images.push(&name, PushOptions::default()).await.unwrap(), pushed);
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_goes_on_in_pieces() {
+    let scene = Scene::new();
+    let broken = AtomicUsize::new(0);
+    let (liar, blobs) = registry(move |asked| {
+        let is_upload = asked.path.contains("/uploads/") && !asked.body.is_empty();
+        (is_upload && broken.fetch_add(1, Ordering::Relaxed) < 2).then(|| Reply::new(502, "bad gateway"))
+    });
+    let large = Rootfs::new().file("large", 0o644, vec![7; 3_000_000]).into_archive();
+    let image = scene.load(saved(&["x:1"], &[large])).await.unwrap().remove(0).image;
+    let name: Reference = format!("{}/x:1", liar.address).parse().unwrap();
+    scene.images.tag(&image, &name).await.unwrap();
+    scene.images.push(&name, PushOptions::default()).await.unwrap();
+    assert_eq!(blobs.lock().unwrap().len(), 2);
+    assert!(liar.asked().iter().any(|asked| asked.method == "PATCH"));
+}
+
+#[tokio::test]
+async fn pushes_that_are_refused_say_why() {
+    let scene = Scene::new();
+    let image = scene.load(saved(&["x:1"], &[layer("a")])).await.unwrap().remove(0).image;
+    let (denying, _) = registry(|asked| {
+        (asked.method == "POST").then(|| Reply::error(403, "DENIED", "requested access to the resource is denied"))
+    });
+    let (lying, _) = registry(|asked| {
+        (asked.method == "PUT" && asked.path.contains("/manifests/"))
+            .then(|| Reply::new(201, "").header("Docker-Content-Digest", Digest::of(b"x").to_string()))
+    });
+    let (leading, _) = registry(|asked| {
+        (asked.method == "POST").then(|| Reply::new(202, "").header("Location", "file:///etc/passwd"))
+    });
+    let (full, _) = registry(|asked| (asked.method == "POST").then(|| Reply::error(507, "UNKNOWN", "no space left")));
+    for (liar, text) in [
+        (denying, "requested access to the resource is denied"),
+        (lying, "verification of the manifest that was put failed"),
+        (leading, "which is no address"),
+        (full, "no space left"),
+    ] {
+        let name: Reference = format!("{}/x:1", liar.address).parse().unwrap();
+        scene.images.tag(&image, &name).await.unwrap();
+        let error = scene.images.push(&name, PushOptions::default()).await.unwrap_err();
+        assert!(error.to_string().contains(text), "{text:?} is not in: {error}");
+        assert!(scene.images.get("x:1").await.unwrap().digests().is_empty());
+    }
+    let missing = scene.images.push(&"nothing".parse().unwrap(), PushOptions::default()).await.unwrap_err();
+    assert_eq!(missing.to_string(), "An image does not exist locally with the tag: nothing");
+    let digest: Reference = format!("x@{}", Digest::of(b"x")).parse().unwrap();
+    let error = scene.images.push(&digest, PushOptions::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot push a digest reference");
+}
+
+#[tokio::test]
+async fn tokens_are_good_for_all_that_is_done_and_remembered() {
+    let scene = Scene::new();
+    let asked_for: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = asked_for.clone();
+    let (liar, _) = registry(move |asked| {
+        if asked.path.starts_with("/token") {
+            log.lock().unwrap().push(asked.path.clone());
+            return Some(Reply::ok(r#"{"token":"t"}"#));
+        }
+        let host = &asked.headers["host"];
+        let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"s\",scope=\"repository:x:pull\"");
+        (asked.headers.get("authorization").map(String::as_str) != Some("Bearer t"))
+            .then(|| Reply::error(401, "UNAUTHORIZED", "authentication required").header("WWW-Authenticate", challenge))
+    });
+    let image = scene.load(saved(&["x:1"], &[layer("a"), layer("b")])).await.unwrap().remove(0).image;
+    let name: Reference = format!("{}/x:1", liar.address).parse().unwrap();
+    scene.images.tag(&image, &name).await.unwrap();
+    let auth = Auth { username: "me".to_owned(), password: "secret".to_owned(), ..Auth::default() };
+    let options = || PushOptions { auth: auth.clone(), ..PushOptions::default() };
+    let pushed = scene.images.push(&name, options()).await.unwrap();
+    let first = asked_for.lock().unwrap().len();
+    assert!(asked_for.lock().unwrap()[0].contains("scope=repository%3Ax%3Apull%2Cpush"), "{asked_for:?}");
+    scene.images.push(&name, options()).await.unwrap();
+    assert_eq!(asked_for.lock().unwrap().len(), first);
+    // Who is somebody else does not get it.
+    let other = PushOptions { auth: Auth { username: "you".to_owned(), ..auth.clone() }, ..PushOptions::default() };
+    scene.images.push(&name, other).await.unwrap();
+    assert!(asked_for.lock().unwrap().len() > first);
+    assert_eq!(pushed.len(), 1);
+}
