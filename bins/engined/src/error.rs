@@ -91,6 +91,7 @@ from_engine!(
     engine::image::Error,
     engine::network::Error,
     engine::oci::Error,
+    engine::registry::Error,
     engine::volume::Error,
 );
 

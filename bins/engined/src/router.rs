@@ -11,7 +11,7 @@ use crate::Daemon;
 use crate::error::Error;
 use crate::extract::Query;
 use crate::reply::Response;
-use crate::routes::{containers, events, exec, images, networks, system, unsupported, volumes};
+use crate::routes::{containers, events, exec, images, networks, registries, system, transfers, unsupported, volumes};
 use crate::stream::hijack::Outcome;
 
 /// A request on its way to a handler.
@@ -58,8 +58,8 @@ static ROUTES: &[Route] = table! {
     GET "/version" While system::version;
     GET "/info" While system::info;
     GET "/events" While events::stream;
-    POST "/auth" While unsupported::registry_login;
-    GET "/system/df" While unsupported::not_built;
+    POST "/auth" While registries::log_in;
+    GET "/system/df" While system::disk_usage;
 
     GET "/containers/json" While containers::list::list;
     POST "/containers/create" Finish containers::create::create;
@@ -94,18 +94,18 @@ static ROUTES: &[Route] = table! {
     GET "/exec/{name}/json" While exec::inspect;
 
     GET "/images/json" While images::list;
-    GET "/images/search" While unsupported::not_built;
-    GET "/images/get" While unsupported::not_built;
-    POST "/images/create" While images::create;
-    POST "/images/load" While images::load;
+    GET "/images/search" While registries::search;
+    GET "/images/get" While transfers::save;
+    POST "/images/create" While transfers::create;
+    POST "/images/load" While transfers::load;
     POST "/images/prune" Finish images::prune;
     GET "/images/{name}/json" While images::inspect;
     GET "/images/{name}/history" While images::history;
-    GET "/images/{name}/get" While unsupported::not_built;
+    GET "/images/{name}/get" While transfers::save_one;
     POST "/images/{name}/tag" Finish images::tag;
-    POST "/images/{name}/push" While unsupported::not_built;
+    POST "/images/{name}/push" While transfers::push;
     DELETE "/images/{name}" Finish images::remove;
-    GET "/distribution/{name}/json" While unsupported::not_built;
+    GET "/distribution/{name}/json" While registries::distribution;
     POST "/build" While unsupported::not_built;
     POST "/build/prune" While unsupported::no_build_cache;
     POST "/build/cancel" While unsupported::not_built;

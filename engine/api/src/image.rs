@@ -109,6 +109,9 @@ pub struct ImageSummary {
     pub repo_digests: Vec<String>,
     /// `name:tag`.
     pub repo_tags: Vec<String>,
+    /// Its manifest, where it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
     /// Bytes shared with others; -1 when that was not counted.
     pub shared_size: i64,
     /// Bytes.
@@ -156,6 +159,128 @@ pub struct ImagePrune {
     pub images_deleted: Option<Vec<ImageDelete>>,
     /// Freed bytes.
     pub space_reclaimed: u64,
+}
+
+/// What a manifest or another document is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Descriptor {
+    /// Its media type.
+    pub media_type: String,
+    /// `sha256:` and 64 digits.
+    pub digest: String,
+    /// Bytes.
+    pub size: i64,
+}
+
+/// What an image is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Platform {
+    /// Such as amd64.
+    pub architecture: String,
+    /// Such as linux.
+    pub os: String,
+    /// Such as v8.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+    /// Of Windows only.
+    #[serde(rename = "os.version", skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+}
+
+/// `GET /distribution/{name}/json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DistributionInspect {
+    /// What the name leads to.
+    pub descriptor: Descriptor,
+    /// What it can run on.
+    pub platforms: Vec<Platform>,
+}
+
+/// A line of `GET /images/search`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SearchResult {
+    /// How many people marked it.
+    pub star_count: i64,
+    /// Whether Docker stands behind it.
+    pub is_official: bool,
+    /// The repository.
+    pub name: String,
+    /// Whether Docker Hub built it.
+    pub is_automated: bool,
+    /// What it says of itself.
+    pub description: String,
+}
+
+/// `POST /auth`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct LoginAnswer {
+    /// For people.
+    pub status: String,
+    /// To be kept in place of the password, if there is one.
+    pub identity_token: String,
+}
+
+/// `POST /commit`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CommitAnswer {
+    /// The image.
+    pub id: String,
+}
+
+/// A manifest of an image, in lists and in inspect where it is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSummary {
+    /// Its digest.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// The same with its size.
+    pub descriptor: Descriptor,
+    /// Whether all that it names is here.
+    pub available: bool,
+    /// Bytes.
+    pub size: ManifestSize,
+    /// `image`.
+    pub kind: String,
+    /// Of images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ManifestImage>,
+}
+
+/// Bytes of a manifest and of all that it names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestSize {
+    /// All of it.
+    pub total: i64,
+    /// As registries have it.
+    pub content: i64,
+}
+
+/// What a manifest of an image is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManifestImage {
+    /// What it runs on.
+    pub platform: Platform,
+    /// Ids of its containers.
+    pub containers: Vec<String>,
+    /// Bytes.
+    pub size: UnpackedSize,
+}
+
+/// Bytes of unpacked layers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UnpackedSize {
+    /// Those of files.
+    pub unpacked: i64,
 }
 
 /// `POST /build/prune`.

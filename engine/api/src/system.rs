@@ -325,3 +325,20 @@ pub struct FirewallInfo {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub info: Vec<[String; 2]>,
 }
+
+/// `GET /system/df`. What was not asked for is not there.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DiskUsage {
+    /// Bytes of all that images are made of.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub layers_size: i64,
+    /// Images.
+    pub images: Option<Vec<crate::image::ImageSummary>>,
+    /// Containers.
+    pub containers: Option<Vec<crate::container::ContainerSummary>>,
+    /// Volumes.
+    pub volumes: Option<Vec<crate::volume::Volume>>,
+    /// Parts of builds.
+    pub build_cache: Option<Vec<serde_json::Value>>,
+}

@@ -45,6 +45,12 @@ impl ImportOptions {
         self
     }
 
+    /// Applies a change, written as an instruction of a Dockerfile: `CMD`, `ENV`, `LABEL` and so on.
+    pub fn change(mut self, text: &str) -> Result<Self, Error> {
+        super::change::apply(&mut self.config.config, text)?;
+        Ok(self)
+    }
+
     /// Adds a variable, as `NAME=value`.
     #[must_use]
     pub fn env(mut self, variable: impl Into<String>) -> Self {

@@ -115,8 +115,9 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(impl Fn(&Aske
         head += &format!("Content-Length: {}\r\n", reply.length.unwrap_or(reply.body.len() as u64));
     }
     stream.write_all((head + "\r\n").as_bytes()).ok()?;
-    while asked.method != "HEAD" {
-        stream.write_all(&reply.body).ok()?;
+    let has_body = asked.method != "HEAD";
+    loop {
+        stream.write_all(if has_body { &reply.body } else { b"" }).ok()?;
         if !reply.endless {
             break;
         }

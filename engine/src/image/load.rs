@@ -16,7 +16,7 @@ use super::task::Reporter;
 use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, Load, Task};
 use crate::blob::BlobRecord;
-use crate::oci::Reference;
+use crate::oci::{Platform, Reference};
 use crate::snapshot::decode::Decoded;
 use crate::snapshot::pieces::{self, Sink, Source};
 
@@ -29,14 +29,26 @@ pub struct Loaded {
     pub image: Image,
 }
 
+/// How images are loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Only images for this platform; of an index, the one for the host when not given.
+    pub platform: Option<Platform>,
+}
+
 impl Images {
     /// Loads all images of an archive: one that `docker save` wrote or an OCI layout, plain, gzip or zstd. Nothing is
     /// stored unless everything is sound.
     pub fn load(&self, source: impl AsyncRead + Send + Unpin + 'static) -> Load {
+        self.load_with(source, LoadOptions::default())
+    }
+
+    /// As [`load`](Self::load), told how.
+    pub fn load_with(&self, source: impl AsyncRead + Send + Unpin + 'static, options: LoadOptions) -> Load {
         let images = self.clone();
         Task::new(move |reporter| async move {
             let report = reporter.clone();
-            let loaded = on_thread(source, move |bytes| images.load_blocking(bytes, &report)).await?;
+            let loaded = on_thread(source, move |bytes| images.load_blocking(bytes, &options, &report)).await?;
             for Loaded { reference, image } in &loaded {
                 reporter.message(
                     None,
@@ -50,10 +62,10 @@ impl Images {
         })
     }
 
-    fn load_blocking(&self, bytes: Source, reporter: &Reporter) -> Result<Vec<Loaded>, Error> {
+    fn load_blocking(&self, bytes: Source, options: &LoadOptions, reporter: &Reporter) -> Result<Vec<Loaded>, Error> {
         let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
         let contents = archive::read(self, BufReader::with_capacity(PIECE, decoded), reporter)?;
-        let mut found = layout::images(contents)?;
+        let mut found = layout::images(contents, options.platform.as_ref())?;
         for layout::Found { parts, manifest, .. } in &mut found {
             if let Some((bytes, media_type)) = manifest.take() {
                 let sealed = self.shared.blobs.put(&bytes)?;

@@ -1,6 +1,7 @@
 //! Images: loaded, imported, pulled, listed, tagged and removed. An image is its configuration, whose digest is its
 //! id, and layers that are shared with every other image of the same root.
 
+mod change;
 mod commit;
 mod contents;
 mod find;
@@ -10,12 +11,14 @@ mod prune;
 mod pull;
 mod push;
 mod record;
+mod remote;
 mod remove;
 mod rootfs;
 mod save;
 mod tag;
 mod task;
 mod unpack;
+mod usage;
 
 #[cfg(test)]
 mod liar;
@@ -36,15 +39,17 @@ use crate::state::State;
 use crate::{oci, registry, state};
 
 pub use import::ImportOptions;
-pub use load::Loaded;
+pub use load::{LoadOptions, Loaded};
 pub use prune::Pruned;
 pub use pull::PullOptions;
 pub use push::{PushOptions, Pushed};
 pub use record::Image;
+pub use remote::Remote;
 pub use remove::{RemoveOptions, Removed};
 pub use rootfs::Rootfs;
 pub use save::Saved;
 pub use task::{Import, Load, Progress, ProgressStream, Pull, Push, Status, Task};
+pub use usage::{ImageUsage, Usage};
 
 /// The images of one root directory. Cheap to clone; several programs may work on one root at once.
 #[derive(Debug, Clone)]
@@ -122,6 +127,9 @@ pub enum Error {
     /// What was given as an archive of images is none.
     #[error("invalid archive: {0}")]
     Archive(String),
+    /// A change of a configuration is none.
+    #[error("{0}")]
+    Change(String),
     /// A known kind of archive that cannot be read here.
     #[error("{0}")]
     Unsupported(String),
@@ -160,7 +168,7 @@ impl Error {
         match self {
             Self::NoSuch(_) | Self::Ambiguous(_) | Self::Missing(_) | Self::Incomplete(_) => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
-            Self::Archive(_) => ErrorKind::Invalid,
+            Self::Archive(_) | Self::Change(_) => ErrorKind::Invalid,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Read(_) | Self::Cancelled => ErrorKind::Unavailable,
             Self::Oci(error) => error.kind(),

@@ -23,12 +23,13 @@ struct Held {
     uploads: BTreeMap<String, Vec<u8>>,
 }
 
+/// Blobs by digest.
+type Shown = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+
 /// A registry that keeps what it is given.
-fn registry(
-    spoil: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static,
-) -> (Liar, Arc<Mutex<BTreeMap<String, Vec<u8>>>>) {
+fn registry(spoil: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (Liar, Shown) {
     let held = Mutex::new(Held::default());
-    let seen: Arc<Mutex<BTreeMap<String, Vec<u8>>>> = Arc::default();
+    let seen: Shown = Arc::default();
     let shown = seen.clone();
     let liar = Liar::start(move |asked| {
         if let Some(reply) = spoil(asked) {
@@ -227,8 +228,7 @@ async fn digests_survive_a_push_a_pull_and_a_save() {
 #[tokio::test]
 async fn without_kept_blobs_a_push_compresses_anew_and_a_save_is_exact() {
     let mut scene = Scene::new();
-    let mut settings = crate::settings::RegistrySettings::default();
-    settings.keep_blobs = false;
+    let settings = crate::settings::RegistrySettings { keep_blobs: false, ..Default::default() };
     scene.images =
         Images::open(scene.root.path(), scene.state.clone(), crate::events::Events::new(), &settings).unwrap();
     let (liar, _) = registry(|_| None);

@@ -50,6 +50,34 @@ impl Images {
         Task::new(move |reporter| async move { images.pull_from_any(&reference, &options, &reporter).await })
     }
 
+    /// Pulls all images of a repository, one after the other.
+    pub fn pull_all(&self, repository: &Reference, options: PullOptions) -> Task<Vec<Image>> {
+        let (images, repository) = (self.clone(), repository.clone());
+        Task::new(move |reporter| async move {
+            let tags = images.tags_of(&repository, &options.auth).await?;
+            let mut pulled = Vec::new();
+            for tag in tags {
+                let Ok(reference) = repository.with_tag(&tag) else { continue };
+                pulled.push(images.pull_from_any(&reference, &options, &reporter).await?);
+            }
+            Ok(pulled)
+        })
+    }
+
+    async fn tags_of(&self, repository: &Reference, auth: &Auth) -> Result<Vec<String>, Error> {
+        let mut first = None;
+        for endpoint in self.shared.registry.endpoints(repository) {
+            let mirror = endpoint.is_mirror();
+            match self.shared.registry.session(endpoint, repository, auth).tags().await.map_err(Error::from) {
+                Err(error) if mirror || is_wrong_door(&error) => {
+                    first.get_or_insert(error);
+                }
+                other => return other,
+            }
+        }
+        Err(first.unwrap_or(Error::Cancelled))
+    }
+
     async fn pull_from_any(
         &self,
         reference: &Reference,

@@ -1,6 +1,7 @@
 //! The distribution client: finds out where a registry is and how it wants to be asked, and fetches documents and
 //! blobs, all of it bounded in size and time. Sources: the OCI distribution specification, Docker's token flow.
 
+mod account;
 mod body;
 mod challenge;
 mod download;
@@ -17,6 +18,7 @@ use crate::error::ErrorKind;
 use crate::oci::{self, Digest, Reference};
 use crate::settings::RegistrySettings;
 
+pub use account::Found;
 pub use download::BlobReader;
 pub use endpoint::Endpoint;
 pub use session::{Fetched, Session};
@@ -208,6 +210,12 @@ pub enum Error {
         /// What came.
         found: Digest,
     },
+    /// The registry cannot be searched.
+    #[error("registry {registry} does not offer search: only registries with Docker Hub's search at /v1/search do")]
+    NoSearch {
+        /// Which one.
+        registry: String,
+    },
     /// This host failed us.
     #[error("{0}")]
     Local(String),
@@ -230,6 +238,7 @@ impl Error {
         match self {
             Self::ManifestUnknown { .. } | Self::NameUnknown { .. } | Self::Denied { .. } => ErrorKind::NotFound,
             Self::Unauthorized(_) => ErrorKind::Unauthorized,
+            Self::NoSearch { .. } => ErrorKind::Unsupported,
             Self::TooManyRequests(_) | Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Status { status, .. } if *status >= 500 => ErrorKind::Unavailable,
             Self::Status { .. } | Self::Misbehaved(_) | Self::Mismatch { .. } | Self::Local(_) => ErrorKind::Internal,

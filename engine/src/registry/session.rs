@@ -227,6 +227,9 @@ impl Session {
 
     /// What the token is to be good for: what the registry says, and what will be done with it.
     fn scopes(&self, asked: Option<String>) -> Vec<String> {
+        if self.actions.is_empty() {
+            return asked.into_iter().collect();
+        }
         let own = format!("repository:{}:{}", self.reference.repository(), self.actions);
         let mut scopes = vec![own];
         // The registry's own words count where they are about something else, such as the catalogue.
@@ -242,6 +245,11 @@ impl Session {
         let token = Digest::of(self.auth.identity_token.as_bytes());
         let (base, repository) = (&self.endpoint.base, self.reference.repository());
         format!("{base} {repository} {} {} {} {}", self.actions, self.sources.join(","), who.short(), token.short())
+    }
+
+    /// Begins as somebody whom the registry has never seen.
+    pub(super) fn forget(&self) {
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn authorization(&self) -> Option<String> {

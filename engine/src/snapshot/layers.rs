@@ -246,10 +246,16 @@ impl Layers {
             return Ok(false);
         }
         let (directory, name) = (&self.shared.directory, framing_name(&staged.diff_id));
-        fs::renameat(directory, &staged.staging.framing_name(), directory, &name)
+        fs::renameat(directory, staged.staging.framing_name(), directory, &name)
             .map_err(|error| Error::host(format!("publish the framing of layer {}", staged.diff_id))(error.into()))?;
         staged.staging.framing = None;
         Ok(true)
+    }
+
+    /// Bytes of the framing of a layer, if it has one.
+    pub fn framing_size(&self, diff_id: &Digest) -> u64 {
+        let found = fs::statat(&self.shared.directory, framing_name(diff_id), AtFlags::SYMLINK_NOFOLLOW);
+        found.map_or(0, |found| u64::try_from(found.st_size).unwrap_or(0))
     }
 
     /// The uncompressed archive of a layer whose framing is kept, byte for byte; whoever reads it checks the digest.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::image::{Image, Removed};
+use engine::image::{Image, ImageUsage, Removed};
+use engine::oci;
 use engine_api::container::ContainerConfig;
 use engine_api::image as wire;
 use engine_api::json;
@@ -79,10 +80,83 @@ pub(crate) fn summary(image: &Image, tags: Vec<String>, version: ApiVersion) -> 
         parent_id: image.parent().map(|parent| parent.as_str().to_owned()).unwrap_or_default(),
         repo_digests: digests,
         repo_tags: tags,
+        manifests: None,
         shared_size: -1,
         size,
         virtual_size: version.has_virtual_size().then_some(size),
     }
+}
+
+/// A line of the list of what takes room: with all that is kept of the image, and its containers.
+pub(crate) fn used(usage: &ImageUsage, version: ApiVersion) -> wire::ImageSummary {
+    let image = &usage.image;
+    let tags = image.references().iter().map(ToString::to_string).collect();
+    let (size, shared_size) = measured(usage);
+    let containers = i64::try_from(usage.containers.len()).unwrap_or(i64::MAX);
+    let line = summary(image, tags, version);
+    let virtual_size = line.virtual_size.map(|_| size);
+    wire::ImageSummary { containers, shared_size, size, virtual_size, ..line }
+}
+
+/// The bytes of an image's files, and those of them that others have, too.
+pub(crate) fn measured(usage: &ImageUsage) -> (i64, i64) {
+    (signed(usage.size), signed(usage.shared))
+}
+
+/// The manifest of an image and what it takes.
+pub(crate) fn manifest(usage: &ImageUsage) -> Option<wire::ManifestSummary> {
+    let image = &usage.image;
+    let digest = image.manifest()?.to_string();
+    let unpacked = signed(usage.size - usage.content);
+    Some(wire::ManifestSummary {
+        id: digest.clone(),
+        descriptor: wire::Descriptor {
+            media_type: engine::oci::media_type::OCI_MANIFEST.to_owned(),
+            digest,
+            size: signed(usage.manifest),
+        },
+        available: true,
+        size: wire::ManifestSize { total: signed(usage.size), content: signed(usage.content) },
+        kind: "image".to_owned(),
+        image_data: Some(wire::ManifestImage {
+            platform: platform(&image.config().platform()),
+            containers: usage.containers.iter().map(ToString::to_string).collect(),
+            size: wire::UnpackedSize { unpacked },
+        }),
+    })
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A document of a registry.
+pub(crate) fn descriptor(descriptor: &oci::Descriptor) -> wire::Descriptor {
+    wire::Descriptor {
+        media_type: descriptor.media_type.clone(),
+        digest: descriptor.digest.to_string(),
+        size: signed(descriptor.size),
+    }
+}
+
+/// What something runs on.
+pub(crate) fn platform(platform: &oci::Platform) -> wire::Platform {
+    wire::Platform {
+        architecture: platform.architecture.clone(),
+        os: platform.os.clone(),
+        variant: platform.variant.clone().unwrap_or_default(),
+        os_version: platform.os_version.clone().unwrap_or_default(),
+    }
+}
+
+/// A name and its tag, which may be a digest.
+pub(crate) fn named(name: &str, tag: &str) -> Result<oci::Reference, engine::oci::Error> {
+    match tag {
+        "" => name.to_owned(),
+        digest if digest.contains(':') => format!("{name}@{digest}"),
+        tag => format!("{name}:{tag}"),
+    }
+    .parse()
 }
 
 /// How an image came about, the newest step first. `size` tells the bytes of a layer by its number.
@@ -193,7 +267,17 @@ fn in_set(set: &str, character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_tag_may_be_a_digest() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert_eq!(named("busybox", "").unwrap().to_string(), "busybox:latest");
+        assert_eq!(named("busybox", "1").unwrap().to_string(), "busybox:1");
+        assert_eq!(named("busybox", &digest).unwrap().to_string(), format!("busybox@{digest}"));
+        assert!(named("Busybox", "").is_err());
+    }
 
     #[test]
     fn shell_patterns_are_gos() {

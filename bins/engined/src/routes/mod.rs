@@ -5,7 +5,9 @@ pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod images;
 pub(crate) mod networks;
+pub(crate) mod registries;
 pub(crate) mod system;
+pub(crate) mod transfers;
 pub(crate) mod unsupported;
 pub(crate) mod volumes;
 

@@ -1,12 +1,18 @@
-//! `/_ping`, `/version` and `/info`.
+//! `/_ping`, `/version`, `/info` and `/system/df`.
 
 use engine::container::ContainerFilter;
+use engine_api::system::DiskUsage;
+use engine_api::volume::{UsageData, Volume};
 use http::{HeaderValue, StatusCode, header};
 
+use crate::convert::container::summary::summary;
 use crate::convert::system::{self, About, Counts, Host};
+use crate::convert::volume::volume;
+use crate::convert::{image, time};
 use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::routes::containers::inspect::signed;
 
 /// `GET` and `HEAD /_ping`: how clients find out what is spoken here.
 pub(crate) async fn ping(_: Call) -> Result<Response, Error> {
@@ -37,4 +43,51 @@ pub(crate) async fn info(call: Call) -> Result<Response, Error> {
         counts,
     };
     Ok(reply::json(StatusCode::OK, &system::info(&about, call.version)))
+}
+
+const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
+
+/// `GET /system/df`: what everything takes, or the kinds that are asked for.
+pub(crate) async fn disk_usage(call: Call) -> Result<Response, Error> {
+    let asked: Vec<&str> = call.query.all("type").collect();
+    if let Some(unknown) = asked.iter().find(|kind| !KINDS.contains(kind)) {
+        return Err(Error::invalid(format!("unknown object type: {unknown}")));
+    }
+    let wants = |kind: &str| asked.is_empty() || asked.contains(&kind);
+    let engine = &call.daemon.engine;
+    let mut answer = DiskUsage::default();
+    if wants("image") {
+        let usage = engine.images().usage().await?;
+        answer.layers_size = signed(usage.total);
+        answer.images = Some(usage.images.iter().map(|one| image::used(one, call.version)).collect());
+    }
+    if wants("container") {
+        let (containers, now) = (engine.containers(), time::now());
+        let mut listed = Vec::new();
+        for record in containers.list(&ContainerFilter::new().all(true))? {
+            let mut line = summary(&record, now);
+            // One that has gone in the meantime has no size.
+            let Ok(container) = containers.get(&line.id).await else { continue };
+            let (written, all) = container.size().await?;
+            (line.size_rw, line.size_root_fs) = (Some(signed(written)), Some(signed(all)));
+            listed.push(line);
+        }
+        answer.containers = Some(listed);
+    }
+    if wants("volume") {
+        let volumes = engine.volumes();
+        let mut listed = Vec::new();
+        for one in volumes.list().await? {
+            let holders = volumes.holders(one.name()).await?.len();
+            let usage = UsageData {
+                ref_count: i64::try_from(holders).unwrap_or(i64::MAX),
+                size: one.size().await.map_or(-1, signed),
+            };
+            listed.push(Volume { usage_data: Some(usage), ..volume(&one) });
+        }
+        answer.volumes = Some(listed);
+    }
+    // Nothing is built here, so nothing is kept of it.
+    answer.build_cache = wants("build-cache").then(Vec::new);
+    Ok(reply::json(StatusCode::OK, &answer))
 }

@@ -14,11 +14,6 @@ pub(crate) async fn not_built(_: Call) -> Result<Response, Error> {
     Err(Error::unsupported("this engine does not support this request yet"))
 }
 
-/// Credentials are checked where they are used: at the registry, by pull.
-pub(crate) async fn registry_login(_: Call) -> Result<Response, Error> {
-    Err(Error::unsupported("this engine does not check registry credentials; they are used as they are by pull"))
-}
-
 /// Clusters.
 pub(crate) async fn no_swarm(_: Call) -> Result<Response, Error> {
     Err(Error::new(

@@ -86,12 +86,20 @@ fn encoded(line: &ProgressLine) -> Bytes {
     bytes.freeze()
 }
 
-/// News of a pull or an import.
-pub(crate) fn pulling(news: Progress) -> ProgressLine {
+/// News of a pull, an import or a push.
+pub(crate) fn moving(news: Progress) -> ProgressLine {
+    if let Status::Result(pushed) = &news.status {
+        let aux = serde_json::json!({"Tag": pushed.tag, "Digest": pushed.digest.to_string(), "Size": pushed.size});
+        let detail = Some(ProgressDetail::default());
+        return ProgressLine { progress_detail: detail, aux: Some(aux), ..ProgressLine::default() };
+    }
     let status = news.status.to_string();
     let detail = match news.status {
         Status::Message(_) => None,
-        Status::Downloading { current, total } | Status::Extracting { current, total } => Some(detail(current, total)),
+        Status::Downloading { current, total }
+        | Status::Extracting { current, total }
+        | Status::Compressing { current, total }
+        | Status::Pushing { current, total } => Some(detail(current, total)),
         _ => Some(ProgressDetail::default()),
     };
     let progress = detail.as_ref().map(bar).unwrap_or_default();
@@ -109,7 +117,7 @@ pub(crate) fn loading(news: Progress, quiet: bool) -> Option<ProgressLine> {
     match (&news.id, &news.status) {
         (None, Status::Message(text)) => Some(ProgressLine::stream(format!("{text}\n"))),
         _ if quiet => None,
-        _ => Some(pulling(news)),
+        _ => Some(moving(news)),
     }
 }
 
@@ -174,14 +182,14 @@ mod tests {
     #[test]
     fn pulls_are_told_as_docker_tells_them() {
         assert_eq!(
-            text(&pulling(news(Some("3.10"), Status::Message("Pulling from library/alpine".into())))),
+            text(&moving(news(Some("3.10"), Status::Message("Pulling from library/alpine".into())))),
             "{\"status\":\"Pulling from library/alpine\",\"id\":\"3.10\"}\r\n"
         );
         assert_eq!(
-            text(&pulling(news(Some("0123456789ab"), Status::PullComplete))),
+            text(&moving(news(Some("0123456789ab"), Status::PullComplete))),
             "{\"status\":\"Pull complete\",\"progressDetail\":{},\"id\":\"0123456789ab\"}\r\n"
         );
-        let line = pulling(news(Some("x"), Status::Downloading { current: 500, total: 1000 }));
+        let line = moving(news(Some("x"), Status::Downloading { current: 500, total: 1000 }));
         assert_eq!(line.progress, format!("[{}>{}]     500B/1kB", "=".repeat(25), " ".repeat(25)));
         assert_eq!(line.progress_detail.unwrap().total, 1000);
     }

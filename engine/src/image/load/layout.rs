@@ -33,15 +33,22 @@ const MAX_IMAGES: usize = 1024;
 /// How deep indexes may lie within indexes.
 const MAX_DEPTH: usize = 4;
 
-/// The images of an archive.
-pub(super) fn images(mut contents: Contents) -> Result<Vec<Found>, Error> {
-    let found = if contents.documents.contains_key("manifest.json") {
+/// The images of an archive, or those for one platform.
+pub(super) fn images(mut contents: Contents, platform: Option<&Platform>) -> Result<Vec<Found>, Error> {
+    let mut found = if contents.documents.contains_key("manifest.json") {
         saved(&mut contents)?
     } else if contents.documents.contains_key("index.json") {
-        layout(&mut contents)?
+        layout(&mut contents, platform)?
     } else {
         return Err(Error::Archive("does not contain a manifest.json or an index.json".to_owned()));
     };
+    if let Some(wanted) = platform {
+        let parsed = |found: &Found| ImageConfig::parse(found.parts.config.as_bytes());
+        found.retain(|found| parsed(found).is_ok_and(|config| config.platform().serves(wanted).is_some()));
+        if found.is_empty() {
+            return Err(oci::Error::NoPlatform(wanted.clone()).into());
+        }
+    }
     if found.is_empty() {
         return Err(Error::Archive("it holds no image".to_owned()));
     }
@@ -106,7 +113,7 @@ fn original(contents: &Contents, entry: &Descriptor, manifest: &Manifest) -> Res
     Ok((bytes, stated.or(given).unwrap_or_else(|| media_type::OCI_MANIFEST.to_owned())))
 }
 
-fn layout(contents: &mut Contents) -> Result<Vec<Found>, Error> {
+fn layout(contents: &mut Contents, platform: Option<&Platform>) -> Result<Vec<Found>, Error> {
     let Document::Index(index) = Document::parse(document(contents, "index.json")?, None)? else {
         return Err(Error::Archive("index.json is no index".to_owned()));
     };
@@ -117,7 +124,7 @@ fn layout(contents: &mut Contents) -> Result<Vec<Found>, Error> {
             continue;
         }
         let names = name_of(entry).into_iter().collect();
-        let (entry, manifest) = choose(contents, entry, 0)?;
+        let (entry, manifest) = choose(contents, entry, platform, 0)?;
         let config = blob(contents, &manifest.config.digest)?.clone();
         let layers = manifest
             .layers
@@ -137,7 +144,12 @@ fn layout(contents: &mut Contents) -> Result<Vec<Found>, Error> {
 }
 
 /// The manifest that an entry of an index leads to, on this machine.
-fn choose(contents: &Contents, entry: &Descriptor, depth: usize) -> Result<(Descriptor, Manifest), Error> {
+fn choose(
+    contents: &Contents,
+    entry: &Descriptor,
+    platform: Option<&Platform>,
+    depth: usize,
+) -> Result<(Descriptor, Manifest), Error> {
     if depth > MAX_DEPTH {
         return Err(Error::Archive("its indexes lie too deep within each other".to_owned()));
     }
@@ -145,7 +157,10 @@ fn choose(contents: &Contents, entry: &Descriptor, depth: usize) -> Result<(Desc
     let content_type = Some(entry.media_type.as_str()).filter(|text| !text.is_empty());
     match Document::parse(bytes, content_type)? {
         Document::Manifest(manifest) => Ok((entry.clone(), *manifest)),
-        Document::Index(index) => choose(contents, index.choose(&Platform::host())?, depth + 1),
+        Document::Index(index) => {
+            let wanted = platform.cloned().unwrap_or_else(Platform::host);
+            choose(contents, index.choose(&wanted)?, platform, depth + 1)
+        }
     }
 }
 

@@ -1,0 +1,139 @@
+//! Images that come and go: pulled, imported, loaded, pushed and saved.
+
+use engine::image::{ImportOptions, LoadOptions, PullOptions, PushOptions};
+use engine::oci::{Platform, Reference};
+use engine_api::json;
+use futures_util::TryStreamExt;
+use http_body_util::BodyDataStream;
+use tokio_util::io::StreamReader;
+
+use super::registries::auth;
+use crate::convert::image::named;
+use crate::error::Error;
+use crate::reply::{self, Response};
+use crate::router::Call;
+use crate::stream::progress;
+
+/// `POST /images/load`
+pub(crate) async fn load(call: Call) -> Result<Response, Error> {
+    let quiet = call.query.boolean_or("quiet", true);
+    let options = LoadOptions { platform: platform(call.query.text("platform"))? };
+    let archive = StreamReader::new(BodyDataStream::new(call.body).map_err(std::io::Error::other));
+    let task = call.daemon.engine.images().load_with(archive, options);
+    progress::answer(task, move |news| progress::loading(news, quiet)).await
+}
+
+/// `POST /images/create`: pull, or import with `fromSrc`.
+pub(crate) async fn create(call: Call) -> Result<Response, Error> {
+    if call.query.get("fromSrc").is_some() {
+        return import(call).await;
+    }
+    let (name, tag) = (call.query.text("fromImage"), call.query.text("tag"));
+    let reference = named(name, tag)?;
+    let mut options = PullOptions::default();
+    options.platform = platform(call.query.text("platform"))?;
+    options.auth = auth(call.headers.get("X-Registry-Auth"));
+    let images = call.daemon.engine.images();
+    // A name alone stands for all its tags; clients add `latest` themselves when they mean that one.
+    if tag.is_empty() && !has_tag(name) {
+        return progress::answer(images.pull_all(&reference, options), |news| Some(progress::moving(news))).await;
+    }
+    progress::answer(images.pull(&reference, options), |news| Some(progress::moving(news))).await
+}
+
+async fn import(call: Call) -> Result<Response, Error> {
+    if call.query.text("fromSrc") != "-" {
+        return Err(Error::unsupported(
+            "this engine imports what is sent with the request (fromSrc=-) and fetches nothing itself",
+        ));
+    }
+    let mut options = ImportOptions::default();
+    let repository = call.query.text("repo");
+    if !repository.is_empty() {
+        options.reference = Some(named(repository, call.query.text("tag"))?);
+    }
+    options.message = call.query.text("message").to_owned();
+    if let Some(platform) = platform(call.query.text("platform"))? {
+        (options.config.os, options.config.architecture) = (platform.os, platform.architecture);
+        options.config.variant = platform.variant;
+    }
+    for change in call.query.all("changes") {
+        options = options.change(change)?;
+    }
+    let archive = StreamReader::new(BodyDataStream::new(call.body).map_err(std::io::Error::other));
+    let task = call.daemon.engine.images().import(archive, options);
+    progress::answer(task, |news| Some(progress::moving(news))).await
+}
+
+/// `POST /images/{name}/push`
+pub(crate) async fn push(call: Call) -> Result<Response, Error> {
+    let tag = call.query.text("tag");
+    let reference = named(&call.name, tag)?;
+    let mut options = PushOptions::default();
+    options.auth = auth(call.headers.get("X-Registry-Auth"));
+    options.all_tags = tag.is_empty() && !has_tag(&call.name);
+    options.platform = platform(call.query.text("platform"))?;
+    let task = call.daemon.engine.images().push(&reference, options);
+    progress::answer(task, |news| Some(progress::moving(news))).await
+}
+
+/// `GET /images/{name}/get`
+pub(crate) async fn save_one(call: Call) -> Result<Response, Error> {
+    let names = vec![call.name.clone()];
+    save_all(&call, names).await
+}
+
+/// `GET /images/get?names=...`
+pub(crate) async fn save(call: Call) -> Result<Response, Error> {
+    let names: Vec<String> = call.query.all("names").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    if names.is_empty() {
+        return Err(Error::invalid("no image was named: names=NAME"));
+    }
+    save_all(&call, names).await
+}
+
+async fn save_all(call: &Call, names: Vec<String>) -> Result<Response, Error> {
+    let platform = platform(call.query.text("platform"))?;
+    let saved = call.daemon.engine.images().save(&names, platform.as_ref()).await?;
+    Ok(reply::fallible_stream("application/x-tar", saved.map_err(std::io::Error::other)))
+}
+
+/// A platform, as `linux/amd64` or as JSON; clients use both.
+fn platform(text: &str) -> Result<Option<Platform>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.starts_with('{') {
+        let platform: Platform = json::from_slice(text.as_bytes())
+            .map_err(|error| Error::invalid(format!("{text:?} is an invalid platform: {error}")))?;
+        return Ok(Some(platform));
+    }
+    text.parse().map(Some).map_err(|error| Error::invalid(format!("{text:?} is an invalid platform: {error}")))
+}
+
+/// Whether a name says more than the repository.
+fn has_tag(name: &str) -> bool {
+    name.parse::<Reference>().is_ok_and(|reference| reference.digest().is_some())
+        || name.rsplit('/').next().is_some_and(|last| last.contains(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn platforms_are_written_in_two_ways() {
+        assert_eq!(platform("").unwrap(), None);
+        let short = platform("linux/arm64/v8").unwrap().unwrap();
+        assert_eq!(platform(r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#).unwrap(), Some(short));
+        assert!(platform("{").is_err() && platform("a b").is_err());
+    }
+
+    #[test]
+    fn a_port_is_no_tag() {
+        assert!(!has_tag("localhost:5000/x") && !has_tag("x"));
+        assert!(has_tag("localhost:5000/x:1") && has_tag("x:1"));
+        assert!(has_tag(&format!("x@sha256:{}", "0".repeat(64))));
+    }
+}
