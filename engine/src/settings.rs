@@ -239,7 +239,8 @@ pub struct DnsSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegistrySettings {
-    /// Addresses asked before Docker Hub itself, in order, such as `http://127.0.0.1:5000`.
+    /// Addresses asked before Docker Hub itself, in order, such as `http://127.0.0.1:5000`; before another registry as
+    /// `registry.example=https://mirror.example`.
     pub mirrors: Vec<String>,
     /// Registries as `host[:port]`, or blocks of addresses such as `10.0.0.0/8`, that may be spoken to without a checked
     /// certificate. The loopback addresses always are.
@@ -251,8 +252,34 @@ pub struct RegistrySettings {
     /// Compressed layers are kept as they came, so that an image that is pushed or saved has the digest that it was
     /// pulled with. Without them the disk has a third less, and a push compresses anew.
     pub keep_blobs: bool,
-    /// Directory with `<host[:port]>/*.crt` of authorities trusted for that registry.
+    /// Directory with `<host[:port]>/*.crt` of authorities trusted for that registry, and `*.cert` with `*.key` that
+    /// say who we are to it.
     pub certificates: Option<PathBuf>,
+    /// Proxies on the way to registries.
+    pub proxy: ProxySettings,
+}
+
+/// Proxies on the way to registries; this host itself is always reached straight.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// For addresses with `http://`, as `http://[user:password@]host:port`.
+    pub http: Option<String>,
+    /// For addresses with `https://`.
+    pub https: Option<String>,
+    /// What is reached without: hosts with what is in them, addresses, blocks such as `10.0.0.0/8`, or `*`.
+    pub exceptions: Vec<String>,
+}
+
+impl fmt::Debug for ProxySettings {
+    /// Shows no password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = |text: &Option<String>| text.as_deref().and_then(|text| text.rsplit('@').next()).map(str::to_owned);
+        f.debug_struct("ProxySettings")
+            .field("http", &host(&self.http))
+            .field("https", &host(&self.https))
+            .field("exceptions", &self.exceptions)
+            .finish()
+    }
 }
 
 impl Default for RegistrySettings {
@@ -264,6 +291,7 @@ impl Default for RegistrySettings {
             concurrent_uploads: 5,
             keep_blobs: true,
             certificates: None,
+            proxy: ProxySettings::default(),
         }
     }
 }

@@ -218,15 +218,8 @@ const DOCKER_COMMANDS: &[&str] = &[
     "diff",
     "export",
     "history",
-    "import",
-    "login",
-    "logout",
-    "manifest",
     "node",
     "plugin",
-    "push",
-    "save",
-    "search",
     "secret",
     "service",
     "stack",
@@ -246,7 +239,6 @@ const DOCKER_COMMANDS: &[&str] = &[
 
 /// Docker's flags that are not here yet.
 const DOCKER_FLAGS: &[&str] = &[
-    "--all-tags",
     "--checkpoint",
     "--checkpoint-dir",
     "--config",

@@ -1,72 +1,65 @@
-//! Who the user is to a registry, from the configuration file that Docker's `login` writes.
+//! Who the user is to a registry: the configuration file that Docker's `login` writes, and the helpers that it names.
 
-use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use engine_api::image::RegistryAuth;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
+use crate::error::Error;
 use crate::session::Io;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Config {
-    auths: BTreeMap<String, Auth>,
-    creds_store: String,
-    cred_helpers: BTreeMap<String, String>,
+/// What Docker Hub is called in the file.
+const HUB: &str = "https://index.docker.io/v1/";
+/// What helpers call the user when the secret is a token.
+const TOKEN: &str = "<token>";
+
+/// The user's configuration file. What else is in it stays as it is.
+#[derive(Debug)]
+pub(crate) struct Store {
+    path: PathBuf,
+    members: Map<String, Value>,
+    helpers: Helpers,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Auth {
-    auth: String,
-    identitytoken: String,
+/// Runs helpers; another one in tests.
+type Helpers = fn(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, String>;
+
+/// A stored login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    server: String,
+    username: String,
+    secret: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Helped {
+    #[serde(rename = "ServerURL", default)]
+    server: String,
     username: String,
     secret: String,
 }
 
 /// The value of the header for a registry (`docker.io` is the default one), if the user has logged in there.
 pub(crate) fn header(io: &Io, registry: &str) -> Option<String> {
-    let directory =
-        io.variable("DOCKER_CONFIG").or_else(|| io.variable("HOME").map(|home| format!("{home}/.docker")))?;
-    let config: Config = serde_json::from_slice(&std::fs::read(format!("{directory}/config.json")).ok()?).ok()?;
-    let auth = find(&config, registry, helper)?;
-    Some(URL_SAFE.encode(serde_json::to_vec(&auth).ok()?))
+    let login = Store::open(io).ok()?.get(&server_of(registry)).ok()??;
+    Some(URL_SAFE.encode(serde_json::to_vec(&login.into_wire()).ok()?))
 }
 
-fn find(
-    config: &Config,
-    registry: &str,
-    helper: impl Fn(&str, &str) -> Option<(String, String)>,
-) -> Option<RegistryAuth> {
-    let server = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
-    let auth = RegistryAuth { serveraddress: server.to_owned(), ..RegistryAuth::default() };
-    let program = config.cred_helpers.get(server).unwrap_or(&config.creds_store);
-    if !program.is_empty()
-        && let Some((username, secret)) = helper(program, server)
-    {
-        return Some(if username == "<token>" {
-            RegistryAuth { identitytoken: secret, ..auth }
-        } else {
-            RegistryAuth { username, password: secret, ..auth }
-        });
+/// What a registry is called in the file: its host, and Docker Hub by its old address.
+pub(crate) fn server_of(name: &str) -> String {
+    match host(name) {
+        "docker.io" | "index.docker.io" | "registry-1.docker.io" => HUB.to_owned(),
+        other => other.to_owned(),
     }
-    let stored = config.auths.iter().find(|(key, _)| host(key) == host(server)).map(|(_, stored)| stored)?;
-    if !stored.identitytoken.is_empty() {
-        return Some(RegistryAuth { identitytoken: stored.identitytoken.clone(), ..auth });
-    }
-    let decoded = String::from_utf8(STANDARD.decode(&stored.auth).ok()?).ok()?;
-    let (username, password) = decoded.split_once(':')?;
-    let password = password.trim_end_matches('\0').to_owned();
-    Some(RegistryAuth { username: username.to_owned(), password, ..auth })
 }
 
 /// A key of the file may be a URL.
@@ -75,62 +68,315 @@ fn host(key: &str) -> &str {
     key.split('/').next().unwrap_or(key)
 }
 
-/// Asks `docker-credential-NAME get`.
-fn helper(name: &str, server: &str) -> Option<(String, String)> {
+impl Login {
+    /// Whether it says nothing.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.secret.is_empty()
+    }
+
+    pub(crate) fn into_wire(self) -> RegistryAuth {
+        let wire = RegistryAuth { serveraddress: self.server, ..RegistryAuth::default() };
+        if self.username == TOKEN {
+            return RegistryAuth { identitytoken: self.secret, ..wire };
+        }
+        RegistryAuth { username: self.username, password: self.secret, ..wire }
+    }
+
+    fn of(server: &str, auth: &RegistryAuth) -> Self {
+        let (username, secret) = if auth.identitytoken.is_empty() {
+            (auth.username.clone(), auth.password.clone())
+        } else {
+            (TOKEN.to_owned(), auth.identitytoken.clone())
+        };
+        Self { server: server.to_owned(), username, secret }
+    }
+}
+
+impl Store {
+    /// Reads the file, which need not be there.
+    pub(crate) fn open(io: &Io) -> Result<Self, Error> {
+        let directory = io
+            .variable("DOCKER_CONFIG")
+            .or_else(|| io.variable("HOME").map(|home| format!("{home}/.docker")))
+            .ok_or_else(|| Error::Invalid("neither DOCKER_CONFIG nor HOME says where logins are kept".to_owned()))?;
+        Self::at(Path::new(&directory).join("config.json"), run)
+    }
+
+    fn at(path: PathBuf, helpers: Helpers) -> Result<Self, Error> {
+        let members = match std::fs::read(&path) {
+            Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => Map::new(),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| Error::Invalid(format!("{} is no configuration: {error}", path.display())))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
+            Err(error) => return Err(Error::io(format!("read {}", path.display()))(error)),
+        };
+        Ok(Self { path, members, helpers })
+    }
+
+    /// The login to a registry.
+    pub(crate) fn get(&self, server: &str) -> Result<Option<Login>, Error> {
+        if let Some(name) = self.helper_for(server)
+            && let Some(helped) = self.helped(name, server)?
+        {
+            let login = Login { server: server.to_owned(), username: helped.username, secret: helped.secret };
+            return Ok(Some(login).filter(|login| !login.is_nobody()));
+        }
+        let auths = self.members.get("auths").and_then(Value::as_object);
+        let stored = auths.into_iter().flatten().find(|(key, _)| host(key) == host(server));
+        Ok(stored.and_then(|(_, stored)| in_file(server, stored)))
+    }
+
+    /// Keeps a login; what is returned is to be shown to the user.
+    pub(crate) fn put(&mut self, server: &str, auth: &RegistryAuth) -> Result<Option<String>, Error> {
+        let login = Login::of(server, auth);
+        if let Some(name) = self.helper_for(server).map(str::to_owned) {
+            let input = Helped { server: server.to_owned(), username: login.username, secret: login.secret };
+            let input = serde_json::to_vec(&input).map_err(|error| Error::Protocol(error.to_string()))?;
+            self.ask(&name, "store", &input)?;
+            // The file says that there is a login, and nothing more.
+            self.entry(server, json!({}));
+            self.write()?;
+            return Ok(None);
+        }
+        let entry = if login.username == TOKEN {
+            json!({"auth": "", "identitytoken": login.secret})
+        } else {
+            json!({"auth": STANDARD.encode(format!("{}:{}", login.username, login.secret))})
+        };
+        self.entry(server, entry);
+        self.write()?;
+        Ok(Some(format!(
+            "WARNING! Your credentials are stored unencrypted in '{}'.\nConfigure a credential helper to remove this \
+             warning: set credsStore in that file.",
+            self.path.display()
+        )))
+    }
+
+    /// Forgets a login.
+    pub(crate) fn erase(&mut self, server: &str) -> Result<(), Error> {
+        if let Some(name) = self.helper_for(server).map(str::to_owned) {
+            match (self.helpers)(&name, "erase", server.as_bytes()) {
+                Err(reason) if !is_unknown(&reason) => return Err(helper_failed(&name, "erase", &reason)),
+                _ => {}
+            }
+        }
+        let Some(auths) = self.members.get_mut("auths").and_then(Value::as_object_mut) else { return Ok(()) };
+        let before = auths.len();
+        auths.retain(|key, _| host(key) != host(server));
+        if auths.len() == before { Ok(()) } else { self.write() }
+    }
+
+    fn entry(&mut self, server: &str, value: Value) {
+        let auths = self.members.entry("auths").or_insert_with(|| json!({}));
+        if !auths.is_object() {
+            *auths = json!({});
+        }
+        if let Some(auths) = auths.as_object_mut() {
+            auths.retain(|key, _| host(key) != host(server));
+            auths.insert(server.to_owned(), value);
+        }
+    }
+
+    /// The helper that keeps the logins to a registry.
+    fn helper_for(&self, server: &str) -> Option<&str> {
+        let own = self.members.get("credHelpers").and_then(Value::as_object).and_then(|helpers| {
+            let of = helpers.get(server).or_else(|| helpers.get(host(server)))?;
+            of.as_str()
+        });
+        let all = self.members.get("credsStore").and_then(Value::as_str);
+        own.or(all).filter(|name| !name.is_empty())
+    }
+
+    fn helped(&self, name: &str, server: &str) -> Result<Option<Helped>, Error> {
+        match (self.helpers)(name, "get", server.as_bytes()) {
+            Ok(output) => serde_json::from_slice(&output)
+                .map(Some)
+                .map_err(|error| helper_failed(name, "get", &format!("its answer is not understood: {error}"))),
+            Err(reason) if is_unknown(&reason) => Ok(None),
+            Err(reason) => Err(helper_failed(name, "get", &reason)),
+        }
+    }
+
+    fn ask(&self, name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, Error> {
+        (self.helpers)(name, action, input).map_err(|reason| helper_failed(name, action, &reason))
+    }
+
+    /// Writes the file: whole or not at all, and for nobody else to read.
+    fn write(&self) -> Result<(), Error> {
+        // A link leads to where the file really is.
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let fail = || Error::io(format!("write {}", path.display()));
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(directory).map_err(fail())?;
+        let part = directory.join(format!(".config.json-{}", std::process::id()));
+        let mut text = Vec::new();
+        let tabs = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut text, tabs);
+        self.members.serialize(&mut serializer).map_err(|error| Error::Protocol(error.to_string()))?;
+        let written = (|| {
+            let mut file: File = File::options().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            std::fs::rename(&part, &path)
+        })();
+        if written.is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
+        written.map_err(fail())
+    }
+}
+
+fn in_file(server: &str, stored: &Value) -> Option<Login> {
+    let text = |name: &str| stored.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    if let Some(token) = text("identitytoken") {
+        return Some(Login { server: server.to_owned(), username: TOKEN.to_owned(), secret: token.to_owned() });
+    }
+    let decoded = String::from_utf8(STANDARD.decode(text("auth")?).ok()?).ok()?;
+    let (username, password) = decoded.split_once(':')?;
+    let secret = password.trim_end_matches('\0').to_owned();
+    Some(Login { server: server.to_owned(), username: username.to_owned(), secret })
+}
+
+fn helper_failed(name: &str, action: &str, reason: &str) -> Error {
+    Error::Protocol(format!("the credential helper docker-credential-{name} cannot {action}: {reason}"))
+}
+
+/// How helpers say that they know nothing of a registry.
+fn is_unknown(reason: &str) -> bool {
+    reason.contains("credentials not found")
+}
+
+/// Runs `docker-credential-NAME ACTION`: what it prints, or why it failed.
+fn run(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, String> {
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
-        return None;
+        return Err("its name is none".to_owned());
     }
     let mut child = Command::new(format!("docker-credential-{name}"))
-        .arg("get")
+        .arg(action)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
-        .ok()?;
-    let sent = child.stdin.take().map(|mut stdin| stdin.write_all(server.as_bytes()));
-    let output = child.wait_with_output().ok()?;
-    if !output.status.success() || !matches!(sent, Some(Ok(()))) {
-        return None;
+        .map_err(|error| error.to_string())?;
+    // It may answer without reading.
+    let sent = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return match sent {
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.to_string()),
+            _ => Ok(output.stdout),
+        };
     }
-    let helped: Helped = serde_json::from_slice(&output.stdout).ok()?;
-    Some((helped.username, helped.secret))
+    // Helpers complain on either.
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    Err(if said.is_empty() { format!("it ended with {}", output.status) } else { said })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
-    fn config(text: &str) -> Config {
-        serde_json::from_str(text).unwrap()
+    fn store(text: &str, helpers: Helpers) -> (tempfile::TempDir, Store) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        std::fs::write(&path, text).unwrap();
+        let store = Store::at(path, helpers).unwrap();
+        (directory, store)
+    }
+
+    fn none(_: &str, _: &str, _: &[u8]) -> Result<Vec<u8>, String> {
+        Err("credentials not found in native keychain".to_owned())
+    }
+
+    fn wire(store: &Store, server: &str) -> Option<RegistryAuth> {
+        store.get(&server_of(server)).unwrap().map(Login::into_wire)
     }
 
     #[test]
     fn stored_logins_are_found_by_host() {
-        let config = config(
+        let (_directory, store) = store(
             r#"{"auths":{"https://index.docker.io/v1/":{"auth":"bWU6c2VjcmV0"},"localhost:5000":{"auth":"YTpiOmM="},"x.io":{"identitytoken":"t"}}}"#,
+            none,
         );
-        let of = |registry: &str| find(&config, registry, |_, _| None);
-        let hub = of("docker.io").unwrap();
+        let hub = wire(&store, "docker.io").unwrap();
         assert_eq!((hub.username.as_str(), hub.password.as_str()), ("me", "secret"));
-        assert_eq!(of("localhost:5000").unwrap().password, "b:c");
-        assert_eq!(of("x.io").unwrap().identitytoken, "t");
-        assert_eq!(of("other.io"), None);
+        assert_eq!(wire(&store, "localhost:5000").unwrap().password, "b:c");
+        assert_eq!(wire(&store, "x.io").unwrap().identitytoken, "t");
+        assert_eq!(wire(&store, "other.io"), None);
     }
 
     #[test]
-    fn helpers_come_first() {
-        let config = config(r#"{"credsStore":"store","credHelpers":{"x.io":"own"}}"#);
-        let of =
-            |registry: &str| find(&config, registry, |program, server| Some((program.to_owned(), server.to_owned())));
-        assert_eq!(of("x.io").unwrap().username, "own");
-        assert_eq!(of("docker.io").unwrap().password, "https://index.docker.io/v1/");
-        let token = find(&config, "x.io", |_, _| Some(("<token>".to_owned(), "t".to_owned()))).unwrap();
+    fn helpers_come_first_and_may_know_nothing() {
+        fn echo(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, String> {
+            assert_eq!(action, "get");
+            let server = String::from_utf8(input.to_vec()).unwrap();
+            match name {
+                "token" => Ok(br#"{"Username":"<token>","Secret":"t"}"#.to_vec()),
+                "broken" => Err("no display".to_owned()),
+                _ => Ok(format!(r#"{{"Username":"{name}","Secret":"{server}"}}"#).into_bytes()),
+            }
+        }
+        let text = r#"{"credsStore":"store","credHelpers":{"x.io":"own","y.io":"token","z.io":"broken"}}"#;
+        let (_directory, helped) = store(text, echo);
+        assert_eq!(wire(&helped, "x.io").unwrap().username, "own");
+        assert_eq!(wire(&helped, "docker.io").unwrap().password, HUB);
+        let token = wire(&helped, "y.io").unwrap();
         assert_eq!((token.identitytoken.as_str(), token.username.as_str()), ("t", ""));
+        let error = helped.get("z.io").unwrap_err().to_string();
+        assert_eq!(error, "the credential helper docker-credential-broken cannot get: no display");
+        let (_directory, unhelped) = store(r#"{"credsStore":"x","auths":{"x.io":{"auth":"YTpi"}}}"#, none);
+        assert_eq!(wire(&unhelped, "x.io").unwrap().password, "b");
     }
 
     #[test]
-    fn no_helper_is_run_by_a_path() {
-        assert_eq!(helper("../x", "s"), None);
+    fn logins_come_and_go_and_the_rest_of_the_file_stays() {
+        let text = r#"{"psFormat":"x","auths":{"https://x.io/v1/":{"auth":"YTpi"},"y.io":{"auth":"YTpi"}}}"#;
+        let (directory, mut store) = store(text, none);
+        let auth = RegistryAuth { username: "me".to_owned(), password: "new".to_owned(), ..RegistryAuth::default() };
+        assert!(store.put("x.io", &auth).unwrap().unwrap().contains("unencrypted"));
+        let path = directory.path().join("config.json");
+        let read = || serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(read()["psFormat"], "x");
+        assert_eq!(read()["auths"], json!({"x.io": {"auth": "bWU6bmV3"}, "y.io": {"auth": "YTpi"}}));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        store.erase("x.io").unwrap();
+        store.erase("nothing.io").unwrap();
+        assert_eq!(read()["auths"], json!({"y.io": {"auth": "YTpi"}}));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_helper_keeps_what_the_file_does_not() {
+        fn kept(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, String> {
+            let input = String::from_utf8(input.to_vec()).unwrap();
+            match (name, action) {
+                ("x", "store") => {
+                    assert_eq!(input, r#"{"ServerURL":"x.io","Username":"me","Secret":"secret"}"#);
+                    Ok(Vec::new())
+                }
+                ("x", "erase") if input == "x.io" => Ok(Vec::new()),
+                other => panic!("{other:?} {input}"),
+            }
+        }
+        let (directory, mut store) = store(r#"{"credsStore":"x"}"#, kept);
+        let auth = RegistryAuth { username: "me".to_owned(), password: "secret".to_owned(), ..RegistryAuth::default() };
+        assert_eq!(store.put("x.io", &auth).unwrap(), None);
+        let text = || std::fs::read_to_string(directory.path().join("config.json")).unwrap();
+        assert!(text().contains("x.io") && !text().contains("secret"));
+        store.erase("x.io").unwrap();
+        assert!(!text().contains("x.io"));
+    }
+
+    #[test]
+    fn a_damaged_file_is_left_alone_and_no_helper_is_run_by_a_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        std::fs::write(&path, "{").unwrap();
+        assert!(Store::at(path, none).is_err());
+        assert_eq!(run("../x", "get", b"").unwrap_err(), "its name is none");
+        assert!(run("does-not-exist", "get", b"").is_err());
     }
 }

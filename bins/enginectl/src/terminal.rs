@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic;
 use std::sync::{Arc, Mutex};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::error::Error;
 
@@ -24,9 +24,13 @@ pub(crate) struct RawMode {
 impl RawMode {
     /// Makes a terminal raw: every key goes to the container, nothing is echoed, no key makes a signal.
     pub(crate) fn enter(terminal: &File) -> Result<Self, Error> {
+        Self::change(terminal, Termios::make_raw)
+    }
+
+    fn change(terminal: &File, change: impl Fn(&mut Termios)) -> Result<Self, Error> {
         let before = tcgetattr(terminal).map_err(|error| Error::io("read the mode of the terminal")(error.into()))?;
         let mut raw = before.clone();
-        raw.make_raw();
+        change(&mut raw);
         let terminal = terminal.try_clone().map_err(Error::io("duplicate the terminal"))?;
         let saved = Arc::new(Mutex::new(Some((terminal, before))));
         // The release build aborts on a panic, so that no destructor runs: the hook must do it.
@@ -41,10 +45,15 @@ impl RawMode {
             && let Some((terminal, _)) = slot.as_ref()
         {
             tcsetattr(terminal.as_fd(), OptionalActions::Drain, &raw)
-                .map_err(|error| Error::io("make the terminal raw")(error.into()))?;
+                .map_err(|error| Error::io("change the mode of the terminal")(error.into()))?;
         }
         Ok(guard)
     }
+}
+
+/// Shows nothing of what is typed until the guard goes.
+pub(crate) fn hide_input(terminal: &File) -> Result<RawMode, Error> {
+    RawMode::change(terminal, |mode| mode.local_modes.remove(LocalModes::ECHO))
 }
 
 impl Drop for RawMode {
@@ -67,7 +76,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    use rustix::termios::LocalModes;
 
     fn terminal() -> (File, File) {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -89,6 +97,16 @@ mod tests {
         let raw = RawMode::enter(&slave).unwrap();
         assert!(!echoes(&slave));
         drop(raw);
+        assert!(echoes(&slave));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let (_master, slave) = terminal();
+        let hidden = hide_input(&slave).unwrap();
+        assert!(!echoes(&slave));
+        assert!(tcgetattr(&slave).unwrap().local_modes.contains(LocalModes::ICANON));
+        drop(hidden);
         assert!(echoes(&slave));
     }
 

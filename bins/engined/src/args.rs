@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::directives::{Directives, Invalid, Pool, Ulimit};
+use crate::directives::{Directives, Invalid, Pool, Proxies, Ulimit};
 
 /// Where the configuration is read from unless another file is named.
 const CONFIG_FILE: &str = "/etc/engine/daemon.json";
@@ -54,6 +54,24 @@ pub struct Args {
     /// Layers that one pull downloads at once [default: 3]
     #[arg(long, value_name = "NUMBER")]
     max_concurrent_downloads: Option<usize>,
+    /// Layers that one push uploads at once [default: 5]
+    #[arg(long, value_name = "NUMBER")]
+    max_concurrent_uploads: Option<usize>,
+    /// Directory with HOST[:PORT]/*.crt, *.cert and *.key for registries [default: /etc/engine/certs.d, else /etc/docker/certs.d]
+    #[arg(long, value_name = "DIR")]
+    registry_certificates: Option<PathBuf>,
+    /// Keep compressed layers as they came, so that digests survive a push [default: true]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    keep_blobs: Option<bool>,
+    /// Proxy on the way to registries that are spoken to by http
+    #[arg(long, value_name = "URL")]
+    http_proxy: Option<String>,
+    /// Proxy on the way to registries that are spoken to by https
+    #[arg(long, value_name = "URL")]
+    https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy, with commas between
+    #[arg(long, value_name = "HOSTS")]
+    no_proxy: Option<String>,
     /// Address of the bridge, as ADDRESS/PREFIX [default: the first free block]
     #[arg(long, value_name = "ADDRESS")]
     bip: Option<String>,
@@ -142,6 +160,15 @@ impl Args {
             registry_mirrors: some(self.registry_mirrors),
             insecure_registries: some(self.insecure_registries),
             max_concurrent_downloads: self.max_concurrent_downloads,
+            max_concurrent_uploads: self.max_concurrent_uploads,
+            registry_certificates: self.registry_certificates,
+            keep_blobs: self.keep_blobs,
+            proxies: Some(Proxies {
+                http_proxy: self.http_proxy,
+                https_proxy: self.https_proxy,
+                no_proxy: self.no_proxy,
+            })
+            .filter(|proxies| *proxies != Proxies::default()),
             bip: self.bip,
             fixed_cidr: self.fixed_cidr,
             bridge: self.bridge,

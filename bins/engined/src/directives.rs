@@ -57,6 +57,10 @@ directives! {
     "registry-mirrors" registry_mirrors: Vec<String>;
     "insecure-registries" insecure_registries: Vec<String>;
     "max-concurrent-downloads" max_concurrent_downloads: usize;
+    "max-concurrent-uploads" max_concurrent_uploads: usize;
+    "registry-certificates" registry_certificates: PathBuf;
+    "keep-blobs" keep_blobs: bool;
+    "proxies" proxies: Proxies;
     "bip" bip: String;
     "fixed-cidr" fixed_cidr: String;
     "bridge" bridge: String;
@@ -85,6 +89,18 @@ pub(crate) struct Pool {
     pub(crate) base: String,
     pub(crate) size: u8,
 }
+
+/// Proxies on the way to registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub(crate) struct Proxies {
+    pub(crate) http_proxy: Option<String>,
+    pub(crate) https_proxy: Option<String>,
+    pub(crate) no_proxy: Option<String>,
+}
+
+/// Where administrators keep the certificates of registries; the first that is there counts.
+const CERTIFICATES: [&str; 2] = ["/etc/engine/certs.d", "/etc/docker/certs.d"];
 
 /// A limit of processes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -201,13 +217,29 @@ impl Directives {
         settings.dns.options = self.dns_opts.unwrap_or_default();
         settings.registry.mirrors = self.registry_mirrors.unwrap_or_default();
         for mirror in &settings.registry.mirrors {
-            if !["http://", "https://"].iter().any(|scheme| mirror.starts_with(scheme)) {
+            // `registry=address` is a mirror of another registry than Docker Hub.
+            let address = mirror.split_once('=').map_or(mirror.as_str(), |(_, address)| address);
+            if !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme)) {
                 return Err(Invalid(format!("invalid mirror {mirror:?}: it must begin with http:// or https://")));
             }
         }
         settings.registry.insecure = self.insecure_registries.unwrap_or_default();
         if let Some(count) = self.max_concurrent_downloads.filter(|count| *count > 0) {
             settings.registry.concurrent_downloads = count;
+        }
+        if let Some(count) = self.max_concurrent_uploads.filter(|count| *count > 0) {
+            settings.registry.concurrent_uploads = count;
+        }
+        settings.registry.certificates = self
+            .registry_certificates
+            .or_else(|| CERTIFICATES.iter().map(PathBuf::from).find(|directory| directory.exists()));
+        settings.registry.keep_blobs = self.keep_blobs.unwrap_or(true);
+        if let Some(proxies) = self.proxies {
+            settings.registry.proxy.http = proxies.http_proxy;
+            settings.registry.proxy.https = proxies.https_proxy;
+            let exceptions = proxies.no_proxy.unwrap_or_default();
+            settings.registry.proxy.exceptions =
+                exceptions.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect();
         }
         if let Some(driver) = self.log_driver.filter(|driver| *driver != settings.log.driver) {
             if driver != "none" {
@@ -343,6 +375,18 @@ mod tests {
         ] {
             assert!(refused(text).starts_with(expected), "{text}: {}", refused(text));
         }
+    }
+
+    #[test]
+    fn registries_are_reached_as_the_file_says() {
+        let text = r#"{"registry-mirrors":["https://m","quay.io=http://q:5000"],"max-concurrent-uploads":2,"keep-blobs":false,
+            "registry-certificates":"/certs","proxies":{"http-proxy":"http://p:1","no-proxy":"a.example, 10.0.0.0/8,"}}"#;
+        let registry = Directives::parse(text.as_bytes()).unwrap().decide().unwrap().settings.registry;
+        assert_eq!((registry.mirrors.len(), registry.concurrent_uploads, registry.keep_blobs), (2, 2, false));
+        assert_eq!(registry.certificates.as_deref(), Some(Path::new("/certs")));
+        assert_eq!((registry.proxy.http.as_deref(), registry.proxy.https), (Some("http://p:1"), None));
+        assert_eq!(registry.proxy.exceptions, ["a.example", "10.0.0.0/8"]);
+        assert!(Directives::parse(br#"{"proxies":{"ftp-proxy":"x"}}"#).is_err());
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(super) fn is_insecure(settings: &RegistrySettings, host: &str) -> bool {
     })
 }
 
-fn is_within(address: IpAddr, base: &str, length: &str) -> bool {
+pub(super) fn is_within(address: IpAddr, base: &str, length: &str) -> bool {
     let (Ok(base), Ok(length)) = (base.parse::<IpAddr>(), length.parse::<u32>()) else { return false };
     match (address, base) {
         (IpAddr::V4(address), IpAddr::V4(base)) if length <= 32 => {

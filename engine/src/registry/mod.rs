@@ -6,6 +6,7 @@ mod body;
 mod challenge;
 mod download;
 mod endpoint;
+mod proxy;
 mod session;
 mod token;
 mod transport;
@@ -59,6 +60,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Shared {
     settings: RegistrySettings,
+    proxies: Arc<proxy::Proxies>,
     plain: transport::Plain,
     /// By host, because each may have authorities of its own; made when first needed, for reading them takes a while.
     secure: Mutex<HashMap<String, transport::Secure>>,
@@ -102,9 +104,11 @@ impl Client {
         for mirror in &settings.mirrors {
             endpoint::parse_mirror(mirror)?;
         }
+        let proxies = Arc::new(proxy::Proxies::new(&settings.proxy)?);
         let shared = Shared {
             settings: settings.clone(),
-            plain: transport::plain(),
+            plain: transport::plain(proxies.clone()),
+            proxies,
             secure: Mutex::default(),
             remembered: Mutex::default(),
         };

@@ -1,11 +1,12 @@
 //! Connections: plain, and with TLS against the authorities of the host or of one registry.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
@@ -16,15 +17,16 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use super::proxy::{Proxies, Way};
 use super::{Error, Shared};
 
 /// What is sent with a request.
 pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
-pub(super) type Plain = Client<HttpConnector, Body>;
-pub(super) type Secure = Client<HttpsConnector<HttpConnector>, Body>;
+pub(super) type Plain = Client<Way, Body>;
+pub(super) type Secure = Client<HttpsConnector<Way>, Body>;
 
 /// To connect, and until an answer begins.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -39,15 +41,16 @@ const AUTHORITIES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-fn connector() -> HttpConnector {
+fn connector(proxies: Arc<Proxies>) -> Way {
     let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
     connector.set_connect_timeout(Some(CONNECT));
     connector.set_nodelay(true);
-    connector
+    Way { direct: connector, proxies }
 }
 
-pub(super) fn plain() -> Plain {
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector())
+pub(super) fn plain(proxies: Arc<Proxies>) -> Plain {
+    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector(proxies))
 }
 
 /// Bytes as what is sent.
@@ -58,9 +61,14 @@ pub(super) fn full(bytes: Bytes) -> Body {
 /// Sends a request to where its address says, and waits for the head of the answer.
 pub(super) async fn send(
     shared: &Arc<Shared>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     insecure: bool,
 ) -> Result<Response<Incoming>, Error> {
+    if let Some(authorization) = shared.proxies.authorization(request.uri())
+        && let Ok(value) = HeaderValue::from_str(authorization)
+    {
+        request.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
+    }
     let url = request.uri().to_string();
     // What is sent takes its time, even over a line of 64 kB a second.
     let patience = Duration::from_secs(request.body().size_hint().upper().unwrap_or(u64::MAX >> 20) >> 16);
@@ -90,8 +98,7 @@ async fn secure(shared: &Arc<Shared>, host: String, insecure: bool) -> Result<Se
     let config = tokio::task::spawn_blocking(load)
         .await
         .map_err(|_| Error::Misbehaved("the engine is shutting down".to_owned()))??;
-    let mut inner = connector();
-    inner.enforce_http(false);
+    let inner = connector(shared.proxies.clone());
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(inner);
     let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
@@ -104,17 +111,27 @@ fn config(certificates: Option<&Path>, host: &str, insecure: bool) -> Result<Cli
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Misbehaved(format!("TLS cannot be set up: {error}")))?;
+    let own = certificates.map(|directory| directory.join(host));
+    let identity = own.as_deref().map(identity).transpose()?.flatten();
+    let refused = |error: rustls::Error| Error::Setting {
+        value: own.as_deref().unwrap_or(Path::new("")).display().to_string(),
+        reason: format!("the client's certificate: {error}"),
+    };
     if insecure {
         let verifier = Arc::new(Unchecked { provider });
-        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        return match identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(refused),
+            None => Ok(builder.with_no_client_auth()),
+        };
     }
     let mut roots = RootCertStore::empty();
     if let Some(file) = AUTHORITIES.iter().map(Path::new).find(|path| path.exists()) {
         let found = rustls_native_certs::load_certs_from_paths(Some(file), None);
         roots.add_parsable_certificates(found.certs);
     }
-    if let Some(directory) = certificates.map(|directory| directory.join(host)) {
-        for path in authorities(&directory)? {
+    if let Some(directory) = &own {
+        for path in files(directory, "crt")? {
             let refuse = |reason: String| Error::Setting { value: path.display().to_string(), reason };
             let found = CertificateDer::pem_file_iter(&path).map_err(|error| refuse(error.to_string()))?;
             for certificate in found {
@@ -127,11 +144,33 @@ fn config(certificates: Option<&Path>, host: &str, insecure: bool) -> Result<Cli
         let reason = format!("this host has no certificate authorities to check {host} with");
         return Err(Error::Setting { value: AUTHORITIES.join(", "), reason });
     }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_root_certificates(roots);
+    match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(refused),
+        None => Ok(builder.with_no_client_auth()),
+    }
 }
 
-/// The `*.crt` files of a directory, which need not be there.
-fn authorities(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Who we are to a registry that wants to know: `*.cert`, and the `*.key` of the same name.
+fn identity(directory: &Path) -> Result<Option<Identity>, Error> {
+    let Some(path) = files(directory, "cert")?.into_iter().next() else { return Ok(None) };
+    let key = path.with_extension("key");
+    let refuse = |path: &Path, error: &dyn fmt::Display| Error::Setting {
+        value: path.display().to_string(),
+        reason: error.to_string(),
+    };
+    let chain = CertificateDer::pem_file_iter(&path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| refuse(&path, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&key)
+        .map_err(|error| refuse(&key, &format!("the key of {}: {error}", path.display())))?;
+    Ok(Some((chain, key)))
+}
+
+/// The files of a directory, which need not be there, that end like this, by name.
+fn files(directory: &Path, ending: &str) -> Result<Vec<PathBuf>, Error> {
     let refuse =
         |error: std::io::Error| Error::Setting { value: directory.display().to_string(), reason: error.to_string() };
     let entries = match std::fs::read_dir(directory) {
@@ -142,10 +181,11 @@ fn authorities(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry.map_err(refuse)?.path();
-        if path.extension().is_some_and(|extension| extension == "crt") {
+        if path.extension().is_some_and(|extension| extension == ending) {
             paths.push(path);
         }
     }
+    paths.sort();
     Ok(paths)
 }
 

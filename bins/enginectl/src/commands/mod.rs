@@ -5,9 +5,11 @@ pub(crate) mod container;
 pub(crate) mod filters;
 pub(crate) mod image;
 pub(crate) mod inspect;
+pub(crate) mod manifest;
 pub(crate) mod network;
 pub(crate) mod prompt;
 pub(crate) mod reference;
+pub(crate) mod registry;
 pub(crate) mod several;
 pub(crate) mod suggest;
 pub(crate) mod system;
@@ -21,7 +23,11 @@ pub(crate) const TOP: &[Entry] = &[
     entry!("exec", container::exec),
     entry!("ps", container::ps),
     entry!("pull", image::pull),
+    entry!("push", image::push),
     entry!("images", image::ls),
+    entry!("login", registry::login),
+    entry!("logout", registry::logout),
+    entry!("search", registry::search),
     entry!("attach", container::attach),
     entry!("cp", container::cp),
     entry!("create", container::create),
@@ -29,6 +35,7 @@ pub(crate) const TOP: &[Entry] = &[
     entry!("events", system::events),
     entry!("export", container::export),
     entry!("history", image::history),
+    entry!("import", image::import),
     entry!("info", system::overview),
     entry!("inspect", inspect),
     entry!("kill", container::kill),
@@ -40,6 +47,7 @@ pub(crate) const TOP: &[Entry] = &[
     entry!("restart", container::restart),
     entry!("rm", container::rm),
     entry!("rmi", image::rm),
+    entry!("save", image::save),
     entry!("start", container::start),
     entry!("stop", container::stop),
     entry!("tag", image::tag),
@@ -87,10 +95,14 @@ pub(crate) const NOUNS: &[Noun] = &[
             entry!("ls" | "list", image::ls),
             entry!("export", container::export),
             entry!("history", image::history),
+            entry!("import", image::import),
             entry!("inspect", image::inspect),
             entry!("load", image::load),
+            entry!("prune", image::prune),
             entry!("pull", image::pull),
+            entry!("push", image::push),
             entry!("rm" | "remove", image::rm),
+            entry!("save", image::save),
             entry!("tag", image::tag),
         ],
     },
@@ -113,6 +125,7 @@ pub(crate) const NOUNS: &[Noun] = &[
     Noun {
         name: "system",
         about: "Commands on the engine",
-        entries: &[entry!("events", system::events), entry!("info", system::overview)],
+        entries: &[entry!("df", system::df), entry!("events", system::events), entry!("info", system::overview)],
     },
+    Noun { name: "manifest", about: "Commands on what registries have", entries: &[entry!("inspect", manifest)] },
 ];

@@ -44,6 +44,12 @@ impl Reference {
         }
     }
 
+    /// The same without a tag or a digest.
+    pub(crate) fn full_repository(&self) -> String {
+        let bare = Self { tag: None, digest: None, ..self.clone() }.full();
+        bare.strip_suffix(":latest").unwrap_or(&bare).to_owned()
+    }
+
     /// The registry that the name belongs to.
     pub(crate) fn registry(&self) -> &str {
         match self.repository.split_once('/') {

@@ -30,9 +30,8 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
     }
     let (name, tag) = (call.query.text("fromImage"), call.query.text("tag"));
     let reference = named(name, tag)?;
-    let mut options = PullOptions::default();
-    options.platform = platform(call.query.text("platform"))?;
-    options.auth = auth(call.headers.get("X-Registry-Auth"));
+    let auth = auth(call.headers.get("X-Registry-Auth"));
+    let options = PullOptions { platform: platform(call.query.text("platform"))?, auth };
     let images = call.daemon.engine.images();
     // A name alone stands for all its tags; clients add `latest` themselves when they mean that one.
     if tag.is_empty() && !has_tag(name) {
@@ -69,10 +68,11 @@ async fn import(call: Call) -> Result<Response, Error> {
 pub(crate) async fn push(call: Call) -> Result<Response, Error> {
     let tag = call.query.text("tag");
     let reference = named(&call.name, tag)?;
-    let mut options = PushOptions::default();
-    options.auth = auth(call.headers.get("X-Registry-Auth"));
-    options.all_tags = tag.is_empty() && !has_tag(&call.name);
-    options.platform = platform(call.query.text("platform"))?;
+    let options = PushOptions {
+        auth: auth(call.headers.get("X-Registry-Auth")),
+        all_tags: tag.is_empty() && !has_tag(&call.name),
+        platform: platform(call.query.text("platform"))?,
+    };
     let task = call.daemon.engine.images().push(&reference, options);
     progress::answer(task, |news| Some(progress::moving(news))).await
 }

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     size: bool,
 }
 
-const COLUMNS: Columns = &[
+pub(crate) const COLUMNS: Columns = &[
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -94,7 +94,7 @@ fn short(id: &str, whole: bool) -> String {
     if whole { id.to_owned() } else { id.chars().take(12).collect() }
 }
 
-fn row(container: &ContainerSummary, whole: bool, now: i64) -> Row {
+pub(crate) fn row(container: &ContainerSummary, whole: bool, now: i64) -> Row {
     let names: Vec<&str> = container
         .names
         .iter()

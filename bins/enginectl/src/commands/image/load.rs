@@ -47,15 +47,18 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let query = Query::new()
         .with("quiet", if quiet { "1" } else { "0" })
         .optional("platform", args.platform.as_deref().map(platform).transpose()?.as_deref());
-    let receiver = read(file)?;
-    let frames = stream::unfold(receiver, |mut receiver| async move {
-        receiver.recv().await.map(|chunk: std::io::Result<Bytes>| (chunk.map(Frame::data), receiver))
-    });
-    let payload = Payload::Stream("application/x-tar", StreamBody::new(frames).boxed_unsync());
-    let response = session.client()?.request(Method::POST, "/images/load", &query, payload).await?;
+    let response = session.client()?.request(Method::POST, "/images/load", &query, upload(file)?).await?;
     let mut out: &File = &session.io.stdout;
     show(response.into_body(), Screen::new(&mut out, terminal).only_results(quiet)).await?;
     Ok(0)
+}
+
+/// An archive as the body of a request.
+pub(super) fn upload(file: File) -> Result<Payload, Error> {
+    let frames = stream::unfold(read(file)?, |mut receiver| async move {
+        receiver.recv().await.map(|chunk: std::io::Result<Bytes>| (chunk.map(Frame::data), receiver))
+    });
+    Ok(Payload::Stream("application/x-tar", StreamBody::new(frames).boxed_unsync()))
 }
 
 /// Reads ahead a little, on a thread of its own.
@@ -89,7 +92,7 @@ fn read(file: File) -> Result<mpsc::Receiver<std::io::Result<Bytes>>, Error> {
 }
 
 /// `linux/arm64/v8` as the JSON that the API takes.
-fn platform(text: &str) -> Result<String, Error> {
+pub(super) fn platform(text: &str) -> Result<String, Error> {
     let parts: Vec<&str> = text.split('/').collect();
     let value = match parts.as_slice() {
         [os, architecture] => serde_json::json!({"os": os, "architecture": architecture}),

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     repository: Option<String>,
 }
 
-const COLUMNS: Columns = &[
+pub(crate) const COLUMNS: Columns = &[
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
     ("Digest", "DIGEST"),
@@ -126,6 +126,13 @@ fn names(image: &ImageSummary, wants_digests: bool) -> Vec<Name> {
 
 fn short(id: &str, whole: bool) -> String {
     if whole { id.to_owned() } else { id.strip_prefix("sha256:").unwrap_or(id).chars().take(12).collect() }
+}
+
+/// A row for each name of each image.
+pub(crate) fn rows(images: &[ImageSummary], now: i64) -> Vec<Row> {
+    let of =
+        |image: &ImageSummary| names(image, false).iter().map(|name| row(name, image, false, now)).collect::<Vec<_>>();
+    images.iter().flat_map(of).collect()
 }
 
 fn row(name: &Name, image: &ImageSummary, whole: bool, now: i64) -> Row {

@@ -16,6 +16,9 @@ use crate::session::Session;
 /// Get an image from a registry
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// All tags of the repository
+    #[arg(short = 'a', long)]
+    all_tags: bool,
     /// Platform of the image, as linux/amd64
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
@@ -32,7 +35,10 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let platform = args.platform.clone().or_else(|| session.io.variable("DOCKER_DEFAULT_PLATFORM"));
     let client = session.client()?;
     let auth = credentials(session, &args.image);
-    if !args.quiet && reference.tag.is_none() && reference.digest.is_none() {
+    if args.all_tags && (reference.tag.is_some() || reference.digest.is_some()) {
+        return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()));
+    }
+    if !args.quiet && !args.all_tags && reference.tag.is_none() && reference.digest.is_none() {
         session.print_line("Using default tag: latest")?;
     }
     let terminal =
@@ -40,8 +46,13 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let mut stdout: &File = &session.io.stdout;
     let mut nowhere = std::io::sink();
     let out: &mut dyn Write = if args.quiet { &mut nowhere } else { &mut stdout };
-    fetch(&client, &args.image, platform.as_deref(), auth, out, terminal).await?;
-    session.print_line(reference.full())?;
+    let which = if args.all_tags { Which::All } else { Which::One };
+    fetch_some(&client, &args.image, which, platform.as_deref(), auth, out, terminal).await?;
+    if args.all_tags {
+        session.print_line(reference.full_repository())?;
+    } else {
+        session.print_line(reference.full())?;
+    }
     Ok(0)
 }
 
@@ -50,10 +61,29 @@ pub(crate) fn credentials(session: &Session, image: &str) -> Option<String> {
     credentials::header(&session.io, Reference::parse(image).registry())
 }
 
-/// Pulls and shows the progress.
+/// Pulls one image and shows the progress.
 pub(crate) async fn fetch(
     client: &Client,
     image: &str,
+    platform: Option<&str>,
+    auth: Option<String>,
+    out: &mut dyn Write,
+    terminal: Option<(u16, u16)>,
+) -> Result<(), Error> {
+    fetch_some(client, image, Which::One, platform, auth, out, terminal).await
+}
+
+/// Which images of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    One,
+    All,
+}
+
+async fn fetch_some(
+    client: &Client,
+    image: &str,
+    which: Which,
     platform: Option<&str>,
     auth: Option<String>,
     out: &mut dyn Write,
@@ -63,6 +93,7 @@ pub(crate) async fn fetch(
     let tag = match (&reference.digest, &reference.tag) {
         (Some(digest), _) => digest.as_str(),
         (None, Some(tag)) => tag.as_str(),
+        (None, None) if which == Which::All => "",
         (None, None) => "latest",
     };
     let query = Query::new().with("fromImage", &reference.repository).with("tag", tag).optional("platform", platform);

@@ -1,0 +1,5 @@
+//! Commands on registries.
+
+pub(crate) mod login;
+pub(crate) mod logout;
+pub(crate) mod search;

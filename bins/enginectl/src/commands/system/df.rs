@@ -1,0 +1,197 @@
+//! `enginectl system df`.
+
+use engine_api::image::ImageSummary;
+use engine_api::system::DiskUsage;
+
+use crate::client::Query;
+use crate::commands::container::ps;
+use crate::commands::image::ls;
+use crate::error::Error;
+use crate::output::format::{Columns, Row, list};
+use crate::output::{size, time};
+use crate::session::Session;
+
+/// Show what takes room on the disk
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print by a template, table TEMPLATE, table or json
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Each image, container and volume
+    #[arg(short = 'v', long)]
+    verbose: bool,
+}
+
+const COLUMNS: Columns = &[
+    ("Type", "TYPE"),
+    ("TotalCount", "TOTAL"),
+    ("Active", "ACTIVE"),
+    ("Size", "SIZE"),
+    ("Reclaimable", "RECLAIMABLE"),
+];
+
+pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    let usage: DiskUsage = session.client()?.get_as("/system/df", &Query::new()).await?;
+    if args.verbose {
+        if args.format.is_some() {
+            return Err(Error::Invalid("--verbose and --format cannot be used together".to_owned()));
+        }
+        session.print(details(&usage)?)?;
+        return Ok(0);
+    }
+    let rows = kinds(&usage).into_iter().map(Kind::row).collect();
+    let shown = ["Type", "TotalCount", "Active", "Size", "Reclaimable"];
+    session.print(list(args.format.as_deref(), COLUMNS, &shown, rows, session.width())?)?;
+    Ok(0)
+}
+
+/// A line of the overview.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kind {
+    name: &'static str,
+    total: usize,
+    active: usize,
+    size: i64,
+    reclaimable: i64,
+}
+
+impl Kind {
+    fn row(self) -> Row {
+        let mut reclaimable = size::decimal(self.reclaimable);
+        // Docker tells the share of everything but of builds.
+        if self.size > 0 && self.name != "Build Cache" {
+            reclaimable.push_str(&format!(" ({}%)", self.reclaimable.saturating_mul(100) / self.size));
+        }
+        Row::new([
+            ("Type", self.name.into()),
+            ("TotalCount", self.total.to_string().into()),
+            ("Active", self.active.to_string().into()),
+            ("Size", size::decimal(self.size).into()),
+            ("Reclaimable", reclaimable.into()),
+        ])
+    }
+}
+
+fn kinds(usage: &DiskUsage) -> Vec<Kind> {
+    let images = usage.images.as_deref().unwrap_or_default();
+    let containers = usage.containers.as_deref().unwrap_or_default();
+    let volumes = usage.volumes.as_deref().unwrap_or_default();
+    // What an image shares goes with none of its holders alone.
+    let used = |image: &&ImageSummary| image.containers > 0;
+    let in_use: i64 = images.iter().filter(used).map(|image| image.size - image.shared_size.max(0)).sum();
+    let lives = |state: &str| matches!(state, "running" | "paused" | "restarting");
+    let written = |rw: Option<i64>| rw.unwrap_or(0);
+    let bytes = |volume: &&engine_api::volume::Volume| volume.usage_data.as_ref().map_or(0, |usage| usage.size.max(0));
+    let is_free =
+        |volume: &&engine_api::volume::Volume| volume.usage_data.as_ref().is_some_and(|usage| usage.ref_count == 0);
+    let held =
+        |volume: &&engine_api::volume::Volume| volume.usage_data.as_ref().is_some_and(|usage| usage.ref_count > 0);
+    vec![
+        Kind {
+            name: "Images",
+            total: images.len(),
+            active: images.iter().filter(used).count(),
+            size: usage.layers_size,
+            reclaimable: (usage.layers_size - in_use).max(0),
+        },
+        Kind {
+            name: "Containers",
+            total: containers.len(),
+            active: containers.iter().filter(|container| lives(&container.state)).count(),
+            size: containers.iter().map(|container| written(container.size_rw)).sum(),
+            reclaimable: containers
+                .iter()
+                .filter(|container| !lives(&container.state))
+                .map(|container| written(container.size_rw))
+                .sum(),
+        },
+        Kind {
+            name: "Local Volumes",
+            total: volumes.len(),
+            active: volumes.iter().filter(held).count(),
+            size: volumes.iter().map(|volume| bytes(&volume)).sum(),
+            reclaimable: volumes.iter().filter(is_free).map(|volume| bytes(&volume)).sum(),
+        },
+        Kind {
+            name: "Build Cache",
+            total: usage.build_cache.as_ref().map_or(0, Vec::len),
+            active: 0,
+            size: 0,
+            reclaimable: 0,
+        },
+    ]
+}
+
+const VOLUMES: Columns = &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")];
+const BUILDS: Columns = &[
+    ("ID", "CACHE ID"),
+    ("CacheType", "CACHE TYPE"),
+    ("Size", "SIZE"),
+    ("CreatedSince", "CREATED"),
+    ("LastUsedSince", "LAST USED"),
+    ("UsageCount", "USAGE"),
+    ("Shared", "SHARED"),
+];
+
+fn details(usage: &DiskUsage) -> Result<String, Error> {
+    let now = time::now_seconds();
+    let mut text = "Images space usage:\n\n".to_owned();
+    let rows = ls::rows(usage.images.as_deref().unwrap_or_default(), now);
+    let shown = ["Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers"];
+    text.push_str(&list(None, ls::COLUMNS, &shown, rows, None)?);
+    text.push_str("\nContainers space usage:\n\n");
+    let rows = usage.containers.iter().flatten().map(|container| ps::row(container, false, now)).collect();
+    let shown = ["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"];
+    text.push_str(&list(None, ps::COLUMNS, &shown, rows, None)?);
+    text.push_str("\nLocal Volumes space usage:\n\n");
+    let rows = usage.volumes.iter().flatten().map(|volume| {
+        let usage = volume.usage_data.clone().unwrap_or_default();
+        Row::new([
+            ("Name", volume.name.as_str().into()),
+            ("Links", usage.ref_count.to_string().into()),
+            ("Size", size::short(usage.size.max(0)).into()),
+        ])
+    });
+    text.push_str(&list(None, VOLUMES, &["Name", "Links", "Size"], rows.collect(), None)?);
+    text.push_str("\nBuild cache usage: 0B\n\n");
+    let shown: Vec<&str> = BUILDS.iter().map(|(name, _)| *name).collect();
+    text.push_str(&list(None, BUILDS, &shown, Vec::new(), None)?);
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine_api::container::ContainerSummary;
+    use engine_api::volume::{UsageData, Volume};
+
+    #[test]
+    fn what_is_used_is_not_reclaimable() {
+        let image = |size: i64, shared_size: i64, containers: i64| ImageSummary {
+            size,
+            shared_size,
+            containers,
+            ..ImageSummary::default()
+        };
+        let container = |state: &str, size: i64| ContainerSummary {
+            state: state.to_owned(),
+            size_rw: Some(size),
+            ..ContainerSummary::default()
+        };
+        let volume =
+            |ref_count: i64, size: i64| Volume { usage_data: Some(UsageData { ref_count, size }), ..Volume::default() };
+        let usage = DiskUsage {
+            layers_size: 1000,
+            images: Some(vec![image(700, 200, 1), image(500, 200, 0)]),
+            containers: Some(vec![container("running", 10), container("exited", 5)]),
+            volumes: Some(vec![volume(0, 7), volume(2, 3)]),
+            build_cache: Some(Vec::new()),
+        };
+        let numbers: Vec<_> = kinds(&usage).into_iter().map(|k| (k.total, k.active, k.size, k.reclaimable)).collect();
+        assert_eq!(numbers, [(2, 1, 1000, 500), (2, 1, 15, 5), (2, 1, 10, 7), (0, 0, 0, 0)]);
+        let text =
+            list(None, COLUMNS, &["Type", "Reclaimable"], kinds(&usage).into_iter().map(Kind::row).collect(), None);
+        assert!(text.unwrap_or_default().contains("500B (50%)"));
+        assert!(details(&usage).unwrap_or_default().contains("Build cache usage: 0B"));
+    }
+}

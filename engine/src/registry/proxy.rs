@@ -1,0 +1,327 @@
+//! Ways to a registry: straight, or through a proxy that settings name. A proxy sees the addresses of encrypted
+//! connections and nothing of what is in them.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use super::Error;
+use super::endpoint::is_within;
+use crate::settings::ProxySettings;
+
+/// The most that a proxy may answer before the way is open.
+const MAX_ANSWER: usize = 8 << 10;
+
+/// Which addresses are reached through which proxy.
+#[derive(Debug, Default)]
+pub(super) struct Proxies {
+    http: Option<Proxy>,
+    https: Option<Proxy>,
+    exceptions: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Proxy {
+    address: Uri,
+    /// `Proxy-Authorization`.
+    authorization: Option<String>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.address)
+    }
+}
+
+impl Proxies {
+    pub(super) fn new(settings: &ProxySettings) -> Result<Self, Error> {
+        let read = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(parse).transpose();
+        Ok(Self { http: read(&settings.http)?, https: read(&settings.https)?, exceptions: settings.exceptions.clone() })
+    }
+
+    fn of(&self, uri: &Uri) -> Option<&Proxy> {
+        let is_https = uri.scheme_str() == Some("https");
+        let proxy = if is_https { &self.https } else { &self.http };
+        let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        proxy.as_ref().filter(|_| !self.is_exception(uri.host().unwrap_or_default(), port))
+    }
+
+    /// What a request that a proxy passes on has to show to it.
+    pub(super) fn authorization(&self, uri: &Uri) -> Option<&str> {
+        self.of(uri)?.authorization.as_deref().filter(|_| uri.scheme_str() == Some("http"))
+    }
+
+    /// Whether a host is reached straight: the host itself always, and by the rules of `NO_PROXY`.
+    fn is_exception(&self, host: &str, port: u16) -> bool {
+        let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
+        let address: Option<IpAddr> = host.parse().ok();
+        if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
+            return true;
+        }
+        self.exceptions.iter().map(|text| text.trim().to_ascii_lowercase()).any(|text| {
+            if text == "*" {
+                return true;
+            }
+            if let (Some(address), Some((base, length))) = (address, text.split_once('/')) {
+                return is_within(address, base, length);
+            }
+            let (name, wanted) = match text.rsplit_once(':') {
+                Some((name, wanted)) if !name.contains(':') => (name.to_owned(), wanted.parse::<u16>().ok()),
+                _ => (text.clone(), None),
+            };
+            if name.is_empty() || wanted.is_some_and(|wanted| wanted != port) {
+                return false;
+            }
+            let domain = name.trim_start_matches('*').trim_start_matches('.');
+            let is_part = host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+            // `.example.com` stands for what is in it, `example.com` for itself as well.
+            is_part && address.is_none() || (host == domain && !name.starts_with(['.', '*']))
+        })
+    }
+}
+
+fn parse(text: &str) -> Result<Proxy, Error> {
+    let refuse = |reason: &str| Error::Setting {
+        // A password is nobody's business.
+        value: text.rsplit('@').next().unwrap_or_default().to_owned(),
+        reason: reason.to_owned(),
+    };
+    let text_with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let uri: Uri = text_with_scheme.parse().map_err(|_| refuse("a proxy is an address such as http://proxy:3128"))?;
+    if uri.scheme_str() != Some("http") {
+        return Err(refuse("only proxies that are spoken to by http:// are supported"));
+    }
+    let authority = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+    let (user, host) = authority.rsplit_once('@').map_or((None, authority.as_str()), |(user, host)| (Some(user), host));
+    if host.is_empty() || host.starts_with(':') {
+        return Err(refuse("a proxy has a host"));
+    }
+    let address = format!("http://{host}").parse().map_err(|_| refuse("a proxy has a host and a port"))?;
+    Ok(Proxy { address, authorization: user.map(|user| format!("Basic {}", STANDARD.encode(unescaped(user)))) })
+}
+
+/// Undoes percent encoding.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        match (first, tail) {
+            (b'%', [high, low, after @ ..]) if hex(*high).is_some() && hex(*low).is_some() => {
+                bytes.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
+                rest = after;
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    bytes
+}
+
+/// Connects, straight or through a proxy.
+#[derive(Debug, Clone)]
+pub(super) struct Way {
+    pub(super) direct: HttpConnector,
+    pub(super) proxies: Arc<Proxies>,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Result<Opened, Box<dyn std::error::Error + Send + Sync>>> + Send>>;
+
+impl Service<Uri> for Way {
+    type Response = Opened;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Future = Opening;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.direct.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Opening {
+        let proxy = self.proxies.of(&uri).cloned();
+        let is_https = uri.scheme_str() == Some("https");
+        let opening = self.direct.call(proxy.as_ref().map_or_else(|| uri.clone(), |proxy| proxy.address.clone()));
+        Box::pin(async move {
+            let mut stream = opening.await?;
+            match proxy {
+                None => Ok(Opened { stream, forwards: false }),
+                Some(_) if !is_https => Ok(Opened { stream, forwards: true }),
+                Some(proxy) => {
+                    let host = uri.host().unwrap_or_default();
+                    tunnel(stream.inner_mut(), host, uri.port_u16().unwrap_or(443), &proxy).await?;
+                    Ok(Opened { stream, forwards: false })
+                }
+            }
+        })
+    }
+}
+
+/// Has a proxy connect us to a host.
+async fn tunnel(stream: &mut TcpStream, host: &str, port: u16, proxy: &Proxy) -> io::Result<()> {
+    let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
+    if let Some(authorization) = &proxy.authorization {
+        request.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
+    }
+    stream.write_all(format!("{request}\r\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        if answer.len() >= MAX_ANSWER {
+            return Err(io::Error::other(format!("the proxy {} answers without end", proxy.address)));
+        }
+        // One by one: what follows belongs to the host.
+        answer.push(stream.read_u8().await?);
+    }
+    let head = String::from_utf8_lossy(&answer);
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    if status.starts_with('2') {
+        return Ok(());
+    }
+    let line: String = head.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect();
+    Err(io::Error::other(format!("the proxy {} refuses: {line}", proxy.address)))
+}
+
+/// A connection, to a registry or to a proxy that passes requests on.
+#[derive(Debug)]
+pub(super) struct Opened {
+    stream: TokioIo<TcpStream>,
+    forwards: bool,
+}
+
+impl Connection for Opened {
+    fn connected(&self) -> Connected {
+        self.stream.connected().proxy(self.forwards)
+    }
+}
+
+impl Read for Opened {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+impl Write for Opened {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn exceptions_are_those_of_no_proxy() {
+        let exceptions = ["inner.example", ".sub.example", "*.star.example", "10.0.0.0/8", "host:5000"];
+        let settings = ProxySettings {
+            https: Some("http://me:p%40ss@proxy:3128".to_owned()),
+            exceptions: exceptions.map(str::to_owned).into(),
+            ..ProxySettings::default()
+        };
+        let proxies = Proxies::new(&settings).unwrap();
+        let goes = |address: &str| proxies.of(&address.parse().unwrap()).is_none();
+        for straight in [
+            "https://inner.example",
+            "https://a.inner.example:5",
+            "https://x.sub.example",
+            "https://x.star.example",
+            "https://10.1.2.3:5000",
+            "https://host:5000",
+            "https://localhost:5000",
+            "https://127.0.0.1",
+            "https://[::1]:5",
+            // There is no proxy for these.
+            "http://example.org",
+        ] {
+            assert!(goes(straight), "{straight}");
+        }
+        for through in [
+            "https://example.org",
+            "https://sub.example",
+            "https://notinner.example",
+            "https://11.0.0.1",
+            "https://host",
+        ] {
+            assert!(!goes(through), "{through}");
+        }
+        let proxy = proxies.https.unwrap();
+        assert_eq!(proxy.address, "http://proxy:3128");
+        assert_eq!(proxy.authorization.unwrap(), format!("Basic {}", STANDARD.encode("me:p@ss")));
+    }
+
+    #[test]
+    fn what_is_no_proxy_is_refused_and_no_password_is_shown() {
+        for wrong in ["https://x", "socks5://x", "http://", "http://:80", "http://a b"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        let error = parse("ftp://me:secret@x").unwrap_err().to_string();
+        assert!(!error.contains("secret"), "{error}");
+        assert_eq!(parse("proxy:80").unwrap().address, "http://proxy:80");
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_is_asked_for_and_may_be_refused() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for answer in ["HTTP/1.1 200 OK\r\nX: y\r\n\r\nhello", "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"]
+            {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                asked.push(String::from_utf8(request).unwrap());
+            }
+            asked
+        });
+        let proxy = parse(&format!("http://u:p@{address}")).unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        tunnel(&mut stream, "registry.example", 443, &proxy).await.unwrap();
+        let mut rest = [0; 5];
+        stream.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"hello");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let error = tunnel(&mut stream, "registry.example", 443, &proxy).await.unwrap_err();
+        assert!(error.to_string().contains("407"), "{error}");
+        let asked = serve.await.unwrap();
+        assert!(asked[0].starts_with("CONNECT registry.example:443 HTTP/1.1\r\n"), "{asked:?}");
+        assert!(asked[0].contains("Proxy-Authorization: Basic dTpw\r\n"), "{asked:?}");
+    }
+}
