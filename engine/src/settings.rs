@@ -165,7 +165,9 @@ pub struct BridgeSettings {
     pub inter_container: bool,
     /// Translate the containers' addresses into the host's when packets leave.
     pub masquerade: bool,
-    /// Turn on the host's IPv4 forwarding when it is off.
+    /// Where ports are published that name no address of the host; on all of them when there is none.
+    pub host_binding: Option<IpAddr>,
+    /// Turn on the host's forwarding when it is off.
     pub forward: bool,
 }
 
@@ -179,6 +181,7 @@ impl Default for BridgeSettings {
             mtu: None,
             inter_container: true,
             masquerade: true,
+            host_binding: None,
             forward: true,
         }
     }

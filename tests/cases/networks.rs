@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use crate::support::client::Client;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
-use crate::support::network::Network;
+use crate::support::network::{NameServer, Network};
 
 /// A web server with one file, somewhere else.
 struct Server {
@@ -76,5 +76,150 @@ pub fn none_is_alone(client: Client) {
     let mut listed: Vec<&str> = listed.lines().collect();
     listed.sort_unstable();
     assert_eq!(listed, ["bridge bridge local", "host host local", "none null local"]);
+    daemon.finish();
+}
+
+pub fn made_and_removed(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let create = [
+        "network",
+        "create",
+        "--subnet",
+        "10.9.0.0/24",
+        "--ip-range",
+        "10.9.0.128/25",
+        "--gateway",
+        "10.9.0.254",
+        "--aux-address",
+        "router=10.9.0.129",
+        "--label",
+        "team=a",
+        "--internal",
+        "-o",
+        "com.docker.network.bridge.enable_icc=true",
+        "back",
+    ];
+    let id = client.run(&daemon, &create).ok();
+    assert_eq!(id.len(), 64);
+    let format = "{{.Name}} {{.Driver}} {{.Internal}} {{json .IPAM.Config}} {{json .Labels}} {{json .Options}}";
+    let shown = client.run(&daemon, &["network", "inspect", "-f", format, "back"]).ok();
+    for part in [
+        "back bridge true",
+        r#""Subnet":"10.9.0.0/24","IPRange":"10.9.0.128/25","Gateway":"10.9.0.254","AuxiliaryAddresses":{"router":"10.9.0.129"}"#,
+        r#"{"team":"a"}"#,
+        r#"{"com.docker.network.bridge.enable_icc":"true"}"#,
+    ] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let twice = client.run(&daemon, &["network", "create", "back"]).code(1);
+    assert!(twice.stderr.contains("network with name back already exists"), "{twice:?}");
+    client.run(&daemon, &["run", "-d", "--name", "one", "--network", "back", "busybox", "sleep", "1000"]).ok();
+    let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.Gateway}}|{{end}}";
+    // The first of the range is somebody else's; an internal network has no gateway.
+    assert_eq!(client.run(&daemon, &["inspect", "-f", address, "one"]).ok(), "10.9.0.128 |");
+    let members = "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}";
+    assert_eq!(client.run(&daemon, &["network", "inspect", "-f", members, "back"]).ok(), "one 10.9.0.128/24");
+    let used = client.run(&daemon, &["network", "rm", "back"]).code(1);
+    assert!(used.stderr.contains("network back has active endpoints"), "{used:?}");
+    assert_eq!(client.run(&daemon, &["network", "ls", "-q", "--filter", "label=team=a"]).ok(), id[..12]);
+    client.run(&daemon, &["network", "create", "idle"]).ok();
+    let pruned = client.run(&daemon, &["network", "prune", "-f"]).ok();
+    assert_eq!(pruned.trim(), "Deleted Networks:\nidle");
+    client.run(&daemon, &["rm", "-f", "one"]).ok();
+    assert_eq!(client.run(&daemon, &["network", "rm", "back"]).ok(), "back");
+    assert!(client.run(&daemon, &["network", "rm", "bridge"]).code(1).stderr.contains("pre-defined"));
+    daemon.finish();
+}
+
+pub fn several_at_once(client: Client) {
+    let daemon = Daemon::with_busybox();
+    for network in ["front", "back"] {
+        client.run(&daemon, &["network", "create", network]).ok();
+    }
+    client.run(&daemon, &["run", "-d", "--name", "db", "--network", "back", "busybox", "sleep", "1000"]).ok();
+    client.run(&daemon, &["run", "-d", "--name", "web", "--network", "front", "busybox", "sleep", "1000"]).ok();
+    let of = |container: &str, network: &str| {
+        let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
+        client.run(&daemon, &["inspect", "-f", &format, container]).ok()
+    };
+    let ping = |from: &str, to: &str| client.run(&daemon, &["exec", from, "ping", "-c", "1", "-W", "2", to]).code;
+    let db = of("db", "back");
+    assert_eq!(ping("web", &db), 1, "networks are kept apart");
+    // While it runs, it gets an interface, an address and a line in its hosts file, and loses them again.
+    client.run(&daemon, &["network", "connect", "--alias", "www", "back", "web"]).ok();
+    assert_eq!(ping("web", &db), 0);
+    assert_eq!((ping("web", "db"), ping("db", "www"), ping("db", "web.back")), (0, 0, 0), "by name");
+    let web = of("web", "back");
+    assert_eq!(ping("db", &web), 0);
+    let hosts = client.run(&daemon, &["exec", "web", "cat", "/etc/hosts"]).ok();
+    assert!(hosts.contains(&format!("\n{web}\t")), "{hosts}");
+    let again = client.run(&daemon, &["network", "connect", "back", "web"]).code(1);
+    assert!(again.stderr.contains("endpoint with name web already exists in network back"), "{again:?}");
+    client.run(&daemon, &["network", "disconnect", "back", "web"]).ok();
+    assert_eq!((ping("web", &db), ping("web", "db")), (1, 1));
+    let links = client.run(&daemon, &["exec", "web", "ls", "/sys/class/net"]).ok();
+    assert_eq!(links.split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"]);
+    let hosts = client.run(&daemon, &["exec", "web", "cat", "/etc/hosts"]).ok();
+    assert!(!hosts.contains(&web), "{hosts}");
+    // What does not run is connected when it starts; a network is removed when nobody runs on it.
+    client.run(&daemon, &["stop", "-t", "0", "web"]).ok();
+    client.run(&daemon, &["network", "connect", "back", "web"]).ok();
+    client.run(&daemon, &["start", "web"]).ok();
+    assert_eq!(ping("web", &db), 0);
+    let networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
+    assert_eq!(client.run(&daemon, &["inspect", "-f", networks, "web"]).ok().trim(), "back front");
+    client.run(&daemon, &["rm", "-f", "web", "db"]).ok();
+    client.run(&daemon, &["network", "rm", "front", "back"]).ok();
+    daemon.finish();
+}
+
+pub fn names_are_looked_up(client: Client) {
+    let mut daemon = Daemon::with_busybox();
+    // Somebody outside who knows one name.
+    let outside = Network::new();
+    daemon.network().uplink(&outside);
+    let server = NameServer::start(&outside, "far.example", [198, 51, 100, 77]);
+    client.run(&daemon, &["network", "create", "n"]).ok();
+    client.run(&daemon, &["network", "create", "--internal", "inside"]).ok();
+    let run = |name: &str, network: &str, more: &[&str]| {
+        let mut arguments = vec!["run", "-d", "--name", name, "--network", network, "--dns", "198.51.100.2"];
+        arguments.extend(more);
+        arguments.extend(["busybox", "sleep", "1000"]);
+        client.run(&daemon, &arguments).ok()
+    };
+    run("one", "n", &["--network-alias", "both"]);
+    let two = run("two", "n", &["--network-alias", "both", "--link", "one:first"]);
+    run("alone", "inside", &[]);
+    let look = |daemon: &Daemon, from: &str, name: &str| {
+        let said = client.run(daemon, &["exec", from, "nslookup", name, "127.0.0.11"]);
+        let answers = said.stdout.lines().skip_while(|line| !line.is_empty());
+        answers
+            .filter_map(|line| line.strip_prefix("Address: ").or(line.split("name = ").nth(1)))
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let address = |name: &str| {
+        client.run(&daemon, &["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name]).ok()
+    };
+    let (first, second) = (address("one"), address("two"));
+    assert_eq!(look(&daemon, "one", "two"), second);
+    assert_eq!(look(&daemon, "one", &two[..12]), second, "by its short id");
+    assert_eq!((look(&daemon, "two", "FIRST"), look(&daemon, "one", "first")), (first.clone(), String::new()));
+    let both = look(&daemon, "two", "both");
+    assert!(both.contains(&first) && both.contains(&second), "{both}");
+    assert_eq!(look(&daemon, "two", &first), "one.n", "from an address back to the name");
+    assert_eq!(look(&daemon, "alone", "two"), "");
+    eventually("the server outside answers", || (look(&daemon, "one", "far.example") == "198.51.100.77").then_some(()));
+    assert_eq!(look(&daemon, "alone", "far.example"), "", "no question leaves an internal network");
+    // The name changes with the container's, and the service is there again after an engine has died.
+    client.run(&daemon, &["rename", "two", "second"]).ok();
+    assert_eq!((look(&daemon, "one", "second"), look(&daemon, "one", "two")), (second.clone(), String::new()));
+    daemon.kill();
+    daemon.begin();
+    assert_eq!(look(&daemon, "one", "second"), second);
+    assert_eq!(look(&daemon, "one", "far.example"), "198.51.100.77");
+    drop(server);
+    client.run(&daemon, &["rm", "-f", "one", "second", "alone"]).ok();
+    client.run(&daemon, &["network", "rm", "n", "inside"]).ok();
     daemon.finish();
 }

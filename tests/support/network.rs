@@ -70,6 +70,62 @@ impl Network {
     }
 }
 
+/// A name server that knows one name. It ends with this.
+#[derive(Debug)]
+pub struct NameServer {
+    ended: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl NameServer {
+    /// Answers for `name` in `network`, on all its addresses.
+    pub fn start(network: &Network, name: &'static str, address: [u8; 4]) -> Self {
+        let ended = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (is_ended, (ready, is_ready)) = (ended.clone(), std::sync::mpsc::channel());
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", network.holder())).unwrap();
+        let thread = std::thread::spawn(move || {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let socket = std::net::UdpSocket::bind("0.0.0.0:53").unwrap();
+            socket.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+            ready.send(()).unwrap();
+            let mut wanted: Vec<u8> = Vec::new();
+            for label in name.split('.') {
+                wanted.push(label.len() as u8);
+                wanted.extend(label.as_bytes());
+            }
+            // The end of the name, then the kind (an address) and the class.
+            wanted.extend([0, 0, 1, 0, 1]);
+            let mut query = [0; 512];
+            while !is_ended.load(std::sync::atomic::Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut query) else { continue };
+                let known = query[12..length].starts_with(&wanted);
+                let mut answer = query[..length].to_vec();
+                answer[2] = 0x81;
+                answer[3] = if known { 0x80 } else { 0x83 };
+                if known {
+                    answer.truncate(12 + wanted.len());
+                    answer[7] = 1;
+                    answer[8..12].fill(0);
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4]);
+                    answer.extend(address);
+                }
+                socket.send_to(&answer, from).unwrap();
+            }
+        });
+        is_ready.recv().unwrap();
+        Self { ended, thread: Some(thread) }
+    }
+}
+
+impl Drop for NameServer {
+    fn drop(&mut self) {
+        self.ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
 impl Drop for Network {
     fn drop(&mut self) {
         drop(self.holder.stdin.take());

@@ -228,8 +228,6 @@ const DOCKER_COMMANDS: &[&str] = &[
     "trust",
     "update",
     "df",
-    "connect",
-    "disconnect",
     // Of a noun that has fewer than Docker's.
     "create",
     "prune",
@@ -252,7 +250,6 @@ const DOCKER_FLAGS: &[&str] = &[
     "--io-maxiops",
     "--isolation",
     "--kernel-memory",
-    "--link",
     "--log-level",
     "--tls",
     "--tlscacert",

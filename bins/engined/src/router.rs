@@ -114,12 +114,12 @@ static ROUTES: &[Route] = table! {
 
     GET "/networks" While networks::list;
     GET "/networks/" While networks::list;
-    POST "/networks/create" While unsupported::not_built;
-    POST "/networks/prune" While unsupported::no_networks_to_prune;
-    POST "/networks/{name}/connect" While unsupported::not_built;
-    POST "/networks/{name}/disconnect" While unsupported::not_built;
+    POST "/networks/create" Finish networks::create;
+    POST "/networks/prune" Finish networks::prune;
+    POST "/networks/{name}/connect" Finish networks::connect;
+    POST "/networks/{name}/disconnect" Finish networks::disconnect;
     GET "/networks/{name}" While networks::inspect;
-    DELETE "/networks/{name}" While unsupported::not_built;
+    DELETE "/networks/{name}" Finish networks::remove;
 
     GET "/volumes" While volumes::list;
     POST "/volumes/create" Finish volumes::create;

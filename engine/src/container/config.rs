@@ -14,7 +14,7 @@ use crate::settings::Settings;
 /// The search path of a container whose image has none.
 pub(super) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What was decided about a container when it was made. Does not change afterwards.
+/// What was decided about a container when it was made. Afterwards only the networks that it is on change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -71,6 +71,8 @@ pub struct Config {
     pub host: HostConfig,
     /// What it asks of networks, by their name or id.
     pub endpoints: BTreeMap<String, EndpointSpec>,
+    /// It was taken off its last network.
+    pub detached: bool,
 }
 
 impl Config {
@@ -153,6 +155,7 @@ pub(super) fn decide(
         network_disabled: spec.network_disabled,
         host: spec.host,
         endpoints: spec.endpoints,
+        detached: false,
     };
     (config.entrypoint, config.command) = process(spec.entrypoint, spec.command, image)?;
     if config.hostname.is_empty() {

@@ -52,8 +52,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         devices::read_rule(rule)?;
     }
     resolve_shared(&shared, &mut config)?;
-    // A network is looked for at the start and not here: it may be made in between, and clients take "not found" of a
-    // create for the image.
+    name_networks(&shared, &mut config)?;
     let planned = mount_plan::plan(&config)?;
     check_sources(&planned)?;
 
@@ -128,6 +127,26 @@ fn check_platform(spec: &ContainerSpec, image: &Image) -> Result<(), Error> {
         spec.image,
         platform(image)
     ))))
+}
+
+/// Names and ids of networks become names, that of the mode is among them. One that is not there is looked for again at the
+/// start: it may be made in between, and clients take "not found" of a create for the image.
+fn name_networks(shared: &Shared, config: &mut Config) -> Result<(), Error> {
+    let NetworkMode::Named(mode) = &config.host.network_mode else { return Ok(()) };
+    config.endpoints.entry(mode.clone()).or_default();
+    if config.endpoints.keys().all(|name| name == crate::network::BRIDGE) {
+        return Ok(());
+    }
+    for (name, spec) in std::mem::take(&mut config.endpoints) {
+        let found = shared.parts.networks.get(&name).ok();
+        let name = found.as_ref().map_or(name, |network| network.name.clone());
+        let entry = config.endpoints.entry(name).or_default();
+        // The mode's own entry, when it was named in two ways, asks for nothing.
+        if *entry == super::EndpointSpec::default() {
+            *entry = spec;
+        }
+    }
+    Ok(())
 }
 
 /// Names of containers whose namespaces are shared become their ids, which do not change.

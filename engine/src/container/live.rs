@@ -77,6 +77,11 @@ impl Live {
         }
     }
 
+    /// Whether its first process has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        !matches!(engine_sys::process::wait(&self.process, Some(std::time::Duration::ZERO)), Ok(false))
+    }
+
     /// A number that no client and no exec of this container has.
     pub(super) fn number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)

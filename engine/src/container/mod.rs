@@ -26,6 +26,7 @@ mod modes;
 mod mount_plan;
 mod mounts;
 mod names;
+mod networks;
 mod owner;
 mod ports;
 mod probing;

@@ -1,6 +1,6 @@
 //! Which ports of the host lead to a container: from what was asked to what the network is told.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::Error;
@@ -9,7 +9,7 @@ use super::modes::NetworkMode;
 use crate::network::{Protocol, Publish};
 
 /// The most ports of one container.
-const MAX_PORTS: usize = 4096;
+const MAX_PORTS: usize = 16384;
 
 /// The ports that are published when the container starts. Without an address of its own it has none, as with Docker.
 pub(super) fn plan(config: &Config) -> Result<Vec<Publish>, Error> {
@@ -46,8 +46,7 @@ pub(super) fn plan(config: &Config) -> Result<Vec<Publish>, Error> {
             let (ports, protocol) = read(asked)?;
             for port in ports {
                 if !published.iter().any(|other| (other.port, other.protocol) == (port, protocol)) {
-                    let host_address = Ipv4Addr::UNSPECIFIED;
-                    published.push(Publish { protocol, port, host_address, host_ports: None });
+                    published.push(Publish { protocol, port, host_address: None, host_ports: None });
                 }
             }
         }
@@ -69,7 +68,10 @@ fn read(text: &str) -> Result<(RangeInclusive<u16>, Protocol), Error> {
     let protocol = match protocol.to_ascii_lowercase().as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
-        other => return Err(Error::unsupported(format!("publishing {other} ports is not supported: use tcp or udp"))),
+        "sctp" => Protocol::Sctp,
+        other => {
+            return Err(Error::unsupported(format!("publishing {other} ports is not supported: use tcp, udp or sctp")));
+        }
     };
     Ok((ports, protocol))
 }
@@ -84,17 +86,13 @@ fn range(text: &str) -> Option<Option<RangeInclusive<u16>>> {
     (first > 0 && first <= last).then_some(Some(first..=last))
 }
 
-fn address(text: &str) -> Result<Ipv4Addr, Error> {
+/// The host's address; none when nothing is said.
+fn address(text: &str) -> Result<Option<IpAddr>, Error> {
     if text.is_empty() {
-        return Ok(Ipv4Addr::UNSPECIFIED);
+        return Ok(None);
     }
-    match text.parse() {
-        Ok(IpAddr::V4(address)) => Ok(address),
-        Ok(IpAddr::V6(address)) => Err(Error::unsupported(format!(
-            "publishing ports at the IPv6 address {address} is not supported yet: use an IPv4 address"
-        ))),
-        Err(_) => Err(Error::invalid(format!("invalid IP address: {text}"))),
-    }
+    let bare = text.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map(Some).map_err(|_| Error::invalid(format!("invalid IP address: {text}")))
 }
 
 #[cfg(test)]
@@ -120,13 +118,10 @@ mod tests {
     #[test]
     fn bindings_are_read() {
         let any = planned(&[("80", "", "")]).unwrap();
-        let publish = |port, host_ports| {
-            let host_address = Ipv4Addr::UNSPECIFIED;
-            Publish { protocol: Protocol::Tcp, port, host_address, host_ports }
-        };
+        let publish = |port, host_ports| Publish { protocol: Protocol::Tcp, port, host_address: None, host_ports };
         assert_eq!(any, [publish(80, None)]);
         let local = planned(&[("53/udp", "127.0.0.1", "5353")]).unwrap();
-        assert_eq!((local[0].protocol, local[0].host_address), (Protocol::Udp, Ipv4Addr::LOCALHOST));
+        assert_eq!((local[0].protocol, local[0].host_address), (Protocol::Udp, "127.0.0.1".parse().ok()));
         assert_eq!(local[0].host_ports, Some(5353..=5353));
         assert_eq!(planned(&[("80/tcp", "", "8000-8010")]).unwrap(), [publish(80, Some(8000..=8010))]);
         let pairs = planned(&[("80-81", "", "8000-8001")]).unwrap();
@@ -147,7 +142,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for (port, host_ip, host_port) in
-            [("", "", ""), ("0", "", ""), ("80/sctp", "", ""), ("80", "x", ""), ("80", "::1", ""), ("80", "", "x")]
+            [("", "", ""), ("0", "", ""), ("80/icmp", "", ""), ("80", "x", ""), ("80", "", "x")]
         {
             assert!(planned(&[(port, host_ip, host_port)]).is_err(), "{port} {host_ip} {host_port}");
         }

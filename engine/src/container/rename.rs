@@ -28,7 +28,16 @@ impl Container {
                 tx.delete(Table::ContainerName, &old)?;
                 Ok(())
             })?;
-            let record = this.inner.change(shared, |record| Ok(Record { name: name.clone(), ..record.clone() }))?;
+            shared.parts.networks.rename(&id, &old, &name)?;
+            let record = this.inner.change(shared, |record| {
+                let mut record = Record { name: name.clone(), ..record.clone() };
+                for called in record.endpoints.iter_mut().flat_map(|endpoint| &mut endpoint.names) {
+                    if *called == old {
+                        called.clone_from(&name);
+                    }
+                }
+                Ok(record)
+            })?;
             shared.tell(&record, "rename", &[("oldName", format!("/{old}"))]);
             Ok(())
         })

@@ -175,6 +175,10 @@ async fn take_over(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error
                 // It was to live no longer than the engine that started it.
                 live.signal(9)?;
             }
+            let (work, of) = (Arc::clone(shared), (Arc::clone(inner), Arc::clone(&live)));
+            if let Err(error) = blocking(move || super::networks::reconcile(&work, &of.0, &of.1)).await {
+                tracing::error!(container = %inner.id, %error, "the networks of a running container cannot be looked at");
+            }
             supervise(Arc::clone(shared), Arc::clone(inner), live);
         }
         Ok(Found::Ended(end)) => finish(shared, inner, end).await,

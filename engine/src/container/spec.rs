@@ -1,7 +1,7 @@
 //! What is asked for when a container is made.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -86,14 +86,42 @@ pub struct ContainerSpec {
 pub struct EndpointSpec {
     /// An address of the network's subnet.
     pub ipv4_address: Option<Ipv4Addr>,
+    /// An address of the network's IPv6 subnet.
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// Further addresses, of the link only.
+    pub link_local_addresses: Vec<IpAddr>,
     /// Hardware address.
     pub mac_address: Option<String>,
+    /// Of a container's networks the one with the highest priority leads elsewhere.
+    pub gateway_priority: i64,
     /// More names on that network.
     pub aliases: Vec<String>,
     /// Links to other containers of that network, as `container:alias`.
     pub links: Vec<String>,
     /// Options of the network's driver.
     pub driver_opts: BTreeMap<String, String>,
+}
+
+impl EndpointSpec {
+    /// Asks for nothing in particular.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the address.
+    #[must_use]
+    pub fn address(mut self, address: Ipv4Addr) -> Self {
+        self.ipv4_address = Some(address);
+        self
+    }
+
+    /// Adds a name.
+    #[must_use]
+    pub fn alias(mut self, name: impl Into<String>) -> Self {
+        self.aliases.push(name.into());
+        self
+    }
 }
 
 macro_rules! setters {
@@ -167,6 +195,13 @@ impl ContainerSpec {
     #[must_use]
     pub fn hostname(mut self, name: impl Into<String>) -> Self {
         self.hostname = name.into();
+        self
+    }
+
+    /// Puts it on one more network, by name or id.
+    #[must_use]
+    pub fn endpoint(mut self, network: impl Into<String>, endpoint: EndpointSpec) -> Self {
+        self.endpoints.insert(network.into(), endpoint);
         self
     }
 

@@ -95,7 +95,7 @@ impl Container {
             }
             let state =
                 record.state.started(pid, started.at).map_err(|refused| inner.refused(&record.name, refused))?;
-            let mut after = Record { state, endpoints: started.endpoint.into_iter().collect(), ..record.clone() };
+            let mut after = Record { state, endpoints: started.endpoints, ..record.clone() };
             after.health = health::probe(&record.config).map(|_| Health::begun(record.health.as_ref()));
             if begin == Begin::Asked {
                 after.restart_count = 0;
@@ -190,7 +190,7 @@ struct Started {
     launched: Launched,
     /// When, in nanoseconds since 1970: before a fast program can have ended.
     at: i64,
-    endpoint: Option<Endpoint>,
+    endpoints: Vec<Endpoint>,
     /// Clients that were connected before the first byte.
     clients: Clients,
     next_number: u64,
@@ -213,19 +213,19 @@ impl Start {
             let prepared = parts.runtime.prepare(&bundle, self.has_namespace());
             (prepared, connecting.join())
         });
-        let (namespace, endpoint) =
+        let (namespace, endpoints) =
             connected.unwrap_or_else(|_| Err(Error::Internal("connect the network: the thread died".to_owned())))?;
         let at = now();
         let launched = prepared
             .map_err(launch_error)
-            .and_then(|prepared| self.launch(&bundle, prepared, namespace, endpoint.as_ref(), pending));
+            .and_then(|prepared| self.launch(&bundle, prepared, namespace, &endpoints, pending));
         if launched.is_err()
             && let Err(error) = parts.networks.disconnect_blocking(&id)
         {
             tracing::error!(container = %id, %error, "the network of a container that did not start cannot be freed");
         }
         let (launched, clients, next_number) = launched?;
-        Ok(Started { launched, at, endpoint, clients, next_number })
+        Ok(Started { launched, at, endpoints, clients, next_number })
     }
 
     /// Whether it gets a network namespace of its own.
@@ -233,35 +233,37 @@ impl Start {
         !matches!(self.record.config.host.network_mode, NetworkMode::Container(_) | NetworkMode::Host)
     }
 
-    fn connect(&self) -> Result<(Option<NetworkNamespace>, Option<Endpoint>), Error> {
-        let config = &self.record.config;
+    fn connect(&self) -> Result<(Option<NetworkNamespace>, Vec<Endpoint>), Error> {
         let networks = &self.shared.parts.networks;
         let id = self.record.id;
-        Ok(match &config.host.network_mode {
-            NetworkMode::Container(_) => (None, None),
-            NetworkMode::Host => (None, Some(networks.connect_blocking(&Connect::new(id, crate::network::HOST))?)),
+        Ok(match &self.record.config.host.network_mode {
+            NetworkMode::Container(_) => (None, Vec::new()),
+            NetworkMode::Host => (None, vec![networks.connect_blocking(&Connect::new(id, crate::network::HOST))?]),
             NetworkMode::None => {
                 let namespace = NetworkNamespace::create_blocking()?;
                 let endpoint = networks.connect_blocking(&Connect::new(id, crate::network::NONE))?;
-                (Some(namespace), Some(endpoint))
+                (Some(namespace), vec![endpoint])
             }
             NetworkMode::Default | NetworkMode::Named(_) => {
-                let name = config.host.network_mode.to_string();
-                let asked = config.endpoints.get(&name).or_else(|| config.endpoints.values().next());
-                let mac = asked.and_then(|asked| asked.mac_address.as_ref()).or(config.mac_address.as_ref());
-                let mac = mac
-                    .filter(|mac| !mac.is_empty())
-                    .map(|mac| mac.parse())
-                    .transpose()
-                    .map_err(|error: crate::network::InvalidMac| Error::invalid(error.to_string()))?;
+                let requests = super::networks::requests(&self.record, networks)?;
                 let namespace = NetworkNamespace::create_blocking()?;
-                let request = Connect::new(id, name)
-                    .namespace(&namespace)
-                    .mac(mac)
-                    .address(asked.and_then(|asked| asked.ipv4_address))
-                    .publish(super::ports::plan(config)?);
-                let endpoint = networks.connect_blocking(&request)?;
-                (Some(namespace), Some(endpoint))
+                let mut endpoints = Vec::with_capacity(requests.len());
+                for request in requests {
+                    match networks.connect_blocking(&request.namespace(&namespace)) {
+                        Ok(endpoint) => endpoints.push(endpoint),
+                        Err(error) => {
+                            if !endpoints.is_empty() {
+                                networks.disconnect_blocking(&id)?;
+                            }
+                            return Err(error.into());
+                        }
+                    }
+                }
+                if let Err(error) = super::networks::resolve(&self.shared, &self.record, &endpoints, &namespace) {
+                    networks.disconnect_blocking(&id)?;
+                    return Err(error);
+                }
+                (Some(namespace), endpoints)
             }
         })
     }
@@ -302,12 +304,12 @@ impl Start {
         bundle: &Bundle,
         prepared: Prepared<'_>,
         namespace: Option<NetworkNamespace>,
-        endpoint: Option<&Endpoint>,
+        endpoints: &[Endpoint],
         pending: Vec<Pending>,
     ) -> Result<(Launched, Clients, u64), Error> {
         let (record, parts) = (&self.record, &self.shared.parts);
         if !matches!(record.config.host.network_mode, NetworkMode::Container(_)) {
-            write_names(&self.shared.directory(&record.id), record, endpoint, &parts.settings.dns)?;
+            write_names(&self.shared.directory(&record.id), record, endpoints, &parts.settings.dns)?;
         }
         let network = namespace.as_ref().map(NetworkNamespace::to_fd).transpose()?;
         let launched = prepared.launch(network).map_err(launch_error)?;
@@ -439,38 +441,19 @@ fn make_source(path: &Path) -> Result<(), Error> {
 }
 
 /// `hosts`, `hostname` and `resolv.conf`, made anew at each start.
-fn write_names(
-    directory: &Path,
-    record: &Record,
-    endpoint: Option<&Endpoint>,
-    default: &DnsSettings,
-) -> Result<(), Error> {
+fn write_names(directory: &Path, record: &Record, endpoints: &[Endpoint], default: &DnsSettings) -> Result<(), Error> {
     let config = &record.config;
     let on_host = config.host.network_mode == NetworkMode::Host;
-    let interface = endpoint.and_then(|endpoint| endpoint.interface.as_ref());
-    let gateway = interface.map(|interface| interface.gateway);
+    let gateway = endpoints.iter().find_map(|endpoint| endpoint.interface.as_ref()?.gateway);
     let extra = config.host.extra_hosts.iter().map(|line| ExtraHost::parse(line, gateway));
     let extra = extra.collect::<Result<Vec<_>, _>>().map_err(|error| Error::invalid(error.to_string()))?;
     let hosts = if on_host {
         files::hosts_of_host(&read("/etc/hosts"), &extra)
     } else {
-        let addresses: Vec<_> = interface.iter().map(|interface| interface.address).collect();
+        let addresses = super::networks::addresses(endpoints);
         files::hosts(&config.hostname, &config.domainname, &addresses, &extra)
     };
-    let mut host_resolv = read(files::RESOLV_CONF);
-    let better = files::resolv_conf_path(&host_resolv);
-    if better != files::RESOLV_CONF {
-        host_resolv = read(better);
-    }
-    let own = &config.host;
-    let or = |own: &[String], default: &[String]| if own.is_empty() { default.to_vec() } else { own.to_vec() };
-    let servers = own.dns.iter().filter_map(|server| server.parse().ok()).collect::<Vec<_>>();
-    let asked = DnsSettings {
-        servers: if servers.is_empty() { default.servers.clone() } else { servers },
-        search: or(&own.dns_search, &default.search),
-        options: or(&own.dns_options, &default.options),
-    };
-    let resolv = files::resolv_conf(&host_resolv, &asked, !on_host);
+    let resolv = resolv_conf(record, endpoints, default);
     for (name, text) in [("hosts", hosts), ("hostname", files::hostname(&config.hostname)), ("resolv.conf", resolv)] {
         let path = directory.join(name);
         std::fs::write(&path, text).map_err(|error| Error::io("write", path, error))?;
@@ -478,8 +461,28 @@ fn write_names(
     Ok(())
 }
 
+/// The content of `resolv.conf` of a container with these ends.
+pub(super) fn resolv_conf(record: &Record, endpoints: &[Endpoint], default: &DnsSettings) -> String {
+    let mut host_resolv = read(files::RESOLV_CONF);
+    let better = files::resolv_conf_path(&host_resolv);
+    if better != files::RESOLV_CONF {
+        host_resolv = read(better);
+    }
+    let own = &record.config.host;
+    let or = |own: &[String], default: &[String]| if own.is_empty() { default.to_vec() } else { own.to_vec() };
+    let servers = own.dns.iter().filter_map(|server| server.parse().ok()).collect::<Vec<_>>();
+    let asked = DnsSettings {
+        servers: if servers.is_empty() { default.servers.clone() } else { servers },
+        search: or(&own.dns_search, &default.search),
+        options: or(&own.dns_options, &default.options),
+    };
+    let names =
+        if own.network_mode == NetworkMode::Host { files::Names::OfHost } else { super::networks::names_by(endpoints) };
+    files::resolv_conf(&host_resolv, &asked, names)
+}
+
 /// A host's file; empty when it cannot be read.
-fn read(path: &str) -> String {
+pub(super) fn read(path: &str) -> String {
     const MAX_LEN: u64 = 1 << 20;
     use std::io::Read as _;
     let mut text = String::new();

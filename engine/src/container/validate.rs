@@ -103,9 +103,6 @@ fn check_not_yet(config: &Config) -> Result<(), Error> {
     if !host.volumes_from.is_empty() {
         return missing("mounts taken from other containers (volumes-from)");
     }
-    if !host.links.is_empty() || config.endpoints.values().any(|endpoint| !endpoint.links.is_empty()) {
-        return missing("links");
-    }
     if !host.device_requests.is_empty() {
         return missing("device requests (GPUs)");
     }
@@ -130,6 +127,10 @@ fn check_not_yet(config: &Config) -> Result<(), Error> {
 fn check_network(config: &Config) -> Result<(), Error> {
     let host = &config.host;
     let asked: Vec<&String> = config.endpoints.keys().collect();
+    let mode = host.network_mode.to_string();
+    for link in &host.links {
+        crate::network::Link::parse(link).ok_or_else(|| Error::invalid(format!("bad format for links: {link}")))?;
+    }
     match &host.network_mode {
         NetworkMode::Container(other) if other.is_empty() => {
             Err(Error::invalid("Invalid network mode: invalid container format container:<name|id>"))
@@ -143,14 +144,10 @@ fn check_network(config: &Config) -> Result<(), Error> {
         NetworkMode::Container(_) | NetworkMode::Host if config.mac_address.is_some() => {
             Err(Error::invalid("conflicting options: mac-address and the network mode"))
         }
-        _ if asked.len() > 1 => Err(Error::unsupported("more than one network for a container is not supported yet")),
-        mode @ NetworkMode::Named(name) => match asked.first() {
-            Some(other) if *other != name && *other != "default" => Err(Error::invalid(format!(
-                "the container is on network \"{mode}\" but an endpoint is asked for on \"{other}\": they must be the same"
-            ))),
-            _ => Ok(()),
-        },
-        _ => Ok(()),
+        NetworkMode::Container(_) | NetworkMode::Host | NetworkMode::None if asked.iter().any(|one| **one != mode) => {
+            Err(Error::invalid(format!("conflicting options: network mode \"{mode}\" and networks of its own")))
+        }
+        _ => config.endpoints.iter().try_for_each(|(name, spec)| super::networks::check_endpoint(name, spec)),
     }
 }
 
@@ -408,13 +405,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused() {
-        for change in [
-            (|spec| spec.host.init = Some(true)) as fn(&mut ContainerSpec),
-            |spec| spec.host.links.push("a:b".into()),
-            |spec| spec.host.volumes_from.push("a".into()),
-        ] {
-            assert!(refused(change).contains("not"), "{}", refused(change));
-        }
+        assert!(refused(|spec| spec.host.init = Some(true)).contains("not supported yet"));
+        assert!(refused(|spec| spec.host.volumes_from.push("a".into())).contains("not supported yet"));
         assert_eq!(
             refused(|spec| (spec.host.restart_policy, spec.host.auto_remove) = (RestartPolicy::Always, true)),
             "can't create 'AutoRemove' container with restart policy"

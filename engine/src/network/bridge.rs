@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use engine_sys::netlink::{Netlink, Protocol};
+use engine_sys::netlink::{self, Netlink, Protocol};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::firewall::Port;
+use super::firewall::{Family, Port};
 use super::link::{self, Link};
-use super::record::{Bridge, Network};
-use super::{Error, MacAddress, Subnet, firewall, forwarding, subnet};
+use super::record::{Block, Bridge, Network};
+use super::subnet::{Address, Subnet, Subnet6};
+use super::{Error, MacAddress, firewall, forwarding, subnet};
 use crate::id::NetworkId;
 use crate::settings::AddressPool;
 
@@ -31,7 +32,9 @@ pub(super) struct Host {
     filter: Option<Netlink>,
     /// The bridges known to be in place.
     ready: HashMap<NetworkId, Ready>,
-    guard: Option<firewall::Ruleset>,
+    guards: Vec<firewall::Ruleset>,
+    /// How links of ours are known again.
+    pub(super) alias: String,
     /// The state of the packet filter in which our rules were seen in place.
     generation: Option<u32>,
 }
@@ -43,6 +46,7 @@ pub(super) struct Ready {
     pub(super) mtu: u32,
     /// The addresses it was made for.
     pub(super) subnet: Subnet,
+    pub(super) subnet_v6: Option<Subnet6>,
 }
 
 /// What of the settings decides how bridges are made.
@@ -55,13 +59,14 @@ pub(super) struct Policy {
 }
 
 impl Host {
-    pub(super) fn open(firewall: bool) -> Result<Self, Error> {
+    pub(super) fn open(policy: &Policy) -> Result<Self, Error> {
         let open = |protocol| Netlink::open(protocol).map_err(Error::system("open a netlink socket"));
         Ok(Self {
             route: open(Protocol::Route)?,
-            filter: if firewall { Some(open(Protocol::Netfilter)?) } else { None },
+            filter: if policy.firewall { Some(open(Protocol::Netfilter)?) } else { None },
             ready: HashMap::new(),
-            guard: None,
+            guards: Vec::new(),
+            alias: format!("{ALIAS}{}", policy.table),
             generation: None,
         })
     }
@@ -78,28 +83,38 @@ impl Host {
 
     /// Whether there is anything to keep in place.
     pub(super) fn is_in_use(&self) -> bool {
-        !self.ready.is_empty() || self.guard.is_some()
+        !self.ready.is_empty() || !self.guards.is_empty()
     }
 
-    pub(super) fn in_use(&mut self, except: Option<u32>) -> Result<Vec<Subnet>, Error> {
+    /// The blocks that the host has addresses of or routes to, but for those of the link `except`.
+    pub(super) fn in_use<A: Address>(&mut self, except: Option<u32>) -> Result<Vec<Subnet<A>>, Error> {
         let mut used = link::routes(&mut self.route).map_err(Error::kernel("list the routes"))?.destinations;
         let addresses = link::addresses(&mut self.route).map_err(Error::kernel("list the addresses"))?;
         let own = |index: u32| Some(index) == except;
-        let ours: Vec<Subnet> = addresses.iter().filter(|(index, ..)| own(*index)).map(|(.., block)| *block).collect();
+        let ours: Vec<Subnet<A>> =
+            addresses.iter().filter(|(index, ..)| own(*index)).map(|(.., block)| *block).collect();
         // The routes to the bridge itself are no obstacle to it.
         used.retain(|used| !ours.iter().any(|own| own.overlaps(*used)));
         used.extend(addresses.into_iter().filter(|(index, ..)| !own(*index)).map(|(.., block)| block));
         Ok(used)
     }
 
-    /// Chooses the addresses of a network that has not used any yet, while no other engine of this host chooses.
-    pub(super) fn settle(&mut self, network: &Network, policy: &Policy) -> Result<(Bridge, Option<File>), Error> {
+    /// Chooses the addresses of a network that has not used any yet, while no other engine of this host chooses; `taken`
+    /// are the blocks of this root's other networks.
+    pub(super) fn settle(
+        &mut self,
+        network: &Network,
+        taken: impl FnOnce() -> Result<Vec<Subnet>, Error>,
+        policy: &Policy,
+    ) -> Result<(Bridge, Option<File>), Error> {
         let mut bridge = network.bridge.clone().ok_or_else(|| not_a_bridge(network))?;
         let turn = if bridge.settled { None } else { Some(take_turn()?) };
         if !bridge.settled {
             let link = self.find(&bridge.interface)?;
-            let used = self.in_use(link.as_ref().map(|link| link.index))?;
-            if bridge.chosen && used.iter().any(|used| used.overlaps(bridge.subnet)) {
+            let mut used = self.in_use(link.as_ref().map(|link| link.index))?;
+            let block = &bridge.addresses.v4;
+            if block.chosen && used.iter().any(|used| used.overlaps(block.subnet)) {
+                used.extend(taken()?);
                 let free = subnet::choose(&policy.pools, &used);
                 let free = free.ok_or_else(|| Error::SubnetsExhausted { network: network.name.clone() })?;
                 bridge.move_to(free);
@@ -110,7 +125,7 @@ impl Host {
     }
 
     /// Puts the bridge in place.
-    pub(super) fn make(&mut self, network: &Network, bridge: &Bridge, policy: &Policy) -> Result<Ready, Error> {
+    pub(super) fn make(&mut self, network: &Network, bridge: &Bridge) -> Result<Ready, Error> {
         let name = &bridge.interface;
         let mtu = match bridge.mtu {
             Some(mtu) => mtu,
@@ -132,47 +147,79 @@ impl Host {
             return Err(Error::NoBridge { interface: name.clone() });
         }
         // Containers can send what they like to the bridge: it takes no IPv6 configuration from them.
-        for (switch, value) in [("accept_ra", "0"), ("disable_ipv6", "1")] {
-            let path = PathBuf::from(format!("/proc/sys/net/ipv6/conf/{name}/{switch}"));
-            forwarding::write_switch_if_there(&path, value)?;
+        let without = if bridge.addresses.v6.is_some() { "0" } else { "1" };
+        for (switch, value) in [("accept_ra", "0"), ("disable_ipv6", without)] {
+            forwarding::write_switch_if_there(&forwarding::switch_of(name, switch), value)?;
         }
-        let mut changes = Vec::new();
-        let mut address_there = false;
-        for (index, address, block) in link::addresses(&mut self.route).map_err(Error::kernel("list the addresses"))? {
-            if index != link.index {
-                continue;
-            }
-            if (address, block) == (bridge.gateway, bridge.subnet) {
-                address_there = true;
-            } else if link.alias == alias(policy) {
-                changes.push(link::delete_address(index, address, block));
-            }
-        }
-        if !address_there {
-            changes.push(link::add_address(link.index, bridge.gateway, bridge.subnet));
+        let ours = link.alias == self.alias;
+        let mut changes = self.address_changes(&link, &bridge.addresses.v4, ours)?;
+        if let Some(block) = &bridge.addresses.v6 {
+            changes.extend(self.address_changes(&link, block, ours)?);
         }
         if !link.up {
-            changes.push(link::bring_up_as(link.index, &alias(policy)));
+            changes.push(link::bring_up_as(link.index, &self.alias));
         }
         self.route.request(&mut changes).map_err(Error::kernel(format!("set the bridge {name} up")))?;
-        let ready = Ready { index: link.index, mtu, subnet: bridge.subnet };
+        let ready = Ready {
+            index: link.index,
+            mtu,
+            subnet: bridge.addresses.v4.subnet,
+            subnet_v6: bridge.addresses.v6.as_ref().map(|block| block.subnet),
+        };
         self.ready.insert(network.id, ready);
         Ok(ready)
     }
 
-    /// Turns the host's forwarding on when it is off; the guard that this took, when it did.
-    pub(super) fn forward(&mut self, policy: &Policy) -> Result<Option<firewall::Ruleset>, Error> {
-        if !policy.forward {
-            return Ok(None);
+    /// What gives the bridge its own address of a family, and takes away those that it had before.
+    fn address_changes<A: Address>(
+        &mut self,
+        link: &Link,
+        block: &Block<A>,
+        ours: bool,
+    ) -> Result<Vec<netlink::Message>, Error> {
+        let mut changes = Vec::new();
+        let mut there = false;
+        let own = block.gateway.map(|gateway| (gateway, block.subnet));
+        for (index, address, subnet) in
+            link::addresses::<A>(&mut self.route).map_err(Error::kernel("list the addresses"))?
+        {
+            // Those of the link (fe80::/10) are the kernel's.
+            let of_the_link = matches!(address.into(), IpAddr::V6(address) if address.is_unicast_link_local());
+            if index != link.index || of_the_link {
+                continue;
+            }
+            if own == Some((address, subnet)) {
+                there = true;
+            } else if ours {
+                changes.push(link::delete_address(index, address, subnet));
+            }
         }
-        let guard = forwarding::ensure(&mut self.route, self.filter.as_mut())?;
-        self.guard = guard.clone().or(self.guard.take());
-        Ok(guard)
+        if let Some((address, subnet)) = own.filter(|_| !there) {
+            changes.push(link::add_address(link.index, address, subnet));
+        }
+        Ok(changes)
+    }
+
+    /// Turns the host's forwarding on when it is off; the guards that this took, when it did.
+    pub(super) fn forward(&mut self, bridge: &Bridge, policy: &Policy) -> Result<Vec<firewall::Ruleset>, Error> {
+        let mut taken = Vec::new();
+        if !policy.forward || bridge.internal {
+            return Ok(taken);
+        }
+        taken.extend(forwarding::ensure(Family::Ipv4, &mut self.route, self.filter.as_mut())?);
+        if bridge.addresses.v6.is_some() {
+            taken.extend(forwarding::ensure(Family::Ipv6, &mut self.route, self.filter.as_mut())?);
+        }
+        for guard in &taken {
+            self.keep_guard(guard.clone());
+        }
+        Ok(taken)
     }
 
     /// Keeps this guard from now on.
-    pub(super) fn set_guard(&mut self, guard: firewall::Ruleset) {
-        self.guard = Some(guard);
+    pub(super) fn keep_guard(&mut self, guard: firewall::Ruleset) {
+        self.guards.retain(|other| other.family != guard.family);
+        self.guards.push(guard);
     }
 
     /// Puts our rules in place when they are not, and says whether that was so; `wanted` are the bridges and ports that
@@ -190,18 +237,26 @@ impl Host {
             return Ok(false);
         }
         let (bridges, ports) = wanted()?;
-        let rules = (!bridges.is_empty()).then(|| firewall::rules(&policy.table, &bridges, ports));
-        let mut changed = false;
-        for rules in rules.iter().chain(&self.guard) {
+        let mut missing = Vec::new();
+        for rules in firewall::rules(&policy.table, &bridges, &ports).iter().chain(&self.guards) {
             if !firewall::is_in_place(filter, rules).map_err(look())? {
-                firewall::apply(filter, rules)
-                    .map_err(Error::kernel("set the rules of the packet filter (nftables)"))?;
-                changed = true;
+                missing.push(rules.clone());
             }
+        }
+        let changed = !missing.is_empty();
+        if changed {
+            firewall::apply(filter, &missing)
+                .map_err(Error::kernel("set the rules of the packet filter (nftables)"))?;
         }
         // It was read before we looked: what somebody else changes meanwhile is seen the next time.
         self.generation = if changed { None } else { Some(generation) };
         Ok(changed)
+    }
+
+    /// Lets a port of a bridge send back what came from it: the container may ask its own published port.
+    pub(super) fn turn_back(&mut self, host_name: &str) -> Result<(), Error> {
+        let message = link::set_hairpin(host_name);
+        self.route.request(&mut [message]).map_err(Error::kernel(format!("set the interface {host_name}")))
     }
 
     /// Lets ports of the host lead to the bridge's containers.
@@ -211,7 +266,7 @@ impl Host {
             return Err(Error::Invalid { network: bridge.interface.clone(), reason });
         };
         // The host's programs reach them by the loopback; the rules keep containers from using that.
-        let path = PathBuf::from(format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.interface));
+        let path = std::path::PathBuf::from(format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.interface));
         forwarding::write_switch_if_there(&path, "1")?;
         firewall::publish(filter, &policy.table, ports)
             .map_err(Error::kernel("publish ports in the packet filter (nftables)"))?;
@@ -245,47 +300,83 @@ impl Host {
         self.generation = None;
     }
 
-    /// Removes our bridges of these networks and our rules.
-    pub(super) fn remove<'a>(
-        &mut self,
-        bridges: impl Iterator<Item = (&'a NetworkId, &'a Bridge)>,
-        policy: &Policy,
-    ) -> Result<(), Error> {
-        for (network, bridge) in bridges {
-            self.ready.remove(network);
-            let Some(link) = self.find(&bridge.interface)? else { continue };
-            if link.kind != "bridge" || link.alias != alias(policy) {
-                continue;
-            }
-            match self.route.request(&mut [link::delete_link(link.index)]) {
-                Err(error) if !error.is(Errno::NODEV) => {
-                    return Err(Error::kernel(format!("remove the bridge {}", bridge.interface))(error));
-                }
-                _ => {}
+    /// The blocks of the host's own addresses.
+    pub(super) fn addresses<A: Address>(&mut self) -> Result<Vec<Subnet<A>>, Error> {
+        let addresses = link::addresses(&mut self.route).map_err(Error::kernel("list the addresses"))?;
+        Ok(addresses.into_iter().map(|(.., block)| block).collect())
+    }
+
+    /// Removes the bridge of a network, when it is ours.
+    pub(super) fn remove_bridge(&mut self, network: &NetworkId, bridge: &Bridge) -> Result<(), Error> {
+        self.ready.remove(network);
+        let Some(link) = self.find(&bridge.interface)? else { return Ok(()) };
+        if link.kind != "bridge" || link.alias != self.alias {
+            return Ok(());
+        }
+        self.delete(&link)
+    }
+
+    /// Removes links of ours that no network has: an engine was cut off while it removed one.
+    pub(super) fn remove_strays(&mut self, known: &[String]) -> Result<(), Error> {
+        let links = link::links(&mut self.route).map_err(Error::kernel("list the interfaces"))?;
+        for link in links {
+            if link.alias == self.alias && !known.contains(&link.name) {
+                self.delete(&link)?;
             }
         }
+        Ok(())
+    }
+
+    pub(super) fn filter(&mut self) -> Option<&mut Netlink> {
+        self.filter.as_mut()
+    }
+
+    pub(super) fn delete(&mut self, link: &Link) -> Result<(), Error> {
+        match self.route.request(&mut [link::delete_link(link.index)]) {
+            Err(error) if !error.is(Errno::NODEV) => {
+                Err(Error::kernel(format!("remove the interface {}", link.name))(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes our rules those for `wanted` and nothing else, whatever they are.
+    pub(super) fn replace_rules(
+        &mut self,
+        policy: &Policy,
+        wanted: impl FnOnce() -> Result<(Vec<Bridge>, BTreeSet<Port>), Error>,
+    ) -> Result<(), Error> {
+        let Some(filter) = &mut self.filter else { return Ok(()) };
+        let (bridges, ports) = wanted()?;
+        let rules = firewall::rules(&policy.table, &bridges, &ports);
+        firewall::replace(filter, &policy.table, &rules)
+            .map_err(Error::kernel("set the rules of the packet filter (nftables)"))?;
+        self.generation = None;
+        Ok(())
+    }
+
+    /// Removes our rules.
+    pub(super) fn remove_rules(&mut self, policy: &Policy) -> Result<(), Error> {
         self.doubt_rules();
         let Some(filter) = &mut self.filter else { return Ok(()) };
         firewall::remove(filter, &policy.table)
             .map_err(Error::kernel("remove the rules of the packet filter (nftables)"))
     }
 
-    fn find(&mut self, name: &str) -> Result<Option<Link>, Error> {
+    pub(super) fn find(&mut self, name: &str) -> Result<Option<Link>, Error> {
         link::find_link(&mut self.route, name).map_err(Error::kernel(format!("look for the interface {name}")))
     }
 
     fn uplink_mtu(&mut self) -> Result<Option<u32>, Error> {
-        let routes = link::routes(&mut self.route).map_err(Error::kernel("list the routes"))?;
+        let routes = link::routes::<Ipv4Addr>(&mut self.route).map_err(Error::kernel("list the routes"))?;
         let Some(uplink) = routes.uplink else { return Ok(None) };
         let link = link::find_link_by_index(&mut self.route, uplink).map_err(Error::kernel("look at the uplink"))?;
         Ok(link.map(|link| link.mtu).filter(|mtu| *mtu > 0))
     }
 }
 
-/// How a bridge of ours is known again.
-fn alias(policy: &Policy) -> String {
-    format!("container engine, table {}", policy.table)
-}
+/// What the notes on our bridges begin with.
+pub(super) const ALIAS: &str = "container engine, table ";
 
 fn not_a_bridge(network: &Network) -> Error {
     Error::Invalid { network: network.name.clone(), reason: "it has no bridge".to_owned() }

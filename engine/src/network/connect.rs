@@ -1,39 +1,61 @@
-//! Connecting a container to a network, and the way back.
+//! Connecting a container to a network.
 
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use engine_sys::netlink::{Message, Netlink};
 use rustix::io::Errno;
 
 use super::bridge::Ready;
 use super::firewall::Port;
+use super::gateway::{Way, leading};
 use super::port::{self, Publish};
-use super::record::{Bridge, Driver, Endpoint, Interface, MacAddress, Network};
-use super::{Error, NetworkNamespace, Networks, Subnet, lease, link, off_thread, watch};
+use super::record::{Addresses, Bridge, Driver, Endpoint, Interface, Interface6, Link, MacAddress, Network};
+use super::{Error, NetworkNamespace, Networks, create, lease, off_thread, watch};
 use crate::events::{Event, EventType};
 use crate::id::{ContainerId, EndpointId, NetworkId};
 use crate::state::{Durability, Table, Transaction};
 
 /// How often a bridge that vanishes under our hands is made again.
 const ATTEMPTS: usize = 3;
+/// Docker's options of an endpoint.
+const OPTION_NAME: &str = "com.docker.network.endpoint.ifname";
+const OPTION_SWITCHES: &str = "com.docker.network.endpoint.sysctls";
 
 /// What is asked for when a container is connected.
 #[derive(Debug, Clone)]
 pub struct Connect {
-    container: ContainerId,
-    network: String,
-    namespace: Option<NetworkNamespace>,
+    pub(super) container: ContainerId,
+    pub(super) network: String,
+    pub(super) namespace: Option<NetworkNamespace>,
     mac: Option<MacAddress>,
     address: Option<Ipv4Addr>,
+    address_v6: Option<Ipv6Addr>,
+    link_local: Vec<IpAddr>,
     publish: Vec<Publish>,
+    names: Vec<String>,
+    links: Vec<Link>,
+    priority: i64,
+    options: BTreeMap<String, String>,
 }
 
 impl Connect {
     /// Connects `container` to the network with this name or id.
     #[must_use]
     pub fn new(container: ContainerId, network: impl Into<String>) -> Self {
-        Self { container, network: network.into(), namespace: None, mac: None, address: None, publish: Vec::new() }
+        Self {
+            container,
+            network: network.into(),
+            namespace: None,
+            mac: None,
+            address: None,
+            address_v6: None,
+            link_local: Vec::new(),
+            publish: Vec::new(),
+            names: Vec::new(),
+            links: Vec::new(),
+            priority: 0,
+            options: BTreeMap::new(),
+        }
     }
 
     /// The namespace that gets the interface. Networks with addresses need it.
@@ -57,10 +79,52 @@ impl Connect {
         self
     }
 
+    /// The address of IPv6, on networks that have that; the next free one when none is asked for.
+    #[must_use]
+    pub fn address_v6(mut self, address: Option<Ipv6Addr>) -> Self {
+        self.address_v6 = address;
+        self
+    }
+
+    /// Further addresses, of the link only.
+    #[must_use]
+    pub fn link_local(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.link_local = addresses;
+        self
+    }
+
     /// Ports of the host that lead to the container; none on networks without addresses.
     #[must_use]
     pub fn publish(mut self, ports: Vec<Publish>) -> Self {
         self.publish = ports;
+        self
+    }
+
+    /// What the container is called on the network, its own name first.
+    #[must_use]
+    pub fn names(mut self, names: Vec<String>) -> Self {
+        self.names = names;
+        self
+    }
+
+    /// Names that this container alone has for others.
+    #[must_use]
+    pub fn links(mut self, links: Vec<Link>) -> Self {
+        self.links = links;
+        self
+    }
+
+    /// Of a container's networks the one with the highest priority leads elsewhere.
+    #[must_use]
+    pub fn priority(mut self, priority: i64) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Options of the endpoint, by Docker's names.
+    #[must_use]
+    pub fn options(mut self, options: BTreeMap<String, String>) -> Self {
+        self.options = options;
         self
     }
 }
@@ -75,9 +139,10 @@ impl Networks {
         let this = self.clone();
         let (answer, answered) = tokio::sync::oneshot::channel();
         off_thread(move || {
+            let namespace = request.namespace.clone();
             if let Err(Ok(endpoint)) = answer.send(this.connect_blocking(&request)) {
                 // Nobody waits for it any more.
-                this.detach_blocking(&endpoint.container, &endpoint.network_name)?;
+                this.detach_blocking(&endpoint.container, &endpoint.network_name, namespace.as_ref())?;
             }
             Ok(())
         })
@@ -91,93 +156,23 @@ impl Networks {
     /// As [`Self::connect`].
     pub fn connect_blocking(&self, request: &Connect) -> Result<Endpoint, Error> {
         let network = self.get(&request.network)?;
-        let endpoint = match (network.driver, &network.bridge) {
-            (Driver::Bridge, Some(_)) => self.connect_bridge(&network, request)?,
-            _ => self.connect_plain(&network, request)?,
+        let endpoint = match &network.driver {
+            Driver::Bridge => self.connect_bridge(&network, request)?,
+            Driver::Host | Driver::Null => self.connect_plain(&network, request)?,
+            Driver::Macvlan | Driver::Ipvlan | Driver::Own(_) => self.connect_direct(&network, request)?,
         };
-        self.publish("connect", &endpoint, network.driver);
+        self.publish("connect", &endpoint, &network.driver);
         Ok(endpoint)
     }
 
-    /// Frees what a container has on all networks. Its interfaces are left to the death of its namespace. Fine when it
-    /// has nothing.
-    ///
-    /// # Errors
-    /// When the state fails.
-    pub async fn disconnect(&self, container: &ContainerId) -> Result<(), Error> {
-        let (this, container) = (self.clone(), *container);
-        off_thread(move || this.disconnect_blocking(&container)).await
-    }
-
-    /// As [`Self::disconnect`], for a thread that may wait.
-    ///
-    /// # Errors
-    /// As [`Self::disconnect`].
-    pub fn disconnect_blocking(&self, container: &ContainerId) -> Result<(), Error> {
-        let freed = self.shared.state.write(Durability::Process, |transaction| {
-            let endpoints = transaction.list_prefix::<Endpoint>(Table::Endpoint, &endpoints_key(container))?;
-            for (_, endpoint) in &endpoints {
-                free(transaction, endpoint)?;
-            }
-            Ok::<_, Error>(endpoints)
-        })?;
-        for (_, endpoint) in &freed {
-            self.unpublish(endpoint)?;
-        }
-        self.claims().remove(container);
-        for (_, endpoint) in &freed {
-            let driver = self.get(endpoint.network.as_str()).map_or(Driver::Bridge, |network| network.driver);
-            self.publish("disconnect", endpoint, driver);
-        }
-        Ok(())
-    }
-
-    /// Takes a container that goes on living off one network: its interface is removed, its address freed.
-    ///
-    /// # Errors
-    /// When it is not on that network, the state fails or the kernel refuses.
-    pub async fn detach(&self, container: &ContainerId, network: &str) -> Result<(), Error> {
-        let (this, container, network) = (self.clone(), *container, network.to_owned());
-        off_thread(move || this.detach_blocking(&container, &network)).await
-    }
-
-    /// As [`Self::detach`], for a thread that may wait: removing an interface takes tens of milliseconds.
-    ///
-    /// # Errors
-    /// As [`Self::detach`].
-    pub fn detach_blocking(&self, container: &ContainerId, network: &str) -> Result<(), Error> {
-        let network = self.get(network)?;
-        let key = endpoint_key(container, &network.id);
-        let endpoint = self.shared.state.read(|look| look.get::<Endpoint>(Table::Endpoint, &key))?;
-        let endpoint = endpoint.ok_or_else(|| Error::NotConnected {
-            container: container.short().to_owned(),
-            network: network.name.clone(),
-        })?;
-        if let Some(interface) = &endpoint.interface {
-            self.remove_port(&interface.host_name)?;
-        }
-        self.shared.state.write(Durability::Process, |transaction| free(transaction, &endpoint))?;
-        self.unpublish(&endpoint)?;
-        if !ports(&endpoint).is_empty() {
-            self.claims().remove(container);
-        }
-        self.publish("disconnect", &endpoint, network.driver);
-        Ok(())
-    }
-
     fn connect_plain(&self, network: &Network, request: &Connect) -> Result<Endpoint, Error> {
-        if request.address.is_some() || request.mac.is_some() || !request.publish.is_empty() {
+        let asks = request.address.is_some() || request.address_v6.is_some() || request.mac.is_some();
+        if asks || !request.publish.is_empty() {
             let reason =
                 "invalid option: a container has no address and no ports of its own on this network".to_owned();
             return Err(Error::Invalid { network: network.name.clone(), reason });
         }
-        let endpoint = Endpoint {
-            id: EndpointId::random(),
-            network: network.id,
-            network_name: network.name.clone(),
-            container: request.container,
-            interface: None,
-        };
+        let endpoint = request.endpoint(EndpointId::random(), network, None);
         self.shared.state.write(Durability::Process, |transaction| insert(transaction, &endpoint))?;
         Ok(endpoint)
     }
@@ -189,19 +184,30 @@ impl Networks {
         loop {
             attempt += 1;
             let (bridge, ready) = self.bridge_in_place(network)?;
-            let (endpoint, claims) = self.take(network, &bridge, request)?;
+            let place = Place {
+                addresses: &bridge.addresses,
+                prefix: bridge.interface_prefix.as_deref(),
+                host_binding: bridge.host_binding,
+                masters: true,
+            };
+            let (endpoint, claims, leads) = self.take(network, &place, request)?;
             let Some(interface) = &endpoint.interface else { return Err(no_namespace()) };
-            let made = self.make_interface(&bridge, ready, interface, namespace).and_then(|()| {
-                if interface.ports.is_empty() {
-                    return Ok(());
-                }
-                let published = self.host().publish(&bridge, &ports(&endpoint), &self.shared.policy);
-                published.inspect_err(|_| self.remove_port_after_failure(&interface.host_name))
-            });
+            let switches = request.switches(&interface.name);
+            let made = self
+                .make_interface(&bridge, ready, interface, namespace)
+                .and_then(|()| self.set_up(interface, namespace, leads, &switches?, Some(ready.index)))
+                .and_then(|()| {
+                    if interface.ports.is_empty() {
+                        return Ok(());
+                    }
+                    let published = self.host().publish(&bridge, &ports(&endpoint), &self.shared.policy);
+                    published.inspect_err(|_| self.remove_port_after_failure(&interface.host_name))
+                });
             let Err(error) = made else {
                 if !claims.is_empty() {
                     self.claims().insert(request.container, claims);
                 }
+                self.forget_flows(&ports(&endpoint));
                 return Ok(endpoint);
             };
             self.shared.state.write(Durability::Process, |transaction| free(transaction, &endpoint))?;
@@ -221,14 +227,22 @@ impl Networks {
         let mut host = self.host();
         if let (Some(ready), Some(bridge)) = (host.ready(&network.id), &network.bridge)
             && bridge.settled
-            && bridge.subnet == ready.subnet
+            && bridge.addresses.v4.subnet == ready.subnet
+            && bridge.addresses.v6.as_ref().map(|block| block.subnet) == ready.subnet_v6
         {
             host.keep_rules(policy, || self.in_use())?;
             return Ok((bridge.clone(), ready));
         }
         // Another engine on this root may have settled it since.
         let network = self.get(network.id.as_str())?;
-        let (bridge, turn) = host.settle(&network, policy)?;
+        let taken = || {
+            self.shared.state.read(|look| {
+                let mut others = create::Others::read(look)?.v4;
+                others.retain(|other| network.addresses().is_none_or(|own| own.v4.subnet != *other));
+                Ok::<_, Error>(others)
+            })
+        };
+        let (bridge, turn) = host.settle(&network, taken, policy)?;
         if turn.is_some() {
             let settled = Network { bridge: Some(bridge.clone()), ..network.clone() };
             self.shared.state.write(Durability::Process, |transaction| {
@@ -238,58 +252,70 @@ impl Networks {
         // The rules first: what is not there yet cannot be reached around them.
         host.doubt_rules();
         host.keep_rules(policy, || self.in_use())?;
-        let ready = host.make(&network, &bridge, policy)?;
+        let ready = host.make(&network, &bridge)?;
         drop(turn);
-        if let Some(guard) = host.forward(policy)? {
+        for guard in host.forward(&bridge, policy)? {
             self.shared.state.write(Durability::Process, |transaction| watch::remember_guard(transaction, &guard))?;
         }
         Ok((bridge, ready))
     }
 
-    fn take(&self, network: &Network, bridge: &Bridge, request: &Connect) -> Result<(Endpoint, port::Claims), Error> {
+    /// Takes the addresses and ports, and writes the endpoint down. Says of which families it leads elsewhere.
+    pub(super) fn take(
+        &self,
+        network: &Network,
+        place: &Place<'_>,
+        request: &Connect,
+    ) -> Result<(Endpoint, port::Claims, Leads), Error> {
+        if request.address_v6.is_some() && place.addresses.v6.is_none() {
+            let reason = "invalid option: it has no IPv6, so an IPv6 address cannot be asked for".to_owned();
+            return Err(Error::Invalid { network: network.name.clone(), reason });
+        }
+        if request.address.is_some() && place.addresses.v4.chosen && !network.is_predefined() {
+            return Err(Error::Refused(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+                    .to_owned(),
+            ));
+        }
         let id = EndpointId::random();
         let mut claims = port::Claims::new();
-        let endpoint = self.shared.state.write(Durability::Process, |transaction| {
+        let (endpoint, leads) = self.shared.state.write(Durability::Process, |transaction| {
             let others = transaction.list_prefix::<Endpoint>(Table::Endpoint, &endpoints_key(&request.container))?;
-            let interfaces = others.iter().filter(|(_, endpoint)| endpoint.interface.is_some()).count();
-            let address = lease::take(transaction, network, bridge, &request.container, request.address)?;
-            let mut published = Vec::with_capacity(request.publish.len());
-            for wanted in &request.publish {
-                published.push(port::take(transaction, &request.container, wanted, &mut claims)?);
+            let mut all: Vec<Endpoint> = others.into_iter().map(|(_, endpoint)| endpoint).collect();
+            let container = &request.container;
+            let address = lease::take(transaction, network, &place.addresses.v4, container, request.address)?;
+            let v6 = match &place.addresses.v6 {
+                Some(block) => Some(Interface6 {
+                    address: lease::take(transaction, network, block, container, request.address_v6)?,
+                    prefix_len: block.subnet.prefix_len(),
+                    gateway: block.gateway.filter(|_| !network.internal),
+                }),
+                None => None,
+            };
+            let mut published = Vec::new();
+            for wanted in request.publish.iter().filter(|_| place.masters && !network.internal) {
+                let addresses = place.publish_at(network, wanted)?;
+                published.extend(port::take(transaction, container, wanted, &addresses, &mut claims)?);
             }
             let interface = Interface {
                 ports: published,
-                name: format!("eth{interfaces}"),
+                name: request.interface_name(place.prefix.unwrap_or("eth"), &all)?,
                 host_name: format!("veth{}", id.as_str().get(..7).unwrap_or_default()),
                 address,
-                prefix_len: bridge.subnet.prefix_len(),
-                gateway: bridge.gateway,
+                prefix_len: place.addresses.v4.subnet.prefix_len(),
+                gateway: place.addresses.v4.gateway.filter(|_| !network.internal),
+                v6,
+                link_local: request.link_local.clone(),
                 mac: request.mac.unwrap_or_else(|| MacAddress::of(address)),
             };
-            let endpoint = Endpoint {
-                id,
-                network: network.id,
-                network_name: network.name.clone(),
-                container: request.container,
-                interface: Some(interface),
-            };
+            let endpoint = request.endpoint(id, network, Some(interface));
             insert(transaction, &endpoint)?;
-            Ok::<_, Error>(endpoint)
+            all.push(endpoint.clone());
+            let leads = |way| leading(&all, way).is_some_and(|leader| leader.id == id);
+            let leads = Leads { v4: leads(Way::V4), v6: leads(Way::V6) };
+            Ok::<_, Error>((endpoint, leads))
         })?;
-        Ok((endpoint, claims))
-    }
-
-    /// The state has forgotten the ports already, so the rules are made from it again when something is odd.
-    fn unpublish(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let ports = ports(endpoint);
-        if ports.is_empty() {
-            return Ok(());
-        }
-        let mut host = self.host();
-        if !host.unpublish(&ports, &self.shared.policy)? {
-            host.keep_rules(&self.shared.policy, || self.in_use())?;
-        }
-        Ok(())
+        Ok((endpoint, claims, leads))
     }
 
     /// Holds the ports of connected containers again, after a restart.
@@ -307,61 +333,7 @@ impl Networks {
         Ok(())
     }
 
-    fn make_interface(
-        &self,
-        bridge: &Bridge,
-        ready: Ready,
-        interface: &Interface,
-        namespace: &NetworkNamespace,
-    ) -> Result<(), Error> {
-        let veth = link::Veth {
-            host_name: &interface.host_name,
-            bridge: ready.index,
-            mtu: ready.mtu,
-            name: &interface.name,
-            mac: interface.mac,
-            namespace: namespace.as_fd(),
-        };
-        let mut messages = vec![link::make_veth(veth)];
-        let port = link::Port { isolated: !bridge.inter_container, hairpin: !interface.ports.is_empty() };
-        if port != link::Port::default() {
-            messages.push(link::set_port(&interface.host_name, port));
-        }
-        let what = || format!("make the interface {} on the bridge {}", interface.host_name, bridge.interface);
-        let made = self.host().route.request(&mut messages);
-        if let Err(error) = made {
-            // The first message makes the pair or nothing, and a name that is taken is somebody else's.
-            if error.index > 0 {
-                self.remove_port_after_failure(&interface.host_name);
-            }
-            return Err(Error::kernel(what())(error));
-        }
-        let set_up = set_up(&mut namespace.inside(), interface).and_then(|()| {
-            // The port first: with its first port the bridge gets a carrier too.
-            let port = link::honour_carrier(0, &interface.host_name);
-            self.host().route.request(&mut [port, link::honour_carrier(ready.index, "")])
-        });
-        set_up.map_err(|error| {
-            self.remove_port_after_failure(&interface.host_name);
-            Error::kernel(format!("set the container's interface {} up", interface.name))(error)
-        })
-    }
-
-    /// The first error is the one to tell.
-    fn remove_port_after_failure(&self, name: &str) {
-        if let Err(error) = self.remove_port(name) {
-            tracing::warn!(%error, "a failed connection leaves an interface behind");
-        }
-    }
-
-    fn remove_port(&self, name: &str) -> Result<(), Error> {
-        match self.host().route.request(&mut [link::delete_link_named(name)]) {
-            Err(error) if !error.is(Errno::NODEV) => Err(Error::kernel(format!("remove the interface {name}"))(error)),
-            _ => Ok(()),
-        }
-    }
-
-    fn publish(&self, action: &str, endpoint: &Endpoint, driver: Driver) {
+    pub(super) fn publish(&self, action: &str, endpoint: &Endpoint, driver: &Driver) {
         let event = Event::new(EventType::Network, action, endpoint.network.as_str())
             .attribute("container", endpoint.container.as_str())
             .attribute("name", &endpoint.network_name)
@@ -370,16 +342,108 @@ impl Networks {
     }
 }
 
-/// Brings the interface up with its address and the way out, in one go.
-fn set_up(inside: &mut Netlink, interface: &Interface) -> Result<(), engine_sys::netlink::Error> {
-    let found = link::find_link(inside, &interface.name)?.ok_or(Errno::NODEV)?;
-    let subnet = Subnet::of(interface.address, interface.prefix_len).ok_or(Errno::INVAL)?;
-    let mut messages: Vec<Message> =
-        vec![link::bring_up(found.index), link::add_address(found.index, interface.address, subnet)];
-    if interface.name == "eth0" {
-        messages.push(link::add_default_route(found.index, interface.gateway));
+/// Which families an endpoint leads elsewhere with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leads {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+}
+
+/// Where an endpoint is taken.
+pub(super) struct Place<'a> {
+    pub(super) addresses: &'a Addresses,
+    pub(super) prefix: Option<&'a str>,
+    pub(super) host_binding: Option<IpAddr>,
+    /// The host stands between the containers and the world, so that its ports can lead to them.
+    pub(super) masters: bool,
+}
+
+impl Place<'_> {
+    /// The addresses of the host at which a port is published.
+    fn publish_at(&self, network: &Network, wanted: &Publish) -> Result<Vec<IpAddr>, Error> {
+        match wanted.host_address.or(self.host_binding) {
+            Some(IpAddr::V6(address)) if self.addresses.v6.is_none() => Err(Error::Invalid {
+                network: network.name.clone(),
+                reason: format!(
+                    "a port cannot be published at {address}: the network has no IPv6; make one with --ipv6"
+                ),
+            }),
+            Some(address) => Ok(vec![address]),
+            None => {
+                let v6 = self.addresses.v6.is_some().then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+                Ok([IpAddr::V4(Ipv4Addr::UNSPECIFIED)].into_iter().chain(v6).collect())
+            }
+        }
     }
-    inside.request(&mut messages)
+}
+
+impl Connect {
+    fn endpoint(&self, id: EndpointId, network: &Network, interface: Option<Interface>) -> Endpoint {
+        Endpoint {
+            id,
+            network: network.id,
+            network_name: network.name.clone(),
+            container: self.container,
+            interface,
+            names: self.names.clone(),
+            links: self.links.clone(),
+            priority: self.priority,
+        }
+    }
+
+    /// The name that is asked for, or the first free one.
+    fn interface_name(&self, prefix: &str, others: &[Endpoint]) -> Result<String, Error> {
+        let taken = |name: &str| {
+            others.iter().filter_map(|other| other.interface.as_ref()).any(|interface| interface.name == name)
+        };
+        if let Some(name) = self.options.get(OPTION_NAME) {
+            let name = super::options::interface_name(name)?;
+            if taken(&name) || name == "lo" {
+                return Err(Error::Refused(format!("interface name {name} is already used in the container")));
+            }
+            return Ok(name);
+        }
+        let mut names = (0..=others.len()).map(|number| format!("{prefix}{number}"));
+        Ok(names.find(|name| !taken(name)).unwrap_or_else(|| format!("{prefix}{}", others.len())))
+    }
+
+    /// Switches of the interface that are asked for, as paths beneath `/proc/sys` and values.
+    pub(super) fn switches(&self, interface: &str) -> Result<Vec<(String, String)>, Error> {
+        let mut switches = Vec::new();
+        for (option, value) in &self.options {
+            match option.as_str() {
+                OPTION_NAME => {}
+                OPTION_SWITCHES => {
+                    for switch in value.split(',').filter(|switch| !switch.is_empty()) {
+                        switches.push(read_switch(switch, interface)?);
+                    }
+                }
+                other => {
+                    let other: String = other.chars().take(128).collect();
+                    return Err(Error::Refused(format!("an endpoint has no option {other:?}")));
+                }
+            }
+        }
+        Ok(switches)
+    }
+}
+
+/// Reads `net.ipv4.conf.IFNAME.log_martians=1`.
+fn read_switch(text: &str, interface: &str) -> Result<(String, String), Error> {
+    let invalid = || {
+        Error::Refused(format!(
+            "invalid endpoint sysctl {text:?}: expected net.ipv4.*.IFNAME.NAME=VALUE, net.ipv6 or net.mpls likewise"
+        ))
+    };
+    let (name, value) = text.split_once('=').ok_or_else(invalid)?;
+    let parts: Vec<&str> = name.split('.').collect();
+    let word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match parts.as_slice() {
+        ["net", family @ ("ipv4" | "ipv6" | "mpls"), kind @ ("conf" | "neigh"), "IFNAME", switch] if word(switch) => {
+            Ok((format!("net/{family}/{kind}/{interface}/{switch}"), value.trim().to_owned()))
+        }
+        _ => Err(invalid()),
+    }
 }
 
 /// What the kernel says when the bridge is not there (any more).
@@ -390,8 +454,14 @@ fn is_gone(error: &engine_sys::netlink::Error) -> bool {
 /// Where an endpoint's ports lead.
 pub(super) fn ports(endpoint: &Endpoint) -> Vec<Port> {
     let lead = |interface: &Interface| {
-        let address = interface.address;
-        interface.ports.iter().map(|published| Port { published: *published, address }).collect()
+        let to = |published: &port::PublishedPort| {
+            let address = match published.host_address {
+                IpAddr::V4(_) => IpAddr::V4(interface.address),
+                IpAddr::V6(_) => IpAddr::V6(interface.v6.as_ref()?.address),
+            };
+            Some(Port { published: *published, address })
+        };
+        interface.ports.iter().filter_map(to).collect()
     };
     endpoint.interface.as_ref().map(lead).unwrap_or_default()
 }
@@ -400,24 +470,27 @@ pub(super) fn endpoints_key(container: &ContainerId) -> String {
     format!("{container}/")
 }
 
-fn endpoint_key(container: &ContainerId, network: &NetworkId) -> String {
+pub(super) fn endpoint_key(container: &ContainerId, network: &NetworkId) -> String {
     format!("{container}/{network}")
 }
 
-fn insert(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> Result<(), Error> {
+pub(super) fn insert(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> Result<(), Error> {
     let key = endpoint_key(&endpoint.container, &endpoint.network);
     match transaction.insert(Table::Endpoint, &key, endpoint) {
         Err(crate::state::Error::Exists { .. }) => Err(Error::Connected {
-            container: endpoint.container.short().to_owned(),
+            container: endpoint.names.first().map_or(endpoint.container.short(), String::as_str).to_owned(),
             network: endpoint.network_name.clone(),
         }),
         other => Ok(other?),
     }
 }
 
-fn free(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> Result<(), Error> {
+pub(super) fn free(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> Result<(), Error> {
     if let Some(interface) = &endpoint.interface {
         transaction.delete(Table::Address, &lease::key(&endpoint.network, interface.address))?;
+        if let Some(v6) = &interface.v6 {
+            transaction.delete(Table::Address, &lease::key(&endpoint.network, v6.address))?;
+        }
         for port in &interface.ports {
             port::free(transaction, port)?;
         }
@@ -437,6 +510,7 @@ pub(super) fn free_what_nobody_has(transaction: &mut Transaction<'_>) -> Result<
         }
         if let Some(interface) = &endpoint.interface {
             leases.insert(lease::key(&endpoint.network, interface.address));
+            leases.extend(interface.v6.as_ref().map(|v6| lease::key(&endpoint.network, v6.address)));
             held.extend(interface.ports.iter().map(port::key));
             connected.insert(endpoint.network);
         }

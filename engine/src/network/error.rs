@@ -1,12 +1,11 @@
 //! What networking can fail with.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use engine_sys::netlink;
 
-use super::Subnet;
 use crate::error::ErrorKind;
 use crate::state;
 
@@ -21,13 +20,60 @@ pub enum Error {
         name: String,
     },
     /// Several networks begin like that.
-    #[error("network {name} is ambiguous: several ids begin with it")]
+    #[error("network {name} is ambiguous ({count} matches found based on ID prefix)")]
     Ambiguous {
         /// What was asked for.
         name: String,
+        /// How many begin like that.
+        count: usize,
+    },
+    /// Another network has the name.
+    #[error("network with name {name} already exists")]
+    Exists {
+        /// The name.
+        name: String,
+    },
+    /// It cannot be made, changed or removed because of what it is.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Containers are on it.
+    #[error("error while removing network: network {network} has active endpoints ({endpoints})")]
+    InUse {
+        /// The network's name.
+        network: String,
+        /// Who is on it.
+        endpoints: String,
+    },
+    /// What was asked makes no sense.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no such driver.
+    #[error("plugin \"{name}\" not found: there is no network driver of this name")]
+    NoDriver {
+        /// What was asked for.
+        name: String,
+    },
+    /// A driver that the program brought cannot do it.
+    #[error("network driver {driver}: {source}")]
+    Driver {
+        /// The driver.
+        driver: String,
+        /// Its answer.
+        source: super::driver::DriverError,
+    },
+    /// The kernel or this version cannot do it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Another network or a route of the host has addresses of the block.
+    #[error("invalid pool request: Pool overlaps with other one on this address space: {subnet} and {other}")]
+    Overlap {
+        /// What was asked for.
+        subnet: String,
+        /// What is there.
+        other: String,
     },
     /// The container is on that network already.
-    #[error("container {container} is already connected to network {network}")]
+    #[error("endpoint with name {container} already exists in network {network}")]
     Connected {
         /// The container's short id.
         container: String,
@@ -57,12 +103,12 @@ pub enum Error {
         reason: String,
     },
     /// The address is somebody's.
-    #[error("address {address} of network {network} is in use")]
+    #[error("Address already in use: {address} of network {network}")]
     AddressInUse {
         /// The network's name.
         network: String,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// Every address is somebody's.
     #[error("network {network} has no free address in {subnet}")]
@@ -70,21 +116,21 @@ pub enum Error {
         /// The network's name.
         network: String,
         /// Where addresses are taken from.
-        subnet: Subnet,
+        subnet: String,
     },
     /// Another container has the port.
-    #[error("Bind for {address}:{port} failed: port is already allocated")]
+    #[error("Bind for {} failed: port is already allocated", SocketAddr::new(*address, *port))]
     PortAllocated {
         /// The host's address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The host's port.
         port: u16,
     },
     /// A program of the host has the port.
-    #[error("failed to bind host port {address}:{port}: address already in use")]
+    #[error("failed to bind host port {}: address already in use", SocketAddr::new(*address, *port))]
     PortInUse {
         /// The host's address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The host's port.
         port: u16,
     },
@@ -92,7 +138,7 @@ pub enum Error {
     #[error("no port of the host is free to be published")]
     PortsExhausted,
     /// Ports of this protocol cannot be published.
-    #[error("ports of protocol {name:?} cannot be published: tcp and udp can")]
+    #[error("ports of protocol {name:?} cannot be published: tcp, udp and sctp can")]
     Protocol {
         /// What was asked for.
         name: String,
@@ -149,9 +195,18 @@ impl Error {
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Ambiguous { .. } | Self::Invalid { .. } | Self::NoNamespace { .. } => ErrorKind::Invalid,
-            Self::Connected { .. } | Self::NotConnected { .. } | Self::AddressInUse { .. } => ErrorKind::Conflict,
+            Self::NotFound { .. } | Self::NoDriver { .. } => ErrorKind::NotFound,
+            Self::Refused(_) | Self::Ambiguous { .. } | Self::Invalid { .. } | Self::NoNamespace { .. } => {
+                ErrorKind::Invalid
+            }
+            Self::Exists { .. } => ErrorKind::Conflict,
+            // Docker says 403 where it means that it is not possible.
+            Self::Connected { .. }
+            | Self::NotConnected { .. }
+            | Self::AddressInUse { .. }
+            | Self::Forbidden(_)
+            | Self::InUse { .. }
+            | Self::Overlap { .. } => ErrorKind::Denied,
             Self::AddressesExhausted { .. }
             | Self::SubnetsExhausted { .. }
             | Self::PortsExhausted
@@ -160,8 +215,8 @@ impl Error {
             Self::System { source, .. } | Self::Switch { source, .. } => system(source),
             Self::NoBridge { .. } => ErrorKind::Conflict,
             // Docker answers these with its code for internal errors.
-            Self::PortAllocated { .. } | Self::PortInUse { .. } => ErrorKind::Internal,
-            Self::Protocol { .. } => ErrorKind::Unsupported,
+            Self::PortAllocated { .. } | Self::PortInUse { .. } | Self::Driver { .. } => ErrorKind::Internal,
+            Self::Protocol { .. } | Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::State(error) => error.kind(),
         }
     }

@@ -11,7 +11,8 @@ pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where systemd-resolved lists the servers that it asks itself.
 const RESOLV_CONF_OF_SYSTEMD: &str = "/run/systemd/resolve/resolv.conf";
 /// Asked when nothing else is known, as Docker does.
-const PUBLIC_SERVERS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)), IpAddr::V4(Ipv4Addr::new(8, 8, 4, 4))];
+pub(super) const PUBLIC_SERVERS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)), IpAddr::V4(Ipv4Addr::new(8, 8, 4, 4))];
 /// Stands for the host in an extra line of `hosts`.
 const HOST_GATEWAY: &str = "host-gateway";
 
@@ -30,17 +31,37 @@ pub fn hostname(name: &str) -> String {
 
 /// The content of `/etc/hosts` of a container with a network of its own: the usual lines, the extra ones, and its own
 /// name at each of its addresses.
-pub fn hosts(hostname: &str, domain: &str, addresses: &[Ipv4Addr], extra: &[ExtraHost]) -> String {
+pub fn hosts(hostname: &str, domain: &str, addresses: &[IpAddr], extra: &[ExtraHost]) -> String {
     let mut text = LOCAL_LINES.to_owned();
     append(&mut text, extra);
     for address in addresses {
-        // Writing to a string does not fail.
-        let _ = match domain {
-            "" => writeln!(text, "{address}\t{hostname}"),
-            domain => writeln!(text, "{address}\t{hostname}.{domain} {hostname}"),
-        };
+        text.push_str(&own_line(hostname, domain, *address));
     }
     text
+}
+
+fn own_line(hostname: &str, domain: &str, address: IpAddr) -> String {
+    match domain {
+        "" => format!("{address}\t{hostname}\n"),
+        domain => format!("{address}\t{hostname}.{domain} {hostname}\n"),
+    }
+}
+
+/// The content of `hosts` after its container got and lost addresses: the lines of its own name are changed, all others
+/// stay as the container may have changed them itself.
+pub fn hosts_with(text: &str, hostname: &str, domain: &str, gone: &[IpAddr], come: &[IpAddr]) -> String {
+    let gone: Vec<String> = gone.iter().map(|address| own_line(hostname, domain, *address)).collect();
+    let mut changed: String = text.split_inclusive('\n').filter(|line| !gone.iter().any(|one| one == line)).collect();
+    if !changed.is_empty() && !changed.ends_with('\n') {
+        changed.push('\n');
+    }
+    for address in come {
+        let line = own_line(hostname, domain, *address);
+        if !changed.split_inclusive('\n').any(|other| other == line) {
+            changed.push_str(&line);
+        }
+    }
+    changed
 }
 
 /// The content of `/etc/hosts` of a container on the host's network: the host's, and the extra lines.
@@ -106,6 +127,29 @@ impl ExtraHost {
     }
 }
 
+/// Where the engine's own resolver listens in each container that is on a network with names.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// Who looks names up for a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// The servers of the host, from the host's network.
+    OfHost,
+    /// The servers of the host, from a network of its own, which may have IPv6.
+    Copied {
+        /// Servers of that family can be reached.
+        ipv6: bool,
+    },
+    /// The engine's own resolver.
+    Resolved,
+}
+
+/// The servers that a host's `resolv.conf` names.
+pub fn servers(content: &str) -> Vec<IpAddr> {
+    let named = lines(content).filter(|(keyword, _)| *keyword == "nameserver");
+    named.filter_map(|(_, rest)| rest.split_whitespace().next()?.parse().ok()).collect()
+}
+
 /// The file that says how names are looked up on a host whose [`RESOLV_CONF`] has this content: systemd-resolved
 /// puts only itself there, at an address that means something else in a container.
 pub fn resolv_conf_path(content: &str) -> &'static str {
@@ -116,9 +160,10 @@ pub fn resolv_conf_path(content: &str) -> &'static str {
 
 /// The content of `resolv.conf` of a container: that of the host, unless `asked` says otherwise.
 ///
-/// A container with a network of its own cannot reach servers on the host's loopback, and has IPv4 only, so those of
-/// the host that it cannot reach are left out; when none remains, public ones are asked.
-pub fn resolv_conf(host: &str, asked: &DnsSettings, own_network: bool) -> String {
+/// A container with a network of its own cannot reach servers on the host's loopback, and without `ipv6` none of that
+/// family, so those of the host that it cannot reach are left out; when none remains, public ones are asked.
+pub fn resolv_conf(host: &str, asked: &DnsSettings, names: Names) -> String {
+    let own_network = names != Names::OfHost;
     let (mut servers, mut search, mut options, mut others) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (keyword, rest) in lines(host) {
         let words = || rest.split_whitespace().map(str::to_owned);
@@ -131,13 +176,20 @@ pub fn resolv_conf(host: &str, asked: &DnsSettings, own_network: bool) -> String
         }
     }
     if own_network {
-        servers.retain(|server| server.parse::<Ipv4Addr>().is_ok_and(|address| !address.is_loopback()));
+        servers.retain(|server| {
+            server.parse::<IpAddr>().is_ok_and(|address| {
+                !address.is_loopback() && (address.is_ipv4() || names == Names::Copied { ipv6: true })
+            })
+        });
         if servers.is_empty() {
             servers = PUBLIC_SERVERS.map(|address| address.to_string()).into();
         }
     }
     if !asked.servers.is_empty() {
         servers = asked.servers.iter().map(IpAddr::to_string).collect();
+    }
+    if names == Names::Resolved {
+        servers = vec![RESOLVER.to_string()];
     }
     let words = |words: &[String]| words.iter().filter(|word| is_word(word)).cloned().collect::<Vec<_>>();
     if !asked.search.is_empty() {
@@ -147,6 +199,10 @@ pub fn resolv_conf(host: &str, asked: &DnsSettings, own_network: bool) -> String
     }
     if !asked.options.is_empty() {
         options = words(&asked.options);
+    }
+    if names == Names::Resolved && !options.iter().any(|option| option.starts_with("ndots:")) {
+        // Names of containers have no dots, and what is asked for is asked as it is.
+        options.push("ndots:0".to_owned());
     }
     let mut text = String::new();
     for server in servers {
@@ -196,14 +252,34 @@ mod tests {
     #[test]
     fn hosts_has_the_usual_lines_then_the_extra_ones_then_itself() {
         let extra = [ExtraHost::parse("db:10.0.0.5", None).unwrap()];
-        let text = hosts("web", "", &[Ipv4Addr::new(172, 17, 0, 2)], &extra);
+        let text = hosts("web", "", &["172.17.0.2".parse().unwrap()], &extra);
         let expected = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
             ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n10.0.0.5\tdb\n172.17.0.2\tweb\n";
         assert_eq!(text, expected);
-        let text = hosts("web", "example.org", &[Ipv4Addr::new(172, 17, 0, 2)], &[]);
+        let text = hosts("web", "example.org", &["172.17.0.2".parse().unwrap()], &[]);
         assert!(text.ends_with("\n172.17.0.2\tweb.example.org web\n"));
         assert_eq!(hosts_of_host("1.2.3.4 here", &extra), "1.2.3.4 here\n10.0.0.5\tdb\n");
         assert_eq!(hostname("web"), "web\n");
+    }
+
+    #[test]
+    fn addresses_come_and_go_and_other_lines_stay() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let text = format!("{}9.9.9.9\tmine", hosts("web", "", &[address("10.0.0.2")], &[]));
+        let changed = hosts_with(&text, "web", "", &[address("10.0.0.2")], &[address("10.1.0.2"), address("fd00::2")]);
+        assert!(changed.ends_with("9.9.9.9\tmine\n10.1.0.2\tweb\nfd00::2\tweb\n"), "{changed}");
+        assert!(!changed.contains("10.0.0.2"));
+        assert_eq!(hosts_with(&changed, "web", "", &[], &[address("fd00::2")]), changed);
+    }
+
+    #[test]
+    fn the_resolver_is_the_only_server() {
+        let host = "nameserver 10.0.0.2\nsearch example.org\noptions edns0\n";
+        let text = resolv_conf(host, &DnsSettings::default(), Names::Resolved);
+        assert_eq!(text, "nameserver 127.0.0.11\nsearch example.org\noptions edns0 ndots:0\n");
+        let asked = resolv_conf(host, &dns(&["1.1.1.1"], &[], &["ndots:2"]), Names::Resolved);
+        assert_eq!(asked, "nameserver 127.0.0.11\nsearch example.org\noptions ndots:2\n");
+        assert_eq!(servers("nameserver 1.2.3.4\nnameserver ::1 # x\nnameserver nobody\n").len(), 2);
     }
 
     #[test]
@@ -227,15 +303,18 @@ mod tests {
         let host = "# made by hand\nnameserver 127.0.0.1\nnameserver 10.0.0.2\n nameserver ::1\nnameserver fe80::1%eth0\n\
             domain old.example\nsearch a.example b.example\noptions edns0 trust-ad\nsortlist 10.0.0.0/8\n";
         let expected = "nameserver 10.0.0.2\nsearch a.example b.example\noptions edns0 trust-ad\nsortlist 10.0.0.0/8\n";
-        assert_eq!(resolv_conf(host, &DnsSettings::default(), true), expected);
-        let whole = resolv_conf(host, &DnsSettings::default(), false);
+        assert_eq!(resolv_conf(host, &DnsSettings::default(), Names::Copied { ipv6: false }), expected);
+        let whole = resolv_conf(host, &DnsSettings::default(), Names::OfHost);
         assert!(whole.starts_with("nameserver 127.0.0.1\nnameserver 10.0.0.2\nnameserver ::1\n"), "{whole}");
     }
 
     #[test]
     fn public_servers_are_asked_when_nothing_is_left() {
         for host in ["", "nameserver 127.0.0.53\n", "nameserver\n", "nameserver nonsense\n"] {
-            assert_eq!(resolv_conf(host, &DnsSettings::default(), true), "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
+            assert_eq!(
+                resolv_conf(host, &DnsSettings::default(), Names::Copied { ipv6: false }),
+                "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
+            );
         }
     }
 
@@ -244,8 +323,8 @@ mod tests {
         let host = "nameserver 10.0.0.2\nsearch example.org\noptions edns0\n";
         let all = dns(&["127.0.0.1", "::1"], &["x.example", "evil\nnameserver 6.6.6.6"], &["ndots:2"]);
         let expected = "nameserver 127.0.0.1\nnameserver ::1\nsearch x.example\noptions ndots:2\n";
-        assert_eq!(resolv_conf(host, &all, true), expected);
-        let no_search = resolv_conf(host, &dns(&[], &["."], &[]), true);
+        assert_eq!(resolv_conf(host, &all, Names::Copied { ipv6: false }), expected);
+        let no_search = resolv_conf(host, &dns(&[], &["."], &[]), Names::Copied { ipv6: false });
         assert_eq!(no_search, "nameserver 10.0.0.2\noptions edns0\n");
     }
 

@@ -1,12 +1,15 @@
 //! Who has which address: leases in the state, so that several processes never give one out twice.
 
-use std::net::Ipv4Addr;
-
 use serde::{Deserialize, Serialize};
 
-use super::{Bridge, Error, Network};
+use super::record::Block;
+use super::subnet::Address;
+use super::{Error, Network};
 use crate::id::{ContainerId, NetworkId};
 use crate::state::{Table, Transaction};
+
+/// How many addresses are looked at before a block counts as full.
+const LOOKED_AT: u128 = 1 << 20;
 
 /// An address that is given out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,103 +18,101 @@ pub(super) struct Lease {
 }
 
 /// The record's key; addresses sort within their network.
-pub(super) fn key(network: &NetworkId, address: Ipv4Addr) -> String {
-    format!("{network}/{:08x}", u32::from(address))
+pub(super) fn key<A: Address>(network: &NetworkId, address: A) -> String {
+    let digits = usize::from(A::BITS / 4);
+    format!("{network}/{:0digits$x}", address.number())
 }
 
-fn cursor_key(network: &NetworkId) -> String {
-    format!("last-address/{network}")
+fn cursor_key<A: Address>(network: &NetworkId) -> String {
+    let family = if A::BITS == 32 { "" } else { "/6" };
+    format!("cursor/{network}{family}")
 }
 
 /// Leases `wanted`, or the next free address after the one given out last: an address rests as long as possible
 /// before somebody else gets it, so that neighbours have forgotten its former owner.
-pub(super) fn take(
+pub(super) fn take<A: Address>(
     transaction: &mut Transaction<'_>,
     network: &Network,
-    bridge: &Bridge,
+    block: &Block<A>,
     container: &ContainerId,
-    wanted: Option<Ipv4Addr>,
-) -> Result<Ipv4Addr, Error> {
+    wanted: Option<A>,
+) -> Result<A, Error> {
     let lease = Lease { container: *container };
+    let in_use = |address: A| Error::AddressInUse { network: network.name.clone(), address: address.into() };
     if let Some(address) = wanted {
-        if !is_usable(bridge, address) {
-            let reason = format!("invalid address {address}: it is not one for containers of {}", bridge.subnet);
+        if !is_usable(block, address) {
+            let reason = format!("invalid address {address}: it is not one for containers of {}", block.subnet);
             return Err(Error::Invalid { network: network.name.clone(), reason });
         }
         let key = key(&network.id, address);
-        if transaction.contains(Table::Address, &key)? {
-            return Err(Error::AddressInUse { network: network.name.clone(), address });
+        if transaction.contains(Table::Address, &key)? || is_auxiliary(network, address) {
+            return Err(in_use(address));
         }
         transaction.insert(Table::Address, &key, &lease)?;
         return Ok(address);
     }
-    let last = transaction.get::<u32>(Table::Root, &cursor_key(&network.id))?.map(Ipv4Addr::from);
-    let size = bridge.range.len();
-    let start = last.and_then(|last| bridge.range.index(last)).map_or(0, |last| last + 1);
-    for step in 0..size {
-        let Some(address) = bridge.range.at((start + step) % size) else { break };
+    // The number fits: it was made of an address of this family.
+    let cursor = transaction.get::<String>(Table::Root, &cursor_key::<A>(&network.id));
+    let last = cursor.ok().flatten().and_then(|text| u128::from_str_radix(&text, 16).ok()).map(A::from_number);
+    let size = block.range.len();
+    let start = last.and_then(|last| block.range.index(last)).map_or(0, |last| last + 1);
+    for step in 0..size.min(LOOKED_AT) {
+        let Some(address) = block.range.at((start + step) % size) else { break };
         let key = key(&network.id, address);
-        if !is_usable(bridge, address) || transaction.contains(Table::Address, &key)? {
+        if !is_usable(block, address) || transaction.contains(Table::Address, &key)? || is_auxiliary(network, address) {
             continue;
         }
         transaction.insert(Table::Address, &key, &lease)?;
-        transaction.put(Table::Root, &cursor_key(&network.id), &u32::from(address))?;
+        transaction.put(Table::Root, &cursor_key::<A>(&network.id), &format!("{:x}", address.number()))?;
         return Ok(address);
     }
-    Err(Error::AddressesExhausted { network: network.name.clone(), subnet: bridge.range })
+    Err(Error::AddressesExhausted { network: network.name.clone(), subnet: block.range.to_string() })
 }
 
 /// Forgets where a network's addresses were.
 pub(super) fn forget(transaction: &mut Transaction<'_>, network: &NetworkId) -> Result<(), Error> {
-    transaction.delete(Table::Root, &cursor_key(network))?;
+    transaction.delete(Table::Root, &cursor_key::<std::net::Ipv4Addr>(network))?;
+    transaction.delete(Table::Root, &cursor_key::<std::net::Ipv6Addr>(network))?;
     Ok(())
 }
 
-fn is_usable(bridge: &Bridge, address: Ipv4Addr) -> bool {
-    let edge = address == bridge.subnet.first() || address == bridge.subnet.broadcast();
-    bridge.subnet.contains(address) && !edge && address != bridge.gateway
+fn is_usable<A: Address>(block: &Block<A>, address: A) -> bool {
+    // The last address of IPv6 is one as any other.
+    let last = A::BITS == 32 && address == block.subnet.broadcast();
+    // Tiny blocks (/31, /32) have no edges.
+    let edge = block.subnet.prefix_len() + 1 < A::BITS && (address == block.subnet.first() || last);
+    block.subnet.contains(address) && !edge && Some(address) != block.gateway
+}
+
+fn is_auxiliary<A: Address>(network: &Network, address: A) -> bool {
+    let address = address.into();
+    network.addresses().is_some_and(|addresses| addresses.auxiliary.values().any(|other| *other == address))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::network::record::Driver;
     use crate::state::{Durability, State};
 
     fn network(subnet: &str, range: &str) -> Network {
-        let subnet: crate::network::Subnet = subnet.parse().unwrap();
-        let bridge = Bridge {
-            interface: "br".into(),
-            subnet,
-            gateway: subnet.at(1).unwrap(),
-            range: range.parse().unwrap(),
-            chosen: true,
-            settled: true,
-            mtu: None,
-            inter_container: true,
-            masquerade: true,
-        };
-        Network {
-            id: NetworkId::random(),
-            name: "n".into(),
-            driver: Driver::Bridge,
-            created_nanos: 0,
-            bridge: Some(bridge),
-            labels: Default::default(),
-        }
+        let mut network = crate::network::tests::network("n", "br", subnet.parse().unwrap());
+        let bridge = network.bridge.as_mut().unwrap();
+        bridge.addresses.v4.range = range.parse().unwrap();
+        bridge.addresses.auxiliary.insert("router".into(), "10.1.0.99".parse().unwrap());
+        network
     }
 
     fn lease(state: &State, network: &Network, wanted: Option<&str>) -> Result<String, Error> {
         let wanted = wanted.map(|text| text.parse().unwrap());
-        let bridge = network.bridge.as_ref().unwrap();
+        let block = &network.addresses().unwrap().v4;
         let container = ContainerId::random();
-        let taken = state.write(Durability::Process, |tx| take(tx, network, bridge, &container, wanted));
+        let taken = state.write(Durability::Process, |tx| take(tx, network, block, &container, wanted));
         taken.map(|address| address.to_string())
     }
 
     fn give_back(state: &State, network: &Network, address: &str) {
-        let key = key(&network.id, address.parse().unwrap());
+        let key = key::<std::net::Ipv4Addr>(&network.id, address.parse().unwrap());
         assert!(state.write(Durability::Process, |tx| tx.delete(Table::Address, &key)).unwrap());
     }
 
@@ -138,11 +139,32 @@ mod tests {
         let network = network("10.1.0.0/16", "10.1.5.0/24");
         assert_eq!(lease(&state, &network, Some("10.1.9.9")).unwrap(), "10.1.9.9");
         assert!(matches!(lease(&state, &network, Some("10.1.9.9")), Err(Error::AddressInUse { .. })));
+        assert!(matches!(lease(&state, &network, Some("10.1.0.99")), Err(Error::AddressInUse { .. })));
         for wrong in ["10.1.0.0", "10.1.0.1", "10.1.255.255", "10.2.0.5"] {
             assert!(matches!(lease(&state, &network, Some(wrong)), Err(Error::Invalid { .. })), "{wrong}");
         }
         // Others come from the range, whose edges are ordinary addresses of the subnet.
         assert_eq!(lease(&state, &network, None).unwrap(), "10.1.5.0");
+    }
+
+    #[test]
+    fn addresses_of_ipv6() {
+        let root = tempfile::tempdir().unwrap();
+        let state = State::open(root.path()).unwrap();
+        let network = network("10.1.0.0/16", "10.1.5.0/24");
+        let block = Block::<std::net::Ipv6Addr>::whole("fd00:1::/64".parse().unwrap(), true);
+        let take = |wanted: Option<&str>| {
+            let container = ContainerId::random();
+            let wanted = wanted.map(|text| text.parse().unwrap());
+            let taken = state.write(Durability::Process, |tx| take(tx, &network, &block, &container, wanted));
+            taken.map(|address| address.to_string()).map_err(|error| error.to_string())
+        };
+        assert_eq!(take(None).unwrap(), "fd00:1::2");
+        assert_eq!(take(Some("fd00:1::ffff:ffff:ffff:ffff")).unwrap(), "fd00:1::ffff:ffff:ffff:ffff");
+        assert_eq!(take(None).unwrap(), "fd00:1::3");
+        assert!(
+            take(Some("fd00:1::3")).is_err() && take(Some("fd00:1::1")).is_err() && take(Some("fd00:2::1")).is_err()
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Links, addresses and routes: the messages that change them, as data, and what the kernel tells of them.
 
-use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use engine_sys::netlink::{
@@ -8,6 +7,7 @@ use engine_sys::netlink::{
 };
 use rustix::io::Errno;
 
+use super::subnet::Address;
 use super::{MacAddress, Subnet};
 
 const NEW_LINK: u16 = 16;
@@ -22,6 +22,7 @@ const GET_ROUTE: u16 = 26;
 const LINK_ADDRESS: u16 = 1;
 const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
+const LINK_PARENT: u16 = 5;
 const LINK_MASTER: u16 = 10;
 const LINK_INFO: u16 = 18;
 const LINK_ALIAS: u16 = 20;
@@ -71,6 +72,49 @@ pub(super) fn make_veth(veth: Veth<'_>) -> Message {
         })
 }
 
+/// An interface on an interface of the host, and its mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkKind {
+    Macvlan(u32),
+    Ipvlan(u16),
+}
+
+/// Makes it in the container's namespace at once.
+pub(super) fn make_on(
+    kind: LinkKind,
+    parent: u32,
+    name: &str,
+    mac: MacAddress,
+    mtu: u32,
+    namespace: BorrowedFd<'_>,
+) -> Message {
+    const MODE: u16 = 1;
+    let namespace = u32::try_from(namespace.as_raw_fd()).unwrap_or_default();
+    let message = link(NEW_LINK, ACK | CREATE | EXCLUSIVE, 0, 0)
+        .text(LINK_NAME, name)
+        .u32(LINK_PARENT, parent)
+        .u32(LINK_MTU, mtu)
+        .u32(LINK_NAMESPACE, namespace);
+    match kind {
+        LinkKind::Macvlan(mode) => message
+            .attribute(LINK_ADDRESS, &mac.bytes())
+            .nest(LINK_INFO, |info| info.text(INFO_KIND, "macvlan").nest(INFO_DATA, |data| data.u32(MODE, mode))),
+        LinkKind::Ipvlan(mode) => message.nest(LINK_INFO, |info| {
+            info.text(INFO_KIND, "ipvlan").nest(INFO_DATA, |data| data.attribute(MODE, &mode.to_ne_bytes()))
+        }),
+    }
+}
+
+pub(super) fn make_vlan(name: &str, under: u32, number: u16) -> Message {
+    const NUMBER: u16 = 1;
+    link(NEW_LINK, ACK | CREATE | EXCLUSIVE, 0, 0)
+        .text(LINK_NAME, name)
+        .u32(LINK_PARENT, under)
+        .nest(LINK_INFO, |info| {
+            info.text(INFO_KIND, "vlan").nest(INFO_DATA, |data| data.attribute(NUMBER, &number.to_ne_bytes()))
+        })
+}
+
 /// How a port of a bridge treats its packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Port {
@@ -85,6 +129,12 @@ pub(super) fn set_port(name: &str, port: Port) -> Message {
         info.text(INFO_PORT_KIND, "bridge").nest(INFO_PORT_DATA, |data| {
             data.attribute(PORT_ISOLATED, &[port.isolated.into()]).attribute(PORT_HAIRPIN, &[port.hairpin.into()])
         })
+    })
+}
+
+pub(super) fn set_hairpin(name: &str) -> Message {
+    link(NEW_LINK, ACK, 0, 0).text(LINK_NAME, name).nest(LINK_INFO, |info| {
+        info.text(INFO_PORT_KIND, "bridge").nest(INFO_PORT_DATA, |data| data.attribute(PORT_HAIRPIN, &[1]))
     })
 }
 
@@ -114,31 +164,52 @@ pub(super) fn delete_link_named(name: &str) -> Message {
     link(DELETE_LINK, ACK, 0, 0).text(LINK_NAME, name)
 }
 
-pub(super) fn add_address(index: u32, address: Ipv4Addr, subnet: Subnet) -> Message {
+pub(super) fn add_address<A: Address>(index: u32, address: A, subnet: Subnet<A>) -> Message {
     address_message(NEW_ADDRESS, ACK | CREATE | REPLACE, index, address, subnet)
 }
 
-pub(super) fn delete_address(index: u32, address: Ipv4Addr, subnet: Subnet) -> Message {
+pub(super) fn delete_address<A: Address>(index: u32, address: A, subnet: Subnet<A>) -> Message {
     address_message(DELETE_ADDRESS, ACK, index, address, subnet)
 }
 
-fn address_message(kind: u16, flags: u16, index: u32, address: Ipv4Addr, subnet: Subnet) -> Message {
-    let fixed = [libc::AF_INET as u8, subnet.prefix_len(), 0, 0];
-    Message::new(kind, flags)
-        .put(&fixed)
-        .put(&index.to_ne_bytes())
-        .attribute(2, &address.octets())
-        .attribute(1, &address.octets())
-        .attribute(4, &subnet.broadcast().octets())
+/// The number of an address's family.
+fn family<A: Address>() -> u8 {
+    if A::BITS == 32 { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
 }
 
-pub(super) fn add_default_route(index: u32, gateway: Ipv4Addr) -> Message {
+fn address_message<A: Address>(kind: u16, flags: u16, index: u32, address: A, subnet: Subnet<A>) -> Message {
+    // Nobody else can have it: the kernel need not ask around first, which takes it a second.
+    const WITHOUT_ASKING: u8 = 2;
+    let of_v4 = A::BITS == 32;
+    let fixed = [family::<A>(), subnet.prefix_len(), if of_v4 { 0 } else { WITHOUT_ASKING }, 0];
+    let message = Message::new(kind, flags)
+        .put(&fixed)
+        .put(&index.to_ne_bytes())
+        .attribute(2, &address.bytes())
+        .attribute(1, &address.bytes());
+    if of_v4 { message.attribute(4, &subnet.broadcast().bytes()) } else { message }
+}
+
+/// The way to everywhere else; another one gives way with `replace`, without it is an obstacle.
+pub(super) fn add_default_route<A: Address>(index: u32, gateway: A, replace: bool) -> Message {
     const MAIN: u8 = 254;
     const BY_ADMINISTRATOR: u8 = 3;
     const UNICAST: u8 = 1;
-    Message::new(NEW_ROUTE, ACK | CREATE | EXCLUSIVE)
-        .put(&[libc::AF_INET as u8, 0, 0, 0, MAIN, BY_ADMINISTRATOR, 0, UNICAST, 0, 0, 0, 0])
-        .attribute(5, &gateway.octets())
+    let flags = if replace { REPLACE } else { EXCLUSIVE };
+    Message::new(NEW_ROUTE, ACK | CREATE | flags)
+        .put(&[family::<A>(), 0, 0, 0, MAIN, BY_ADMINISTRATOR, 0, UNICAST, 0, 0, 0, 0])
+        .attribute(5, &gateway.bytes())
+        .u32(4, index)
+}
+
+/// The way to everywhere else is the link itself.
+pub(super) fn add_route_to_link(index: u32) -> Message {
+    const MAIN: u8 = 254;
+    const BY_ADMINISTRATOR: u8 = 3;
+    const OF_LINK: u8 = 253;
+    const UNICAST: u8 = 1;
+    Message::new(NEW_ROUTE, ACK | CREATE | REPLACE)
+        .put(&[libc::AF_INET as u8, 0, 0, 0, MAIN, BY_ADMINISTRATOR, OF_LINK, UNICAST, 0, 0, 0, 0])
         .u32(4, index)
 }
 
@@ -165,6 +236,7 @@ pub(super) struct Link {
     /// Whose it is, when somebody has noted that.
     pub(super) alias: String,
     pub(super) mtu: u32,
+    pub(super) mac: Option<MacAddress>,
     pub(super) up: bool,
 }
 
@@ -179,6 +251,7 @@ impl Link {
             match attribute.kind {
                 LINK_NAME => text(attribute.content).clone_into(&mut found.name),
                 LINK_ALIAS => text(attribute.content).clone_into(&mut found.alias),
+                LINK_ADDRESS => found.mac = attribute.content.first_chunk().map(|bytes| MacAddress::new(*bytes)),
                 LINK_MTU => found.mtu = u32_native(attribute.content)?,
                 LINK_INFO => {
                     let kind = attributes(attribute.content).find(|inner| inner.kind == INFO_KIND);
@@ -226,9 +299,9 @@ pub(super) fn links(socket: &mut Netlink) -> Result<Vec<Link>, Error> {
     Ok(found)
 }
 
-/// The IPv4 addresses of all links, as index, address and subnet.
-pub(super) fn addresses(socket: &mut Netlink) -> Result<Vec<(u32, Ipv4Addr, Subnet)>, Error> {
-    let question = Message::new(GET_ADDRESS, DUMP).put(&[libc::AF_INET as u8, 0, 0, 0]).put(&[0; 4]);
+/// The addresses of all links of one family, as index, address and subnet.
+pub(super) fn addresses<A: Address>(socket: &mut Netlink) -> Result<Vec<(u32, A, Subnet<A>)>, Error> {
+    let question = Message::new(GET_ADDRESS, DUMP).put(&[family::<A>(), 0, 0, 0]).put(&[0; 4]);
     let mut found = Vec::new();
     socket.dump(&question, |part| match part {
         None => found.clear(),
@@ -237,33 +310,42 @@ pub(super) fn addresses(socket: &mut Netlink) -> Result<Vec<(u32, Ipv4Addr, Subn
     Ok(found)
 }
 
-fn read_address(content: &[u8]) -> Option<(u32, Ipv4Addr, Subnet)> {
+fn read_address<A: Address>(content: &[u8]) -> Option<(u32, A, Subnet<A>)> {
+    if *content.first()? != family::<A>() {
+        return None;
+    }
     let (prefix_len, index) = (*content.get(1)?, u32_native(content.get(4..)?)?);
-    let local = attributes(content.get(8..)?).find(|attribute| attribute.kind == 2)?;
-    let address = Ipv4Addr::from(*local.content.first_chunk()?);
+    // The local address (2) differs from the other one (1) at the ends of a tunnel; IPv6 often has only that.
+    let find = |kind| attributes(content.get(8..).unwrap_or_default()).find(|attribute| attribute.kind == kind);
+    let address = read_number(find(2).or_else(|| find(1))?.content)?;
     Some((index, address, Subnet::of(address, prefix_len)?))
 }
 
+fn read_number<A: Address>(bytes: &[u8]) -> Option<A> {
+    let bytes = bytes.get(..usize::from(A::BITS / 8))?;
+    Some(A::from_number(bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte))))
+}
+
 /// Where the host's routes lead.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Routes {
+pub(super) struct Routes<A> {
     /// All destinations but the default.
-    pub(super) destinations: Vec<Subnet>,
+    pub(super) destinations: Vec<Subnet<A>>,
     /// The link of the best default route.
     pub(super) uplink: Option<u32>,
 }
 
-pub(super) fn routes(socket: &mut Netlink) -> Result<Routes, Error> {
-    let question = Message::new(GET_ROUTE, DUMP).put(&[libc::AF_INET as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let mut found = Routes::default();
+pub(super) fn routes<A: Address>(socket: &mut Netlink) -> Result<Routes<A>, Error> {
+    let question = Message::new(GET_ROUTE, DUMP).put(&[family::<A>(), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let none = || Routes { destinations: Vec::new(), uplink: None };
+    let mut found = none();
     let mut best = u32::MAX;
     socket.dump(&question, |part| {
         let Some((_, content)) = part else {
-            found = Routes::default();
+            found = none();
             best = u32::MAX;
             return;
         };
-        let Some((destination, index, priority)) = read_route(content) else { return };
+        let Some((destination, index, priority)) = read_route::<A>(content) else { return };
         if destination.prefix_len() > 0 {
             found.destinations.push(destination);
         } else if index != 0 && (priority < best || found.uplink.is_none()) {
@@ -274,11 +356,14 @@ pub(super) fn routes(socket: &mut Netlink) -> Result<Routes, Error> {
     Ok(found)
 }
 
-fn read_route(content: &[u8]) -> Option<(Subnet, u32, u32)> {
-    let (prefix_len, mut address, mut index, mut priority) = (*content.get(1)?, Ipv4Addr::UNSPECIFIED, 0, 0);
+fn read_route<A: Address>(content: &[u8]) -> Option<(Subnet<A>, u32, u32)> {
+    if *content.first()? != family::<A>() {
+        return None;
+    }
+    let (prefix_len, mut address, mut index, mut priority) = (*content.get(1)?, A::from_number(0), 0, 0);
     for attribute in attributes(content.get(12..)?) {
         match attribute.kind {
-            1 => address = Ipv4Addr::from(*attribute.content.first_chunk()?),
+            1 => address = read_number(attribute.content)?,
             4 => index = u32_native(attribute.content)?,
             6 => priority = u32_native(attribute.content)?,
             _ => {}

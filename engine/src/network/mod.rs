@@ -6,28 +6,42 @@
 
 mod bridge;
 mod connect;
+mod create;
+mod direct;
+mod disconnect;
+mod driver;
 mod error;
 pub mod files;
 mod firewall;
+mod flows;
 mod forwarding;
+mod gateway;
+mod interface;
 mod lease;
 mod link;
 mod namespace;
+mod options;
 mod port;
 mod record;
+mod remove;
+mod resolver;
 mod subnet;
 mod watch;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use connect::Connect;
+pub use create::{BlockSpec, NetworkSpec};
+pub use driver::{DriverError, NetworkDriver};
 pub use error::Error;
 pub use namespace::NetworkNamespace;
 pub use port::{Protocol, Publish, PublishedPort};
-pub use record::{Bridge, Driver, Endpoint, Interface, InvalidMac, MacAddress, Network};
-pub use subnet::{InvalidSubnet, Subnet};
+pub use record::{
+    Addresses, Block, Bridge, Direct, Driver, Endpoint, Interface, Interface6, InvalidMac, Link, MacAddress, Network,
+};
+pub use subnet::{Address, InvalidSubnet, Subnet, Subnet6};
 
 use crate::events::Events;
 use crate::id::{ContainerId, NetworkId, Resolved, resolve};
@@ -60,6 +74,9 @@ struct Shared {
     host: Mutex<Host>,
     /// What keeps the containers' ports from the programs of the host.
     claims: Mutex<HashMap<ContainerId, port::Claims>>,
+    /// Those that the program brought.
+    drivers: RwLock<BTreeMap<String, Arc<dyn NetworkDriver>>>,
+    resolver: resolver::Resolver,
 }
 
 impl Networks {
@@ -74,7 +91,7 @@ impl Networks {
             if settings.address_pools.is_empty() { subnet::built_in_pools() } else { settings.address_pools.clone() };
         let policy =
             Policy { table: names.table, pools, firewall: settings.firewall, forward: settings.bridge.forward };
-        let mut host = Host::open(settings.firewall)?;
+        let mut host = Host::open(&policy)?;
         // What makes no sense is refused even when nothing would be decided by it now.
         decide_bridge(&settings.bridge, &names.bridge, &policy, &[])?;
         let outdated = match state.read(predefined)? {
@@ -100,6 +117,8 @@ impl Networks {
                 bridge_enabled: settings.bridge.enabled,
                 host: Mutex::new(host),
                 claims: Mutex::default(),
+                drivers: RwLock::default(),
+                resolver: resolver::Resolver::new(state),
             }),
         })
     }
@@ -132,9 +151,7 @@ impl Networks {
     /// # Errors
     /// When the state fails.
     pub fn endpoints(&self, network: &NetworkId) -> Result<Vec<Endpoint>, Error> {
-        let mut endpoints = self.shared.state.read(|look| look.list::<Endpoint>(Table::Endpoint))?;
-        endpoints.retain(|(_, endpoint)| endpoint.network == *network);
-        Ok(endpoints.into_iter().map(|(_, endpoint)| endpoint).collect())
+        self.shared.state.read(|look| endpoints_on(look, network))
     }
 
     /// What a container is connected to.
@@ -163,12 +180,17 @@ impl Networks {
     /// As [`Self::restore`].
     pub fn restore_blocking(&self) -> Result<(), Error> {
         let connected = self.shared.state.write(Durability::Process, connect::free_what_nobody_has)?;
-        if let Some(guard) = self.shared.state.read(watch::remembered_guard)? {
-            self.host().set_guard(guard);
+        for guard in self.shared.state.read(watch::remembered_guards)? {
+            self.host().keep_guard(guard);
         }
-        for network in self.list()?.iter().filter(|network| connected.contains(&network.id)) {
-            self.host().doubt(&network.id);
-            self.bridge_in_place(network)?;
+        let networks = self.list()?;
+        let known: Vec<String> = networks.iter().filter_map(link_name).collect();
+        self.host().remove_strays(&known)?;
+        for network in networks.iter().filter(|network| connected.contains(&network.id)) {
+            if network.bridge.is_some() {
+                self.host().doubt(&network.id);
+                self.bridge_in_place(network)?;
+            }
         }
         self.keep_rules_blocking()?;
         self.claim_again()
@@ -202,9 +224,13 @@ impl Networks {
             }
             let settled = |network: &Network| network.bridge.as_ref().is_some_and(|bridge| bridge.settled);
             let settled: Vec<Network> = networks.into_iter().map(|(_, network)| network).filter(settled).collect();
+            for network in &settled {
+                if let Some(bridge) = &network.bridge {
+                    host.remove_bridge(&network.id, bridge)?;
+                }
+            }
             if !settled.is_empty() {
-                let bridges = settled.iter().filter_map(|network| Some((&network.id, network.bridge.as_ref()?)));
-                host.remove(bridges, &shared.policy)?;
+                host.remove_rules(&shared.policy)?;
             }
             for mut network in settled {
                 lease::forget(transaction, &network.id)?;
@@ -265,6 +291,19 @@ impl Names {
     }
 }
 
+/// The link of the host that a network has.
+fn link_name(network: &Network) -> Option<String> {
+    let of_bridge = network.bridge.as_ref().map(|bridge| bridge.interface.clone());
+    of_bridge.or_else(|| network.direct.as_ref().map(|one| direct::parent_name(network, one)))
+}
+
+/// Who is on a network.
+fn endpoints_on(look: &Snapshot<'_>, network: &NetworkId) -> Result<Vec<Endpoint>, Error> {
+    let mut endpoints = look.list::<Endpoint>(Table::Endpoint)?;
+    endpoints.retain(|(_, endpoint)| endpoint.network == *network);
+    Ok(endpoints.into_iter().map(|(_, endpoint)| endpoint).collect())
+}
+
 fn find(look: &Snapshot<'_>, name: &str) -> Result<Network, Error> {
     let not_found = || Error::NotFound { name: name.to_owned() };
     let id = if look.contains(Table::Network, name)? {
@@ -275,7 +314,10 @@ fn find(look: &Snapshot<'_>, name: &str) -> Result<Network, Error> {
         match resolve(look.keys(Table::Network)?, name) {
             Resolved::One(id) => id,
             Resolved::None => return Err(not_found()),
-            Resolved::Many => return Err(Error::Ambiguous { name: name.to_owned() }),
+            Resolved::Many => {
+                let count = look.keys(Table::Network)?.iter().filter(|id| id.starts_with(name)).count();
+                return Err(Error::Ambiguous { name: name.to_owned(), count });
+            }
         }
     };
     look.get(Table::Network, &id)?.ok_or_else(not_found)
@@ -301,30 +343,27 @@ fn predefined(look: &Snapshot<'_>) -> Result<Option<(Network, bool)>, Error> {
 /// Whether the settings now ask for something else than what is remembered.
 fn is_outdated(network: &Network, settings: &BridgeSettings, name: &str) -> bool {
     let Some(bridge) = &network.bridge else { return true };
+    let block = &bridge.addresses.v4;
     let address_differs = match settings.address {
         Some((address, prefix_len)) => {
-            bridge.chosen || (bridge.gateway, bridge.subnet.prefix_len()) != (address, prefix_len)
+            block.chosen || (block.gateway, block.subnet.prefix_len()) != (Some(address), prefix_len)
         }
-        None => !bridge.chosen,
+        None => !block.chosen,
     };
     address_differs
         || bridge.interface != settings.name.as_deref().unwrap_or(name)
         || bridge.mtu != settings.mtu
         || bridge.inter_container != settings.inter_container
         || bridge.masquerade != settings.masquerade
-        || settings.fixed_range.is_some_and(|(first, prefix_len)| Subnet::of(first, prefix_len) != Some(bridge.range))
+        || bridge.host_binding != settings.host_binding
+        || settings.fixed_range.is_some_and(|(first, prefix_len)| Subnet::of(first, prefix_len) != Some(block.range))
 }
 
 /// What the default bridge is to be. Decides purely.
 fn decide_bridge(settings: &BridgeSettings, name: &str, policy: &Policy, in_use: &[Subnet]) -> Result<Bridge, Error> {
     let invalid = |reason: String| Error::Invalid { network: BRIDGE.to_owned(), reason };
     let interface = settings.name.clone().unwrap_or_else(|| name.to_owned());
-    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    if interface.is_empty() || interface.len() > 15 || interface.contains(bad) || [".", ".."].contains(&&*interface) {
-        return Err(invalid(format!(
-            "invalid interface name {interface:?}: expected 1 to 15 bytes without / : or spaces"
-        )));
-    }
+    options::interface_name(&interface).map_err(|error| invalid(error.to_string()))?;
     let (subnet, gateway) = match settings.address {
         Some((address, prefix_len)) => {
             let block = Subnet::of(address, prefix_len).filter(|block| (8..=30).contains(&block.prefix_len()));
@@ -349,16 +388,18 @@ fn decide_bridge(settings: &BridgeSettings, name: &str, policy: &Policy, in_use:
             .ok_or_else(|| invalid(format!("the range {first}/{prefix_len} for containers is not in {subnet}")))?,
         None => subnet,
     };
+    let v4 = Block { subnet, gateway: Some(gateway), range, chosen: settings.address.is_none() };
     Ok(Bridge {
         interface,
-        subnet,
-        gateway,
-        range,
-        chosen: settings.address.is_none(),
+        addresses: Addresses { v4, v6: None, auxiliary: BTreeMap::new() },
         settled: false,
         mtu: settings.mtu,
         inter_container: settings.inter_container,
         masquerade: settings.masquerade,
+        masquerade_v6: settings.masquerade,
+        internal: false,
+        host_binding: settings.host_binding,
+        interface_prefix: None,
     })
 }
 
@@ -374,7 +415,12 @@ fn make_predefined(transaction: &mut Transaction<'_>, decided: &Bridge) -> Resul
                 driver,
                 created_nanos: now(),
                 bridge,
-                labels: Default::default(),
+                direct: None,
+                labels: BTreeMap::new(),
+                options: BTreeMap::new(),
+                address_options: BTreeMap::new(),
+                internal: false,
+                attachable: false,
             },
             Err(error) => return Err(error),
         };

@@ -52,6 +52,19 @@ impl NetworkNamespace {
         Ok(Self { shared: Arc::new(Shared { namespace, inside: Mutex::new(inside) }) })
     }
 
+    /// The one that a process is in. Whoever calls this sees to it that the process is still the same one afterwards.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of_process_blocking(pid: u32) -> Result<Self, Error> {
+        let what = || format!("enter the network namespace of process {pid}");
+        let file = std::fs::File::open(format!("/proc/{pid}/ns/net")).map_err(Error::system(what()))?;
+        let namespace = OwnedFd::from(file);
+        let inside = engine_sys::namespace::in_network(namespace.as_fd(), || Netlink::open(Protocol::Route));
+        let inside = Mutex::new(inside.map_err(Error::system(what()))?);
+        Ok(Self { shared: Arc::new(Shared { namespace, inside }) })
+    }
+
     /// The namespace's descriptor.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.namespace.as_fd()

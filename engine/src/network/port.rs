@@ -4,13 +4,13 @@
 //! no program of the host takes the port meanwhile, and one that has it already is noticed.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -28,6 +28,8 @@ pub enum Protocol {
     Tcp,
     /// Datagrams.
     Udp,
+    /// Connections of messages.
+    Sctp,
 }
 
 impl Protocol {
@@ -36,6 +38,7 @@ impl Protocol {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
+            Self::Sctp => 132,
         }
     }
 }
@@ -45,6 +48,7 @@ impl fmt::Display for Protocol {
         f.pad(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }
@@ -56,6 +60,7 @@ impl FromStr for Protocol {
         match text {
             "tcp" => Ok(Self::Tcp),
             "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
             other => Err(Error::Protocol { name: other.chars().take(32).collect() }),
         }
     }
@@ -68,8 +73,8 @@ pub struct Publish {
     pub protocol: Protocol,
     /// The container's port.
     pub port: u16,
-    /// The host's address; unspecified means all of them.
-    pub host_address: Ipv4Addr,
+    /// The host's address; an unspecified one means all of its family, none means what the network says.
+    pub host_address: Option<IpAddr>,
     /// The host's port: the first free one of these, or of all when none are named.
     pub host_ports: Option<RangeInclusive<u16>>,
 }
@@ -82,7 +87,7 @@ pub struct PublishedPort {
     /// The container's port.
     pub port: u16,
     /// The host's address; unspecified means all of them.
-    pub host_address: Ipv4Addr,
+    pub host_address: IpAddr,
     /// The host's port.
     pub host_port: u16,
 }
@@ -98,52 +103,81 @@ impl PublishedPort {
     }
 
     fn clashes(&self, key: &str) -> bool {
-        let other = key.rsplit('/').next().and_then(|address| address.parse::<Ipv4Addr>().ok());
-        self.host_address.is_unspecified()
-            || other.is_none_or(|other| other.is_unspecified() || other == self.host_address)
+        let Some(other) = key.rsplit('/').next().and_then(|address| address.parse::<IpAddr>().ok()) else {
+            return true;
+        };
+        self.host_address.is_ipv4() == other.is_ipv4()
+            && (self.host_address.is_unspecified() || other.is_unspecified() || other == self.host_address)
     }
 }
 
 /// The sockets that keep ports for us; dropping them gives the ports free.
 pub(super) type Claims = Vec<OwnedFd>;
 
-/// Takes the port, or the first one that is free.
+/// Takes the port on all of `addresses`, or the first one that is free on all of them.
 pub(super) fn take(
     transaction: &mut Transaction<'_>,
     container: &ContainerId,
     wanted: &Publish,
+    addresses: &[IpAddr],
     claims: &mut Claims,
-) -> Result<PublishedPort, Error> {
+) -> Result<Vec<PublishedPort>, Error> {
     let range = wanted.host_ports.clone().unwrap_or(FREE);
     let mut refusal = None;
     for host_port in range.filter(|port| *port != 0) {
-        let port = PublishedPort {
-            protocol: wanted.protocol,
-            port: wanted.port,
-            host_address: wanted.host_address,
-            host_port,
-        };
-        let others = transaction.list_prefix::<ContainerId>(Table::Port, &port.prefix())?;
-        if others.iter().any(|(key, _)| port.clashes(key)) {
-            refusal.get_or_insert(Error::PortAllocated { address: port.host_address, port: host_port });
-            continue;
-        }
-        match claim(&port) {
-            Ok(socket) => {
-                transaction.insert(Table::Port, &port.key(), container)?;
-                claims.push(socket);
-                return Ok(port);
+        match take_one(transaction, wanted, addresses, host_port) {
+            Ok((ports, sockets)) => {
+                for port in &ports {
+                    transaction.insert(Table::Port, &port.key(), container)?;
+                }
+                claims.extend(sockets);
+                return Ok(ports);
             }
-            Err(Errno::ADDRINUSE) => {
-                refusal.get_or_insert(Error::PortInUse { address: port.host_address, port: host_port });
+            Err(error @ (Error::PortAllocated { .. } | Error::PortInUse { .. })) => {
+                refusal.get_or_insert(error);
             }
-            Err(errno) => {
-                let what = format!("publish port {}:{host_port}/{}", port.host_address, port.protocol);
-                return Err(Error::system(what)(errno.into()));
-            }
+            Err(error) => return Err(error),
         }
     }
     Err(refusal.unwrap_or(Error::PortsExhausted))
+}
+
+fn take_one(
+    transaction: &Transaction<'_>,
+    wanted: &Publish,
+    addresses: &[IpAddr],
+    host_port: u16,
+) -> Result<(Vec<PublishedPort>, Claims), Error> {
+    let (mut ports, mut sockets) = (Vec::new(), Claims::new());
+    for host_address in addresses {
+        let port =
+            PublishedPort { protocol: wanted.protocol, port: wanted.port, host_address: *host_address, host_port };
+        let others = transaction.list_prefix::<ContainerId>(Table::Port, &port.prefix())?;
+        if others.iter().any(|(key, _)| port.clashes(key)) {
+            return Err(Error::PortAllocated { address: port.host_address, port: host_port });
+        }
+        match claim(&port) {
+            Ok(socket) => sockets.push(socket),
+            // Without the kernel's SCTP no program of the host has such a port either.
+            Err(Errno::PROTONOSUPPORT) if wanted.protocol == Protocol::Sctp => {}
+            Err(Errno::ADDRINUSE) => return Err(Error::PortInUse { address: port.host_address, port: host_port }),
+            Err(errno) => {
+                let what = format!("publish port {}/{}", SocketAddr::new(port.host_address, host_port), port.protocol);
+                return Err(Error::system(what)(errno.into()));
+            }
+        }
+        ports.push(port);
+    }
+    Ok((ports, sockets))
+}
+
+/// Writes a port down that the container has had already.
+pub(super) fn keep(
+    transaction: &mut Transaction<'_>,
+    container: &ContainerId,
+    port: &PublishedPort,
+) -> Result<(), Error> {
+    Ok(transaction.put(Table::Port, &port.key(), container)?)
 }
 
 /// Gives a port back.
@@ -158,17 +192,23 @@ pub(super) fn key(port: &PublishedPort) -> String {
 
 /// A socket that keeps the port from the host's programs.
 pub(super) fn claim(port: &PublishedPort) -> Result<OwnedFd, Errno> {
-    let kind = match port.protocol {
-        Protocol::Tcp => SocketType::STREAM,
-        Protocol::Udp => SocketType::DGRAM,
+    let (kind, protocol) = match port.protocol {
+        Protocol::Tcp => (SocketType::STREAM, None),
+        Protocol::Udp => (SocketType::DGRAM, None),
+        Protocol::Sctp => (SocketType::STREAM, Some(ipproto::SCTP)),
     };
-    let socket = rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None)?;
+    let family = if port.host_address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, protocol)?;
+    if family == AddressFamily::INET6 {
+        // All addresses of IPv6 are not those of IPv4 too.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     if port.protocol == Protocol::Tcp {
         // Connections of the past that the kernel still remembers are no obstacle.
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
     }
-    rustix::net::bind(&socket, &SocketAddrV4::new(port.host_address, port.host_port))?;
-    if port.protocol == Protocol::Tcp {
+    rustix::net::bind(&socket, &SocketAddr::new(port.host_address, port.host_port))?;
+    if port.protocol != Protocol::Udp {
         rustix::net::listen(&socket, 0)?;
     }
     Ok(socket)
@@ -181,7 +221,7 @@ mod tests {
     use crate::state::{Durability, State};
 
     fn wanted(address: [u8; 4], ports: Option<RangeInclusive<u16>>) -> Publish {
-        Publish { protocol: Protocol::Tcp, port: 80, host_address: address.into(), host_ports: ports }
+        Publish { protocol: Protocol::Tcp, port: 80, host_address: Some(address.into()), host_ports: ports }
     }
 
     #[test]
@@ -194,8 +234,10 @@ mod tests {
             let container = ContainerId::random();
             let mut claims = Claims::new();
             let mut take = |wanted: Publish| {
-                let taken = state.write(Durability::Process, |tx| take(tx, &container, &wanted, &mut claims));
-                taken.map(|port| port.host_port).map_err(|error| error.to_string())
+                let addresses = [wanted.host_address.unwrap()];
+                let taken =
+                    state.write(Durability::Process, |tx| take(tx, &container, &wanted, &addresses, &mut claims));
+                taken.map(|ports| ports[0].host_port).map_err(|error| error.to_string())
             };
             let allocated = |address| Err(format!("Bind for {address} failed: port is already allocated"));
             assert_eq!(take(wanted([127, 0, 0, 1], Some(80..=80))), Ok(80));

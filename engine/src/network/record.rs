@@ -1,19 +1,19 @@
 //! What is remembered of networks and of who is connected to them.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Subnet;
 use super::port::PublishedPort;
+use super::subnet::{Address, Subnet};
 use crate::id::{ContainerId, EndpointId, NetworkId};
 
 /// How a network connects its containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Driver {
     /// By a bridge on the host, with addresses translated on the way out.
@@ -22,6 +22,27 @@ pub enum Driver {
     Host,
     /// Not at all: the container has its loopback only.
     Null,
+    /// Each container has a hardware address of its own on an interface of the host.
+    Macvlan,
+    /// The containers share the hardware address of an interface of the host.
+    Ipvlan,
+    /// By a driver of the program that embeds the engine.
+    Own(String),
+}
+
+impl FromStr for Driver {
+    type Err = Infallible;
+
+    fn from_str(name: &str) -> Result<Self, Infallible> {
+        Ok(match name {
+            "bridge" => Self::Bridge,
+            "host" => Self::Host,
+            "null" => Self::Null,
+            "macvlan" => Self::Macvlan,
+            "ipvlan" => Self::Ipvlan,
+            other => Self::Own(other.to_owned()),
+        })
+    }
 }
 
 impl fmt::Display for Driver {
@@ -30,7 +51,23 @@ impl fmt::Display for Driver {
             Self::Bridge => "bridge",
             Self::Host => "host",
             Self::Null => "null",
+            Self::Macvlan => "macvlan",
+            Self::Ipvlan => "ipvlan",
+            Self::Own(name) => name,
         })
+    }
+}
+
+impl Serialize for Driver {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Driver {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -48,9 +85,96 @@ pub struct Network {
     pub created_nanos: i64,
     /// The bridge, when it is one.
     pub bridge: Option<Bridge>,
+    /// How it connects and by which addresses, when it is no bridge and has addresses.
+    #[serde(default)]
+    pub direct: Option<Direct>,
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The driver's options as they were asked for.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Options of the address management as they were asked for.
+    #[serde(default)]
+    pub address_options: BTreeMap<String, String>,
+    /// Nothing leaves it and nothing comes in.
+    #[serde(default)]
+    pub internal: bool,
+    /// As asked; of a cluster only.
+    #[serde(default)]
+    pub attachable: bool,
+}
+
+impl Network {
+    /// Its addresses, when it has any.
+    #[must_use]
+    pub fn addresses(&self) -> Option<&Addresses> {
+        let of_bridge = self.bridge.as_ref().map(|bridge| &bridge.addresses);
+        of_bridge.or_else(|| self.direct.as_ref().map(|direct| &direct.addresses))
+    }
+
+    /// Whether it is one of those that are always there.
+    #[must_use]
+    pub fn is_predefined(&self) -> bool {
+        [super::BRIDGE, super::HOST, super::NONE].contains(&self.name.as_str())
+    }
+
+    /// Whether its containers find each other by name.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        !self.is_predefined()
+    }
+}
+
+/// The addresses of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Addresses {
+    /// Of IPv4.
+    #[serde(flatten)]
+    pub v4: Block<Ipv4Addr>,
+    /// Of IPv6, when it has that.
+    #[serde(default)]
+    pub v6: Option<Block<Ipv6Addr>>,
+    /// Addresses that are somebody else's, by what they are called.
+    #[serde(default)]
+    pub auxiliary: BTreeMap<String, IpAddr>,
+}
+
+/// The addresses of one family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound = "A: Address")]
+#[non_exhaustive]
+pub struct Block<A: Address> {
+    /// All of them.
+    pub subnet: Subnet<A>,
+    /// The address by which containers leave: the bridge's own, or that of a router.
+    #[serde(serialize_with = "as_text", deserialize_with = "from_text")]
+    pub gateway: Option<A>,
+    /// The part of the block that containers are given addresses of.
+    pub range: Subnet<A>,
+    /// The block was chosen by the engine, not asked for.
+    pub chosen: bool,
+}
+
+fn as_text<A: Address, S: Serializer>(address: &Option<A>, serializer: S) -> Result<S::Ok, S::Error> {
+    match address {
+        Some(address) => serializer.collect_str(address),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn from_text<'de, A: Address, D: Deserializer<'de>>(deserializer: D) -> Result<Option<A>, D::Error> {
+    let text = Option::<std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
+    let read = |text: &str| text.parse().map_err(|_| serde::de::Error::custom(format!("{text:?} is no address")));
+    text.map(|text| read(&text)).transpose()
+}
+
+impl<A: Address> Block<A> {
+    /// A whole block with its first address as the gateway.
+    pub(super) fn whole(subnet: Subnet<A>, chosen: bool) -> Self {
+        Self { subnet, gateway: Some(subnet.at(1).unwrap_or(subnet.first())), range: subnet, chosen }
+    }
 }
 
 /// The bridge of a network.
@@ -59,14 +183,9 @@ pub struct Network {
 pub struct Bridge {
     /// The host's interface.
     pub interface: String,
-    /// The block of addresses.
-    pub subnet: Subnet,
-    /// The bridge's own address, by which containers leave.
-    pub gateway: Ipv4Addr,
-    /// The part of the block that containers are given addresses of.
-    pub range: Subnet,
-    /// The block was chosen by the engine, not asked for.
-    pub chosen: bool,
+    /// Its addresses.
+    #[serde(flatten)]
+    pub addresses: Addresses,
     /// Whether the block is in use; until then another one may still be chosen.
     pub settled: bool,
     /// Largest packet in bytes, when it was asked for.
@@ -75,15 +194,45 @@ pub struct Bridge {
     pub inter_container: bool,
     /// Addresses are translated on the way out.
     pub masquerade: bool,
+    /// The same for IPv6.
+    #[serde(default = "yes")]
+    pub masquerade_v6: bool,
+    /// Nothing leaves it and nothing comes in.
+    #[serde(default)]
+    pub internal: bool,
+    /// Where ports are published that name no address of the host; on all of them when there is none.
+    #[serde(default)]
+    pub host_binding: Option<IpAddr>,
+    /// What the names of the containers' interfaces begin with; `eth` when there is none.
+    #[serde(default)]
+    pub interface_prefix: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Bridge {
     /// Takes another block, all of it.
     pub(super) fn move_to(&mut self, subnet: Subnet) {
-        self.subnet = subnet;
-        self.range = subnet;
-        self.gateway = subnet.at(1).unwrap_or(subnet.first());
+        self.addresses.v4 = Block::whole(subnet, true);
     }
+}
+
+/// A network that is no bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Direct {
+    /// The host's interface that it is on; empty when the driver needs none.
+    pub parent: String,
+    /// The driver's mode, such as `bridge` or `l2`.
+    pub mode: String,
+    /// Its addresses.
+    #[serde(flatten)]
+    pub addresses: Addresses,
+    /// Largest packet in bytes, when it was asked for.
+    #[serde(default)]
+    pub mtu: Option<u32>,
 }
 
 /// A container's end on a network.
@@ -100,6 +249,36 @@ pub struct Endpoint {
     pub container: ContainerId,
     /// What networks with addresses add; none on `host` and `none`.
     pub interface: Option<Interface>,
+    /// What the container is called on this network, its own name first.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Names that this container alone has for others.
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// The endpoint with the highest one leads elsewhere.
+    #[serde(default)]
+    pub priority: i64,
+}
+
+/// A name that one container has for another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Link {
+    /// The other container: a name or an id.
+    pub target: String,
+    /// What it is called.
+    pub alias: String,
+}
+
+impl Link {
+    /// Reads `container[:alias]`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (target, alias) = text.split_once(':').unwrap_or((text, text));
+        let (target, alias) = (target.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or_default());
+        let valid = !target.is_empty() && !alias.is_empty() && !alias.contains(|c: char| c == ':' || c.is_whitespace());
+        valid.then(|| Self { target: target.to_owned(), alias: alias.to_owned() })
+    }
 }
 
 /// A container's interface.
@@ -108,19 +287,37 @@ pub struct Endpoint {
 pub struct Interface {
     /// Its name in the container, such as `eth0`.
     pub name: String,
-    /// The host's end.
+    /// The host's end; empty when there is none.
     pub host_name: String,
     /// The container's address.
     pub address: Ipv4Addr,
     /// The prefix length of its subnet.
     pub prefix_len: u8,
-    /// Where packets for elsewhere go.
-    pub gateway: Ipv4Addr,
+    /// Where packets for elsewhere go; nowhere when there is none.
+    pub gateway: Option<Ipv4Addr>,
+    /// The address of IPv6, when the network has that.
+    #[serde(default)]
+    pub v6: Option<Interface6>,
+    /// Further addresses, of the link only.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
     /// The hardware address.
     pub mac: MacAddress,
     /// Ports of the host that lead here.
     #[serde(default)]
     pub ports: Vec<PublishedPort>,
+}
+
+/// The IPv6 side of a container's interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Interface6 {
+    /// The container's address.
+    pub address: Ipv6Addr,
+    /// The prefix length of its subnet.
+    pub prefix_len: u8,
+    /// Where packets for elsewhere go; nowhere when there is none.
+    pub gateway: Option<Ipv6Addr>,
 }
 
 /// An Ethernet address.
@@ -208,6 +405,26 @@ impl<'de> Deserialize<'de> for MacAddress {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_bridge_of_the_first_format_is_still_read() {
+        let old = r#"{"interface":"engine0","subnet":"172.17.0.0/16","gateway":"172.17.0.1","range":"172.17.0.0/16",
+            "chosen":true,"settled":true,"mtu":null,"inter_container":true,"masquerade":true}"#;
+        let bridge: Bridge = serde_json::from_str(old).unwrap();
+        assert_eq!(bridge.addresses.v4.gateway, Some(Ipv4Addr::new(172, 17, 0, 1)));
+        let again: Bridge = serde_json::from_str(&serde_json::to_string(&bridge).unwrap()).unwrap();
+        assert_eq!(again, bridge);
+    }
+
+    #[test]
+    fn links_have_a_target_and_a_name() {
+        let parse = |text| Link::parse(text).map(|link| (link.target, link.alias));
+        assert_eq!(parse("db"), Some(("db".into(), "db".into())));
+        assert_eq!(parse("/db:/web/data"), Some(("db".into(), "data".into())));
+        for wrong in ["", ":", "a:", ":a", "a:b:c", "a:b c"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn hardware_addresses_come_from_addresses() {

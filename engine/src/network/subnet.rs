@@ -1,34 +1,92 @@
 //! Blocks of addresses, and the choice of one that the host does not use yet.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::settings::AddressPool;
 
-/// A block of IPv4 addresses: its first address and the length of the common prefix, at most 32.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Subnet {
-    first: u32,
+/// An address of one family, as a number.
+pub trait Address: Copy + Eq + Ord + Hash + fmt::Display + FromStr + Into<IpAddr> {
+    /// How many bits it has.
+    const BITS: u8;
+
+    /// Its number.
+    fn number(self) -> u128;
+
+    /// The address with the lowest [`Self::BITS`] bits of this number.
+    fn from_number(number: u128) -> Self;
+
+    /// Its bytes, the highest first.
+    fn bytes(self) -> Vec<u8>;
+}
+
+impl Address for Ipv4Addr {
+    const BITS: u8 = 32;
+
+    fn number(self) -> u128 {
+        u32::from(self).into()
+    }
+
+    fn from_number(number: u128) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "what is above is not of the address")]
+        Self::from(number as u32)
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        self.octets().to_vec()
+    }
+}
+
+impl Address for Ipv6Addr {
+    const BITS: u8 = 128;
+
+    fn number(self) -> u128 {
+        self.into()
+    }
+
+    fn from_number(number: u128) -> Self {
+        number.into()
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        self.octets().to_vec()
+    }
+}
+
+/// A block of addresses: its first address and the length of the common prefix.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subnet<A = Ipv4Addr> {
+    first: A,
     prefix_len: u8,
 }
 
-impl Subnet {
+/// A block of IPv6 addresses.
+pub type Subnet6 = Subnet<Ipv6Addr>;
+
+impl<A: Address> Subnet<A> {
     /// The block that `address` is in; none when the prefix is longer than an address.
-    pub fn of(address: Ipv4Addr, prefix_len: u8) -> Option<Self> {
-        (prefix_len <= 32).then(|| Self { first: u32::from(address) & mask(prefix_len), prefix_len })
+    pub fn of(address: A, prefix_len: u8) -> Option<Self> {
+        let first = || A::from_number(address.number() & mask::<A>(prefix_len));
+        (prefix_len <= A::BITS).then(|| Self { first: first(), prefix_len })
+    }
+
+    /// All addresses of the family.
+    pub(super) fn everything() -> Self {
+        Self { first: A::from_number(0), prefix_len: 0 }
     }
 
     /// The first address, which names the block and is nobody's.
-    pub fn first(self) -> Ipv4Addr {
-        self.first.into()
+    pub fn first(self) -> A {
+        self.first
     }
 
-    /// The last address, for which everybody listens.
-    pub fn broadcast(self) -> Ipv4Addr {
-        (self.first | !mask(self.prefix_len)).into()
+    /// The last address; of IPv4 the one for which everybody listens.
+    pub fn broadcast(self) -> A {
+        A::from_number(self.first.number() | !mask::<A>(self.prefix_len))
     }
 
     /// The length of the common prefix.
@@ -37,13 +95,13 @@ impl Subnet {
     }
 
     /// The common prefix as a mask.
-    pub fn mask(self) -> Ipv4Addr {
-        mask(self.prefix_len).into()
+    pub fn mask(self) -> A {
+        A::from_number(mask::<A>(self.prefix_len))
     }
 
-    /// How many addresses there are.
-    pub fn len(self) -> u64 {
-        1 << (32 - u32::from(self.prefix_len))
+    /// How many addresses there are; the largest number when it is one more.
+    pub fn len(self) -> u128 {
+        1u128.checked_shl(u32::from(A::BITS - self.prefix_len)).unwrap_or(u128::MAX)
     }
 
     /// Never: a block has at least one address.
@@ -52,38 +110,44 @@ impl Subnet {
     }
 
     /// The address at this place, counted from the first.
-    pub fn at(self, index: u64) -> Option<Ipv4Addr> {
-        (index < self.len()).then(|| u32::try_from(index).ok())?.map(|index| (self.first + index).into())
+    pub fn at(self, index: u128) -> Option<A> {
+        (index < self.len()).then(|| A::from_number(self.first.number() + index))
     }
 
     /// The place of an address.
-    pub fn index(self, address: Ipv4Addr) -> Option<u64> {
-        self.contains(address).then(|| u64::from(u32::from(address) - self.first))
+    pub fn index(self, address: A) -> Option<u128> {
+        self.contains(address).then(|| address.number() - self.first.number())
     }
 
     /// Whether the address is in the block.
-    pub fn contains(self, address: Ipv4Addr) -> bool {
-        u32::from(address) & mask(self.prefix_len) == self.first
+    pub fn contains(self, address: A) -> bool {
+        address.number() & mask::<A>(self.prefix_len) == self.first.number()
+    }
+
+    /// Whether all addresses of the other are in this one too.
+    pub fn covers(self, other: Self) -> bool {
+        self.prefix_len <= other.prefix_len && self.contains(other.first)
     }
 
     /// Whether some address is in both.
     pub fn overlaps(self, other: Self) -> bool {
-        let shorter = mask(self.prefix_len.min(other.prefix_len));
-        self.first & shorter == other.first & shorter
+        let shorter = mask::<A>(self.prefix_len.min(other.prefix_len));
+        self.first.number() & shorter == other.first.number() & shorter
     }
 }
 
-fn mask(prefix_len: u8) -> u32 {
-    u32::MAX.checked_shl(32 - u32::from(prefix_len)).unwrap_or(0)
+fn mask<A: Address>(prefix_len: u8) -> u128 {
+    let all = u128::MAX >> (128 - u32::from(A::BITS));
+    all & all.checked_shl(u32::from(A::BITS) - u32::from(prefix_len)).unwrap_or(0)
 }
 
-impl fmt::Display for Subnet {
+impl<A: Address> fmt::Display for Subnet<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.first(), self.prefix_len)
     }
 }
 
-impl fmt::Debug for Subnet {
+impl<A: Address> fmt::Debug for Subnet<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -94,25 +158,27 @@ impl fmt::Debug for Subnet {
 #[error("invalid block of addresses {0:?}: expected one such as 10.1.0.0/16")]
 pub struct InvalidSubnet(String);
 
-impl FromStr for Subnet {
+impl<A: Address> FromStr for Subnet<A> {
     type Err = InvalidSubnet;
 
     fn from_str(text: &str) -> Result<Self, InvalidSubnet> {
         let parsed = text.split_once('/').and_then(|(address, prefix)| {
-            let digits = (1..=2).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_digit());
+            let digits = (1..=3).contains(&prefix.len())
+                && !(prefix.len() > 1 && prefix.starts_with('0'))
+                && prefix.bytes().all(|byte| byte.is_ascii_digit());
             Self::of(address.parse().ok()?, digits.then(|| prefix.parse().ok())??)
         });
         parsed.ok_or_else(|| InvalidSubnet(text.chars().take(64).collect()))
     }
 }
 
-impl Serialize for Subnet {
+impl<A: Address> Serialize for Subnet<A> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Subnet {
+impl<'de, A: Address> Deserialize<'de> for Subnet<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
@@ -127,14 +193,21 @@ pub(super) fn built_in_pools() -> Vec<AddressPool> {
     large.chain([small]).collect()
 }
 
+/// A block of private IPv6 addresses that nobody else has: its prefix is made of random bytes.
+pub(super) fn private_v6(random: [u8; 7]) -> Subnet6 {
+    let [a, b, c, d, e, f, g] = random;
+    let bytes = [0xfd, a, b, c, d, e, f, g, 0, 0, 0, 0, 0, 0, 0, 0];
+    Subnet { first: Ipv6Addr::from(bytes), prefix_len: 64 }
+}
+
 /// The first block of the pools that overlaps nothing in use. Decides purely.
 pub(super) fn choose(pools: &[AddressPool], in_use: &[Subnet]) -> Option<Subnet> {
     pools.iter().find_map(|pool| {
         let whole = Subnet::of(pool.base, pool.prefix_len)?;
-        let step = u64::from(pool.subnet_len.checked_sub(pool.prefix_len)?);
+        let step = pool.subnet_len.checked_sub(pool.prefix_len)?;
         let size = Subnet::of(pool.base, pool.subnet_len)?.len();
         // A hostile setting may ask for 2^32 tiny blocks; nobody has that many networks.
-        let count = (1u64 << step).min(1 << 16);
+        let count = (1u128 << step).min(1 << 16);
         (0..count)
             .filter_map(|index| Subnet::of(whole.at(index * size)?, pool.subnet_len))
             .find(|candidate| !in_use.iter().any(|used| used.overlaps(*candidate)))
@@ -162,6 +235,19 @@ mod tests {
         assert_eq!(choose(&pools, &home), Some(block("192.168.32.0/20")));
         assert_eq!(choose(&pools, &[block("0.0.0.0/0")]), None);
         assert_eq!(choose(&[], &[]), None);
+    }
+
+    #[test]
+    fn blocks_of_ipv6() {
+        let block: Subnet6 = "fd00:1:2:3::5/64".parse().unwrap();
+        assert_eq!(block.to_string(), "fd00:1:2:3::/64");
+        assert_eq!(block.at(2).unwrap().to_string(), "fd00:1:2:3::2");
+        assert_eq!(block.index("fd00:1:2:3::2".parse().unwrap()), Some(2));
+        assert_eq!(block.broadcast().to_string(), "fd00:1:2:3:ffff:ffff:ffff:ffff");
+        assert!(block.covers("fd00:1:2:3:1::/80".parse().unwrap()) && !block.covers("fd00::/16".parse().unwrap()));
+        assert_eq!("::/0".parse::<Subnet6>().unwrap().len(), u128::MAX);
+        assert!("::/129".parse::<Subnet6>().is_err() && "10.0.0.0/8".parse::<Subnet6>().is_err());
+        assert_eq!(private_v6([1, 2, 3, 4, 5, 6, 7]).to_string(), "fd01:203:405:607::/64");
     }
 
     #[test]

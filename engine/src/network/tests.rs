@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -10,6 +10,64 @@ use engine_sys::namespace::{in_network, new_network};
 use engine_sys::netlink::{Netlink, Protocol};
 
 use super::*;
+
+mod custom;
+
+/// A network of this name on this bridge, in use.
+pub(super) fn network(name: &str, interface: &str, subnet: Subnet) -> Network {
+    let v4 = Block::whole(subnet, true);
+    let bridge = Bridge {
+        interface: interface.to_owned(),
+        addresses: Addresses { v4, v6: None, auxiliary: BTreeMap::new() },
+        settled: true,
+        mtu: None,
+        inter_container: true,
+        masquerade: true,
+        masquerade_v6: true,
+        internal: false,
+        host_binding: None,
+        interface_prefix: None,
+    };
+    Network {
+        id: NetworkId::random(),
+        name: name.to_owned(),
+        driver: Driver::Bridge,
+        created_nanos: 0,
+        bridge: Some(bridge),
+        direct: None,
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+        address_options: BTreeMap::new(),
+        internal: false,
+        attachable: false,
+    }
+}
+
+/// An endpoint with this address on a network of this name.
+pub(super) fn endpoint(network: &str, address: &str) -> Endpoint {
+    let address: Ipv4Addr = address.parse().unwrap();
+    let block = Subnet::of(address, 24).unwrap();
+    Endpoint {
+        id: crate::id::EndpointId::random(),
+        network: NetworkId::random(),
+        network_name: network.to_owned(),
+        container: ContainerId::random(),
+        interface: Some(Interface {
+            name: "eth0".to_owned(),
+            host_name: "veth0".to_owned(),
+            address,
+            prefix_len: 24,
+            gateway: block.at(1),
+            v6: None,
+            link_local: Vec::new(),
+            mac: MacAddress::of(address),
+            ports: Vec::new(),
+        }),
+        names: Vec::new(),
+        links: Vec::new(),
+        priority: 0,
+    }
+}
 
 const UPLINK: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
@@ -41,7 +99,7 @@ impl Machine {
         route.request(&mut [link::make_veth(cable)]).unwrap();
         let up = [link::bring_up(1), link::add_address(lan.index, UPLINK, subnet), link::bring_up(lan.index)];
         route.request(&mut up.into_iter().collect::<Vec<_>>()).unwrap();
-        route.request(&mut [link::add_default_route(lan.index, SERVER)]).unwrap();
+        route.request(&mut [link::add_default_route(lan.index, SERVER, false)]).unwrap();
         {
             let mut inside = world.inside();
             let server = link::find_link(&mut inside, "eth0").unwrap().unwrap();
@@ -109,7 +167,10 @@ impl Container {
 
 fn wanted_rules(networks: &Networks) -> firewall::Ruleset {
     let (bridges, ports) = networks.in_use().unwrap();
-    firewall::rules(&networks.shared.policy.table, &bridges, ports)
+    firewall::rules(&networks.shared.policy.table, &bridges, &ports).into_iter().next().unwrap_or_else(|| {
+        let (family, table) = (firewall::Family::Ipv4, networks.shared.policy.table.clone());
+        firewall::Ruleset { family, table, sets: Vec::new(), ports: None, chains: Vec::new() }
+    })
 }
 
 fn interface(endpoint: &Endpoint) -> &Interface {
@@ -147,13 +208,13 @@ fn containers_reach_each_other_the_host_and_the_world() {
     let first = machine.connect(&networks, &one.request()).unwrap();
     let second = machine.connect(&networks, &two.request()).unwrap();
     let (first, second) = (interface(&first), interface(&second));
-    assert_eq!((first.address, first.gateway), (Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::new(172, 17, 0, 1)));
+    assert_eq!((first.address, first.gateway.unwrap()), (Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::new(172, 17, 0, 1)));
     assert_eq!((second.address, second.prefix_len), (Ipv4Addr::new(172, 17, 0, 3), 16));
     assert_eq!(second.mac.to_string(), "02:42:ac:11:00:03");
 
     let listener = listen(&two.namespace);
     assert_eq!(talk(one.namespace.as_fd(), &listener, second.address), first.address);
-    assert_eq!(talk(machine.host.as_fd(), &listener, second.address), first.gateway);
+    assert_eq!(talk(machine.host.as_fd(), &listener, second.address), first.gateway.unwrap());
     // The world sees the host's address only.
     let server = listen(&machine.world);
     assert_eq!(talk(one.namespace.as_fd(), &server, SERVER), UPLINK);
@@ -171,7 +232,7 @@ fn the_world_does_not_reach_containers_around_the_ports() {
         // The neighbour sends packets for the containers to the host, as anybody on its link can.
         let mut inside = machine.world.inside();
         let eth0 = link::find_link(&mut inside, "eth0").unwrap().unwrap();
-        inside.request(&mut [link::add_default_route(eth0.index, UPLINK)]).unwrap();
+        inside.request(&mut [link::add_default_route(eth0.index, UPLINK, false)]).unwrap();
     }
     assert!(dial(machine.world.as_fd(), address).is_err());
     firewall::remove(&mut machine.filter(), &networks.shared.policy.table).unwrap();
@@ -184,7 +245,7 @@ fn the_world_does_not_reach_containers_around_the_ports() {
 
 fn publish(address: [u8; 4], host_port: u16) -> Publish {
     let host_ports = (host_port > 0).then_some(host_port..=host_port);
-    Publish { protocol: port::Protocol::Tcp, port: 4000, host_address: address.into(), host_ports }
+    Publish { protocol: port::Protocol::Tcp, port: 4000, host_address: Some(IpAddr::V4(address.into())), host_ports }
 }
 
 /// Connects to the machine's port and expects the container to answer.
@@ -212,7 +273,7 @@ fn published_ports_are_reached_from_everywhere() {
     let endpoint = machine.connect(&networks, &request).unwrap();
     machine.connect(&networks, &two.request()).unwrap();
     let chosen = interface(&endpoint).ports[1].host_port;
-    let gateway = interface(&endpoint).gateway;
+    let gateway = interface(&endpoint).gateway.unwrap();
     let listener = listen(&one.namespace);
     for port in [8080, chosen] {
         // The container sees who comes from outside.
@@ -246,10 +307,10 @@ fn ports_of_the_loopback_are_for_the_host_only() {
     let listener = listen(&one.namespace);
     reach(machine.host.as_fd(), Ipv4Addr::LOCALHOST, 8080, &listener);
     assert!(refused(machine.world.as_fd(), UPLINK, 8080));
-    assert!(refused(two.namespace.as_fd(), interface(&endpoint).gateway, 8080));
+    assert!(refused(two.namespace.as_fd(), interface(&endpoint).gateway.unwrap(), 8080));
     // Neither by sending what is for the loopback over the wire.
     let secret = in_network(machine.host.as_fd(), || TcpListener::bind("127.0.0.1:9090")).unwrap();
-    for (namespace, gateway) in [(&two.namespace, interface(&endpoint).gateway), (&machine.world, UPLINK)] {
+    for (namespace, gateway) in [(&two.namespace, interface(&endpoint).gateway.unwrap()), (&machine.world, UPLINK)] {
         in_network(namespace.as_fd(), || std::fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1")).unwrap();
         let mut inside = namespace.inside();
         let eth0 = link::find_link(&mut inside, "eth0").unwrap().unwrap();
@@ -257,8 +318,8 @@ fn ports_of_the_loopback_are_for_the_host_only() {
         inside
             .request(&mut [link::delete_address(1, Ipv4Addr::LOCALHOST, Subnet::of(Ipv4Addr::LOCALHOST, 8).unwrap())])
             .unwrap();
-        if link::routes(&mut inside).unwrap().uplink.is_none() {
-            inside.request(&mut [link::add_default_route(eth0.index, gateway)]).unwrap();
+        if link::routes::<Ipv4Addr>(&mut inside).unwrap().uplink.is_none() {
+            inside.request(&mut [link::add_default_route(eth0.index, gateway, false)]).unwrap();
         }
         drop(inside);
         for port in [8080, 9090] {
@@ -313,7 +374,7 @@ fn the_bridge_is_made_late_and_as_it_should_be() {
     let machine = Machine::new();
     let networks = machine.open(&machine.settings());
     let before = networks.get(BRIDGE).unwrap().bridge.unwrap();
-    assert!(!before.settled && before.subnet.to_string() == "172.17.0.0/16");
+    assert!(!before.settled && before.addresses.v4.subnet.to_string() == "172.17.0.0/16");
     assert_eq!(machine.links(), ["lan0", "up0"]);
     let container = Container::new(&networks);
     machine.connect(&networks, &container.request()).unwrap();
@@ -337,7 +398,7 @@ fn forwarding_is_turned_on_without_making_a_router() {
     let networks = machine.open(&machine.settings());
     let container = Container::new(&networks);
     machine.connect(&networks, &container.request()).unwrap();
-    let guard = networks.shared.state.read(watch::remembered_guard).unwrap().unwrap();
+    let guard = networks.shared.state.read(watch::remembered_guards).unwrap().remove(0);
     assert_eq!(guard.sets[0].interfaces, ["lan0"]);
     assert!(firewall::is_in_place(&mut machine.filter(), &guard).unwrap());
     // Another engine on this root keeps it too.
@@ -354,7 +415,7 @@ fn a_host_that_forwards_already_is_left_alone() {
     let networks = machine.open(&machine.settings());
     let container = Container::new(&networks);
     machine.connect(&networks, &container.request()).unwrap();
-    assert!(networks.shared.state.read(watch::remembered_guard).unwrap().is_none());
+    assert!(networks.shared.state.read(watch::remembered_guards).unwrap().is_empty());
 }
 
 #[test]
@@ -513,7 +574,7 @@ fn a_failed_connection_leaves_nothing() {
     let container = Container::new(&networks);
     let endpoint = machine.connect(&networks, &container.request()).unwrap();
     let again = machine.connect(&networks, &container.request()).unwrap_err();
-    assert_eq!(again.kind(), crate::error::ErrorKind::Conflict, "{again}");
+    assert_eq!(again.kind(), crate::error::ErrorKind::Denied, "{again}");
     // Another container whose namespace has an eth0 already.
     let other = Container { id: ContainerId::random(), namespace: container.namespace.clone() };
     let taken = machine.connect(&networks, &other.request()).unwrap_err();
@@ -523,7 +584,7 @@ fn a_failed_connection_leaves_nothing() {
     let address = Some(interface(&endpoint).address);
     let third = Container::new(&networks);
     let in_use = machine.connect(&networks, &third.request().address(address)).unwrap_err();
-    assert_eq!(in_use.to_string(), "address 172.17.0.2 of network bridge is in use");
+    assert_eq!(in_use.to_string(), "Address already in use: 172.17.0.2 of network bridge");
 }
 
 #[test]
@@ -532,9 +593,9 @@ fn a_container_is_taken_off_a_network_while_it_lives() {
     let networks = machine.open(&machine.settings());
     let container = Container::new(&networks);
     machine.connect(&networks, &container.request()).unwrap();
-    networks.detach_blocking(&container.id, BRIDGE).unwrap();
+    networks.detach_blocking(&container.id, BRIDGE, Some(&container.namespace)).unwrap();
     assert_eq!(machine.links().len(), 3);
-    let missing = networks.detach_blocking(&container.id, BRIDGE).unwrap_err();
+    let missing = networks.detach_blocking(&container.id, BRIDGE, Some(&container.namespace)).unwrap_err();
     assert!(missing.to_string().contains("is not connected to network bridge"), "{missing}");
     let back = machine.connect(&networks, &container.request()).unwrap();
     assert_eq!(interface(&back).address, Ipv4Addr::new(172, 17, 0, 3));
@@ -587,18 +648,18 @@ fn settings_decide_the_bridge_until_somebody_is_connected() {
         Settings { bridge: BridgeSettings::default().name("eng-test").address(address, 24), ..machine.settings() }
     };
     let bridge = |networks: &Networks| networks.get(BRIDGE).unwrap().bridge.unwrap();
-    assert_eq!(bridge(&machine.open(&ten(1))).subnet.to_string(), "10.20.1.0/24");
+    assert_eq!(bridge(&machine.open(&ten(1))).addresses.v4.subnet.to_string(), "10.20.1.0/24");
     let networks = machine.open(&ten(2));
     let container = Container::new(&networks);
     let endpoint = machine.connect(&networks, &container.request()).unwrap();
     assert_eq!(interface(&endpoint).address, Ipv4Addr::new(10, 20, 2, 2));
-    assert_eq!(bridge(&machine.open(&ten(3))).subnet.to_string(), "10.20.2.0/24");
+    assert_eq!(bridge(&machine.open(&ten(3))).addresses.v4.subnet.to_string(), "10.20.2.0/24");
     networks.disconnect_blocking(&container.id).unwrap();
 
     let networks = machine.open(&ten(3));
     let container = Container::new(&networks);
     let endpoint = machine.connect(&networks, &container.request()).unwrap();
-    assert_eq!(interface(&endpoint).gateway, Ipv4Addr::new(10, 20, 3, 1));
+    assert_eq!(interface(&endpoint).gateway.unwrap(), Ipv4Addr::new(10, 20, 3, 1));
     assert_eq!(talk(container.namespace.as_fd(), &listen(&machine.world), SERVER), UPLINK);
     let mut route = in_network(machine.host.as_fd(), || Netlink::open(Protocol::Route)).unwrap();
     let on_bridge: Vec<_> = link::addresses(&mut route).unwrap().into_iter().map(|(_, address, _)| address).collect();
@@ -622,7 +683,7 @@ fn engines_on_two_roots_live_side_by_side() {
     let two =
         in_network(machine.host.as_fd(), || Ok(Networks::open(&state, &Events::new(), &settings))).unwrap().unwrap();
     // Both guess the same addresses; the one who comes second settles for others.
-    assert_eq!(one.get(BRIDGE).unwrap().bridge.unwrap().subnet, two.get(BRIDGE).unwrap().bridge.unwrap().subnet);
+    assert_eq!(one.get(BRIDGE).unwrap().addresses(), two.get(BRIDGE).unwrap().addresses());
     let (first, second) = (Container::new(&one), Container::new(&two));
     machine.connect(&one, &first.request()).unwrap();
     let endpoint = machine.connect(&two, &second.request()).unwrap();

@@ -6,6 +6,7 @@ use engine_sys::netlink::{Netlink, Protocol};
 use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
+use super::firewall::Family;
 use super::{Error, Networks, firewall, off_thread};
 use crate::state::{Snapshot, Table, Transaction};
 
@@ -74,7 +75,12 @@ impl Networks {
     }
 }
 
-const GUARD_KEY: &str = "forwarding-guard";
+fn guard_key(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "forwarding-guard",
+        Family::Ipv6 => "forwarding-guard-6",
+    }
+}
 
 /// The interfaces that nothing is forwarded between, until the machine boots again.
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,11 +97,15 @@ fn boot() -> String {
 pub(super) fn remember_guard(transaction: &mut Transaction<'_>, rules: &firewall::Ruleset) -> Result<(), Error> {
     let interfaces = rules.sets.iter().flat_map(|set| set.interfaces.clone()).collect();
     let guard = Guard { boot: boot(), table: rules.table.clone(), interfaces };
-    Ok(transaction.put(Table::Root, GUARD_KEY, &guard)?)
+    Ok(transaction.put(Table::Root, guard_key(rules.family), &guard)?)
 }
 
-/// The guard that an engine of this root has put up since the machine booted.
-pub(super) fn remembered_guard(look: &Snapshot<'_>) -> Result<Option<firewall::Ruleset>, Error> {
-    let guard = look.get::<Guard>(Table::Root, GUARD_KEY)?.filter(|guard| guard.boot == boot());
-    Ok(guard.map(|guard| firewall::guard(&guard.table, guard.interfaces)))
+/// The guards that an engine of this root has put up since the machine booted.
+pub(super) fn remembered_guards(look: &Snapshot<'_>) -> Result<Vec<firewall::Ruleset>, Error> {
+    let mut guards = Vec::new();
+    for family in [Family::Ipv4, Family::Ipv6] {
+        let guard = look.get::<Guard>(Table::Root, guard_key(family))?.filter(|guard| guard.boot == boot());
+        guards.extend(guard.map(|guard| firewall::guard(family, &guard.table, guard.interfaces)));
+    }
+    Ok(guards)
 }

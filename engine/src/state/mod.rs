@@ -44,6 +44,7 @@ struct Shared {
     path: PathBuf,
     writer: Mutex<Writer>,
     readers: Mutex<Vec<Connection>>,
+    watcher: Mutex<Option<Connection>>,
 }
 
 #[derive(Debug)]
@@ -68,6 +69,7 @@ impl State {
                 path,
                 writer: Mutex::new(Writer { connection, durability }),
                 readers: Mutex::default(),
+                watcher: Mutex::default(),
             }),
         })
     }
@@ -131,6 +133,27 @@ impl State {
             self.write(Durability::Process, |transaction| transaction.quarantine_these(damaged))?;
         }
         value
+    }
+
+    /// A number that changes with every change of the records, by whichever process. Costs microseconds.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn version(&self) -> Result<i64, Error> {
+        // A connection that never writes is told of all writes.
+        let mut watcher = lock(&self.shared.watcher);
+        let connection = match watcher.take() {
+            Some(connection) => connection,
+            None => schema::connect(&self.shared.path)?,
+        };
+        let version = {
+            let asked = connection.prepare_cached("PRAGMA data_version");
+            asked
+                .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+                .map_err(|source| Error::sql("ask for the version of the state", source))
+        };
+        *watcher = Some(connection);
+        version
     }
 
     /// Where the store is.

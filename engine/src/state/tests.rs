@@ -259,3 +259,19 @@ fn spawn_this_test(variable: &str, root: &Path) -> Child {
     command.env(variable, root).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap()
 }
+
+#[test]
+fn every_change_has_a_version_of_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, other) = (State::open(root.path()).unwrap(), State::open(root.path()).unwrap());
+    let first = one.version().unwrap();
+    assert_eq!(one.version().unwrap(), first);
+    for (state, value) in [(&one, "b"), (&other, "c")] {
+        let before = one.version().unwrap();
+        state.write(Durability::Process, |tx| tx.put(Table::Root, "a", value)).unwrap();
+        assert_ne!(one.version().unwrap(), before);
+    }
+    let before = one.version().unwrap();
+    one.read(|look| look.get::<String>(Table::Root, "a")).unwrap();
+    assert_eq!(one.version().unwrap(), before);
+}

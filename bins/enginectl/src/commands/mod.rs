@@ -109,7 +109,15 @@ pub(crate) const NOUNS: &[Noun] = &[
     Noun {
         name: "network",
         about: "Commands on networks",
-        entries: &[entry!("ls" | "list", network::ls), entry!("inspect", network::inspect)],
+        entries: &[
+            entry!("connect", network::connect),
+            entry!("create", network::create),
+            entry!("disconnect", network::disconnect),
+            entry!("inspect", network::inspect),
+            entry!("ls" | "list", network::ls),
+            entry!("prune", network::prune),
+            entry!("rm" | "remove", network::rm),
+        ],
     },
     Noun {
         name: "volume",

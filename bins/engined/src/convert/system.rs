@@ -161,7 +161,7 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         driver_status: vec![["Layers".to_owned(), "unpacked once, shared by digest".to_owned()]],
         plugins: wire::PluginsInfo {
             volume: strings(&["local"]),
-            network: strings(&["bridge", "host", "null"]),
+            network: strings(&["bridge", "host", "ipvlan", "macvlan", "null"]),
             authorization: None,
             log: strings(&["json-file", "none"]),
         },

@@ -20,6 +20,7 @@ use crate::error::Error;
 pub(crate) struct Prunes {
     pub(crate) containers: Mutex<()>,
     pub(crate) images: Mutex<()>,
+    pub(crate) networks: Mutex<()>,
     pub(crate) volumes: Mutex<()>,
 }
 

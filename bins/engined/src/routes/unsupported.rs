@@ -2,7 +2,6 @@
 
 use engine::error::ErrorKind;
 use engine_api::image::BuildPrune;
-use engine_api::network::NetworkPrune;
 use http::StatusCode;
 
 use crate::error::Error;
@@ -25,12 +24,6 @@ pub(crate) async fn no_swarm(_: Call) -> Result<Response, Error> {
 /// Nothing is built here, so nothing is kept of it.
 pub(crate) async fn no_build_cache(_: Call) -> Result<Response, Error> {
     Ok(reply::json(StatusCode::OK, &BuildPrune::default()))
-}
-
-/// There are only the predefined networks, which are never removed.
-pub(crate) async fn no_networks_to_prune(call: Call) -> Result<Response, Error> {
-    call.query.filters(&["label", "label!", "until"])?;
-    Ok(reply::json(StatusCode::OK, &NetworkPrune::default()))
 }
 
 /// There are no plugins.

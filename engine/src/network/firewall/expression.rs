@@ -1,17 +1,15 @@
 //! What a rule is made of: the few expressions that the engine needs, as the kernel knows them.
 
-use std::net::Ipv4Addr;
-
 use engine_sys::netlink::Message;
 
-use super::ruleset::padded;
-use crate::network::Subnet;
+use super::ruleset::{Family, padded};
+use crate::network::subnet::{Address, Subnet};
 
 const REGISTER: u32 = 1;
 /// The first of the small registers, which hold the parts of a key one after the other.
 const KEY: u32 = 8;
 /// Where a map puts what it found, behind the longest key.
-const FOUND: u32 = 12;
+const FOUND: u32 = 16;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const DATA_VALUE: u16 = 1;
@@ -52,6 +50,14 @@ pub(crate) enum Expression {
     KeyPort,
     /// Goes on with an address and a port when the map has the key.
     Find(&'static str),
+    /// Loads the protocol.
+    Protocol,
+    /// Loads the destination port.
+    DestinationPort,
+    /// As if [`Self::Find`] had found this address.
+    GiveAddress(Vec<u8>),
+    /// As if [`Self::Find`] had found this port.
+    GivePort(u16),
     /// Puts what was found in place of the destination.
     TranslateDestination,
     /// Counts packets and bytes.
@@ -83,14 +89,19 @@ impl Expression {
         [Self::OutputInterface, Self::Different(padded(interface).to_vec())]
     }
 
-    pub(crate) fn from(subnet: Subnet) -> [Self; 3] {
-        let bytes = |address: Ipv4Addr| address.octets().to_vec();
-        [Self::Source, Self::Mask(bytes(subnet.mask())), Self::Equal(bytes(subnet.first()))]
+    pub(crate) fn from<A: Address>(subnet: Subnet<A>) -> [Self; 3] {
+        [Self::Source, Self::Mask(subnet.mask().bytes()), Self::Equal(subnet.first().bytes())]
     }
 
-    pub(crate) fn to(subnet: Subnet) -> [Self; 3] {
+    pub(crate) fn to<A: Address>(subnet: Subnet<A>) -> [Self; 3] {
         let [_, mask, equal] = Self::from(subnet);
         [Self::Destination, mask, equal]
+    }
+
+    /// The packet goes to this port.
+    pub(crate) fn to_port(protocol: u8, port: u16) -> [Self; 4] {
+        let port = port.to_be_bytes().to_vec();
+        [Self::Protocol, Self::Equal(vec![protocol]), Self::DestinationPort, Self::Equal(port)]
     }
 
     /// The destination is an address of the host.
@@ -121,6 +132,9 @@ impl Expression {
             Self::DestinationType => "fib",
             Self::KeyAnyAddress => "immediate",
             Self::KeyProtocol => "meta",
+            Self::Protocol => "meta",
+            Self::DestinationPort => "payload",
+            Self::GiveAddress(_) | Self::GivePort(_) => "immediate",
             Self::Find(_) => "lookup",
             Self::TranslateDestination => "nat",
             Self::ConnectionState | Self::ConnectionStatus => "ct",
@@ -133,21 +147,39 @@ impl Expression {
         }
     }
 
-    pub(super) fn encode(&self, into: Message) -> Message {
+    pub(super) fn encode(&self, into: Message, family: Family) -> Message {
+        let width = u32::from(family.width());
+        // Where the addresses are in the header, source and destination.
+        let (source, destination) = match family {
+            Family::Ipv4 => (12, 16),
+            Family::Ipv6 => (8, 24),
+        };
+        // In registers of four bytes.
+        let behind_address = KEY + width / 4;
         match self {
             Self::InputInterface => into.u32_be(1, REGISTER).u32_be(2, 6),
             Self::OutputInterface => into.u32_be(1, REGISTER).u32_be(2, 7),
-            Self::Source => payload(into, REGISTER, NETWORK_HEADER, 12, 4),
-            Self::Destination => payload(into, REGISTER, NETWORK_HEADER, 16, 4),
+            Self::Source => payload(into, REGISTER, NETWORK_HEADER, source, width),
+            Self::Destination => payload(into, REGISTER, NETWORK_HEADER, destination, width),
             // The kind of the address (3), of the destination (2).
             Self::DestinationType => into.u32_be(1, REGISTER).u32_be(2, 3).u32_be(3, 2),
-            Self::KeyDestination => payload(into, KEY, NETWORK_HEADER, 16, 4),
-            Self::KeyAnyAddress => into.u32_be(1, KEY).nest(2, |data| data.attribute(DATA_VALUE, &[0; 4])),
-            Self::KeyProtocol => into.u32_be(1, KEY + 1).u32_be(2, 16),
-            Self::KeyPort => payload(into, KEY + 2, TRANSPORT_HEADER, 2, 2),
+            Self::KeyDestination => payload(into, KEY, NETWORK_HEADER, destination, width),
+            Self::KeyAnyAddress => {
+                into.u32_be(1, KEY).nest(2, |data| data.attribute(DATA_VALUE, &vec![0; usize::from(family.width())]))
+            }
+            Self::KeyProtocol => into.u32_be(1, behind_address).u32_be(2, 16),
+            Self::KeyPort => payload(into, behind_address + 1, TRANSPORT_HEADER, 2, 2),
             Self::Find(map) => into.text(1, map).u32_be(2, KEY).u32_be(3, FOUND),
-            // Of the destination (1), for IPv4 (2): address and port.
-            Self::TranslateDestination => into.u32_be(1, 1).u32_be(2, 2).u32_be(3, FOUND).u32_be(5, FOUND + 1),
+            Self::Protocol => into.u32_be(1, REGISTER).u32_be(2, 16),
+            Self::DestinationPort => payload(into, REGISTER, TRANSPORT_HEADER, 2, 2),
+            Self::GiveAddress(address) => into.u32_be(1, FOUND).nest(2, |data| data.attribute(DATA_VALUE, address)),
+            Self::GivePort(port) => {
+                into.u32_be(1, FOUND + width / 4).nest(2, |data| data.attribute(DATA_VALUE, &port.to_be_bytes()))
+            }
+            // Of the destination (1), by family: address and port.
+            Self::TranslateDestination => {
+                into.u32_be(1, 1).u32_be(2, family.number().into()).u32_be(3, FOUND).u32_be(5, FOUND + width / 4)
+            }
             Self::ConnectionState => into.u32_be(1, REGISTER).u32_be(2, 0),
             Self::ConnectionStatus => into.u32_be(1, REGISTER).u32_be(2, 2),
             Self::Mask(mask) => into

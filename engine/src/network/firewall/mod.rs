@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use engine_sys::netlink::{DUMP, Error, Message, Netlink, attributes, text, u32_be};
 use rustix::io::Errno;
 
-pub(crate) use rules::{guard, rules};
-pub(crate) use ruleset::{Port, Ruleset};
+pub(crate) use rules::{guard, names, rules};
+pub(crate) use ruleset::{Family, Port, Ruleset};
 
 /// The multicast group of changes (`NFNLGRP_NFTABLES`).
 pub(super) const CHANGES: u32 = 7;
@@ -19,31 +19,41 @@ const GET_RULE: u16 = 7;
 const GET_ELEMENTS: u16 = 13;
 const GET_GENERATION: u16 = 16;
 
-/// Makes the table what it should be, in one transaction.
-pub(super) fn apply(socket: &mut Netlink, ruleset: &Ruleset) -> Result<(), Error> {
-    socket.request(&mut ruleset.replacement())
+/// Makes the tables what they should be, in one transaction.
+pub(super) fn apply(socket: &mut Netlink, rulesets: &[Ruleset]) -> Result<(), Error> {
+    socket.request(&mut ruleset::exchange(&[], rulesets))
 }
 
-/// Removes the table. It need not be there.
+/// Removes the table of both families. It need not be there.
 pub(super) fn remove(socket: &mut Netlink, table: &str) -> Result<(), Error> {
-    let empty = Ruleset { table: table.to_owned(), sets: Vec::new(), ports: None, chains: Vec::new() };
-    socket.request(&mut empty.removal())
+    socket.request(&mut ruleset::exchange(&[empty(Family::Ipv4, table), empty(Family::Ipv6, table)], &[]))
+}
+
+/// Makes the tables what they should be, and takes away those of a family that has none any more, in one transaction.
+pub(super) fn replace(socket: &mut Netlink, table: &str, rulesets: &[Ruleset]) -> Result<(), Error> {
+    let missing = |family: &Family| !rulesets.iter().any(|ruleset| ruleset.family == *family);
+    let gone: Vec<_> = [Family::Ipv4, Family::Ipv6].into_iter().filter(missing).map(|one| empty(one, table)).collect();
+    socket.request(&mut ruleset::exchange(&gone, rulesets))
+}
+
+fn empty(family: Family, table: &str) -> Ruleset {
+    Ruleset { family, table: table.to_owned(), sets: Vec::new(), ports: None, chains: Vec::new() }
 }
 
 /// Adds ports to the table. Those that are there already stay.
 pub(super) fn publish(socket: &mut Netlink, table: &str, ports: &[Port]) -> Result<(), Error> {
-    socket.request(&mut ruleset::port_change(true, table, rules::PORTS, ports.iter()))
+    socket.request(&mut ruleset::port_change(true, table, rules::PORTS, ports))
 }
 
 /// Removes ports from the table. Refused as a whole when one is not there.
 pub(super) fn unpublish(socket: &mut Netlink, table: &str, ports: &[Port]) -> Result<(), Error> {
-    socket.request(&mut ruleset::port_change(false, table, rules::PORTS, ports.iter()))
+    socket.request(&mut ruleset::port_change(false, table, rules::PORTS, ports))
 }
 
 /// A number that changes with every change of the packet filter, by whomever.
 pub(super) fn generation(socket: &mut Netlink) -> Result<u32, Error> {
     let mut found = None;
-    let question = ruleset::message(GET_GENERATION, engine_sys::netlink::ACK);
+    let question = ruleset::message(Family::Ipv4, GET_GENERATION, engine_sys::netlink::ACK);
     socket.ask(question, |_, content| {
         found = attributes(content.get(4..).unwrap_or_default())
             .find(|attribute| attribute.kind == 1)
@@ -59,7 +69,7 @@ pub(super) fn is_in_place(socket: &mut Netlink, ruleset: &Ruleset) -> Result<boo
         chain.rules.iter().map(of_chain).collect::<Vec<_>>()
     });
     let mut wanted: Vec<_> = wanted.collect();
-    let mut found = present(socket, &ruleset.table)?;
+    let mut found = present(socket, ruleset.family, &ruleset.table)?;
     // The order within a chain is kept, that of chains is the kernel's.
     wanted.sort_by(|one, other| one.0.cmp(&other.0));
     found.sort_by(|one, other| one.0.cmp(&other.0));
@@ -67,13 +77,13 @@ pub(super) fn is_in_place(socket: &mut Netlink, ruleset: &Ruleset) -> Result<boo
         return Ok(false);
     }
     let Some(map) = &ruleset.ports else { return Ok(true) };
-    let wanted: BTreeMap<_, _> = map.ports.iter().map(|port| (port.key().to_vec(), port.value().to_vec())).collect();
-    Ok(ports(socket, &ruleset.table, map.name)? == wanted)
+    let wanted: BTreeMap<_, _> = map.ports.iter().map(|port| (port.key(), port.value())).collect();
+    Ok(ports(socket, ruleset.family, &ruleset.table, map.name)? == wanted)
 }
 
 /// What a map of ports has; nothing when there is none.
-fn ports(socket: &mut Netlink, table: &str, map: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
-    let question = ruleset::message(GET_ELEMENTS, DUMP).text(1, table).text(2, map);
+fn ports(socket: &mut Netlink, family: Family, table: &str, map: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
+    let question = ruleset::message(family, GET_ELEMENTS, DUMP).text(1, table).text(2, map);
     let mut found = BTreeMap::new();
     let dumped = socket.dump(&question, |part| match part {
         None => found.clear(),
@@ -100,8 +110,8 @@ fn read_port(item: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 }
 
 /// The rules of a table, by chain and comment.
-fn present(socket: &mut Netlink, table: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let question: Message = ruleset::message(GET_RULE, DUMP).text(1, table);
+fn present(socket: &mut Netlink, family: Family, table: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let question: Message = ruleset::message(family, GET_RULE, DUMP).text(1, table);
     let mut found = Vec::new();
     let dumped = socket.dump(&question, |part| match part {
         None => found.clear(),

@@ -1,7 +1,7 @@
 //! A table of the packet filter as data, and its encoding into one transaction that replaces the whole table.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use engine_sys::netlink::{ACK, CREATE, Message};
 
@@ -18,7 +18,6 @@ const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;
-const FAMILY_IPV4: u8 = 2;
 const APPEND: u16 = 0x800;
 const LIST_ITEM: u16 = 1;
 const DATA_VALUE: u16 = 1;
@@ -26,9 +25,35 @@ const DATA_VALUE: u16 = 1;
 /// An interface's name as the kernel compares it.
 pub(super) const NAME: usize = 16;
 
-/// One table of IPv4 rules.
+/// Which packets a table sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    /// As the packet filter numbers it.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Ipv4 => 2,
+            Self::Ipv6 => 10,
+        }
+    }
+
+    /// Bytes of an address.
+    pub(super) fn width(self) -> u8 {
+        match self {
+            Self::Ipv4 => 4,
+            Self::Ipv6 => 16,
+        }
+    }
+}
+
+/// One table of rules for one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ruleset {
+    pub(crate) family: Family,
     pub(crate) table: String,
     pub(crate) sets: Vec<InterfaceSet>,
     pub(crate) ports: Option<PortMap>,
@@ -53,25 +78,37 @@ pub(crate) struct PortMap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Port {
     pub(crate) published: PublishedPort,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
 }
 
 impl Port {
-    /// Address, protocol and port, each in four bytes.
-    pub(super) fn key(&self) -> [u8; 12] {
-        let mut key = [0; 12];
-        key[..4].copy_from_slice(&self.published.host_address.octets());
-        key[4] = self.published.protocol.number();
-        key[8..10].copy_from_slice(&self.published.host_port.to_be_bytes());
+    /// Whose table it belongs in.
+    pub(crate) fn family(&self) -> Family {
+        if self.address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+    }
+
+    /// Address, protocol and port, each padded to four bytes.
+    pub(super) fn key(&self) -> Vec<u8> {
+        let mut key = bytes(self.published.host_address);
+        key.extend([self.published.protocol.number(), 0, 0, 0]);
+        key.extend(self.published.host_port.to_be_bytes());
+        key.extend([0, 0]);
         key
     }
 
-    /// Address and port, each in four bytes.
-    pub(super) fn value(&self) -> [u8; 8] {
-        let mut value = [0; 8];
-        value[..4].copy_from_slice(&self.address.octets());
-        value[4..6].copy_from_slice(&self.published.port.to_be_bytes());
+    /// Address and port, each padded to four bytes.
+    pub(super) fn value(&self) -> Vec<u8> {
+        let mut value = bytes(self.address);
+        value.extend(self.published.port.to_be_bytes());
+        value.extend([0, 0]);
         value
+    }
+}
+
+fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
@@ -119,8 +156,8 @@ pub(crate) struct Rule {
     pub(crate) expressions: Vec<Expression>,
 }
 
-pub(super) fn message(kind: u16, flags: u16) -> Message {
-    Message::new(SUBSYSTEM << 8 | kind, flags).put(&[FAMILY_IPV4, 0, 0, 0])
+pub(super) fn message(family: Family, kind: u16, flags: u16) -> Message {
+    Message::new(SUBSYSTEM << 8 | kind, flags).put(&[family.number(), 0, 0, 0])
 }
 
 fn boundary(kind: u16) -> Message {
@@ -128,41 +165,52 @@ fn boundary(kind: u16) -> Message {
     Message::new(kind, 0).put(&[0, 0, 0, SUBSYSTEM as u8])
 }
 
+/// One transaction after which the tables of `gone` are not there, and the others as described, whatever they were before.
+pub(super) fn exchange(gone: &[Ruleset], rulesets: &[Ruleset]) -> Vec<Message> {
+    transaction(gone.iter().flat_map(Ruleset::removal).chain(rulesets.iter().flat_map(Ruleset::replacement)))
+}
+
+fn transaction(orders: impl Iterator<Item = Message>) -> Vec<Message> {
+    let mut messages = vec![boundary(BATCH_BEGIN)];
+    messages.extend(orders);
+    messages.push(boundary(BATCH_END));
+    messages
+}
+
 impl Ruleset {
-    /// One transaction after which the table is as described, whatever it was before.
-    pub(super) fn replacement(&self) -> Vec<Message> {
+    /// Orders after which the table is as described, whatever it was before.
+    fn replacement(&self) -> Vec<Message> {
         // Deleting needs it to be there; making what is there is fine.
-        let mut messages = vec![boundary(BATCH_BEGIN), self.make_table(), self.remove_table(), self.make_table()];
+        let mut messages = vec![self.make_table(), self.remove_table(), self.make_table()];
         let sets = self.sets.iter().zip(1..);
         messages.extend(sets.flat_map(|(set, id)| self.make_set(set, id)));
         if let Some(map) = &self.ports {
             messages.push(self.make_map(map));
-            messages.extend(change_ports(NEW_ELEMENTS, &self.table, map.name, map.ports.iter()));
+            messages.extend(change_ports(NEW_ELEMENTS, self.family, &self.table, map.name, map.ports.iter()));
         }
         messages.extend(self.chains.iter().map(|chain| self.make_chain(chain)));
         for chain in &self.chains {
             messages.extend(chain.rules.iter().map(|rule| self.make_rule(chain.name, rule)));
         }
-        messages.push(boundary(BATCH_END));
         messages
     }
 
-    /// One transaction after which there is no such table.
-    pub(super) fn removal(&self) -> Vec<Message> {
-        vec![boundary(BATCH_BEGIN), self.make_table(), self.remove_table(), boundary(BATCH_END)]
+    /// Orders after which there is no such table.
+    fn removal(&self) -> Vec<Message> {
+        vec![self.make_table(), self.remove_table()]
     }
 
     fn make_table(&self) -> Message {
-        message(NEW_TABLE, ACK | CREATE).text(1, &self.table).u32_be(2, 0)
+        message(self.family, NEW_TABLE, ACK | CREATE).text(1, &self.table).u32_be(2, 0)
     }
 
     fn remove_table(&self) -> Message {
-        message(DELETE_TABLE, ACK).text(1, &self.table)
+        message(self.family, DELETE_TABLE, ACK).text(1, &self.table)
     }
 
     fn make_set(&self, set: &InterfaceSet, id: u32) -> Vec<Message> {
         const INTERFACE_NAME: u32 = 41;
-        let make = message(NEW_SET, ACK | CREATE)
+        let make = message(self.family, NEW_SET, ACK | CREATE)
             .text(1, &self.table)
             .text(2, set.name)
             .u32_be(3, 0)
@@ -172,7 +220,8 @@ impl Ruleset {
         let mut messages = vec![make];
         // An attribute has at most 64 kB, enough for 1,600 names.
         for some in set.interfaces.chunks(1000) {
-            let elements = message(NEW_ELEMENTS, ACK | CREATE).text(1, &self.table).text(2, set.name).u32_be(4, id);
+            let elements =
+                message(self.family, NEW_ELEMENTS, ACK | CREATE).text(1, &self.table).text(2, set.name).u32_be(4, id);
             messages.push(elements.nest(3, |list| {
                 some.iter().fold(list, |list, interface| {
                     let key = |item: Message| item.nest(1, |key| key.attribute(DATA_VALUE, &padded(interface)));
@@ -185,25 +234,30 @@ impl Ruleset {
 
     fn make_map(&self, map: &PortMap) -> Message {
         // As `nft` numbers types: an address, a protocol and a port; an address and a port.
-        const KEY_TYPE: u32 = 7 << 12 | 12 << 6 | 13;
-        const VALUE_TYPE: u32 = 7 << 6 | 13;
+        let address = match self.family {
+            Family::Ipv4 => 7,
+            Family::Ipv6 => 8,
+        };
+        let key_type: u32 = address << 12 | 12 << 6 | 13;
+        let value_type: u32 = address << 6 | 13;
+        let width = u32::from(self.family.width());
         const IS_MAP: u32 = 8;
         const ID: u32 = 1 << 16;
-        message(NEW_SET, ACK | CREATE)
+        message(self.family, NEW_SET, ACK | CREATE)
             .text(1, &self.table)
             .text(2, map.name)
             .u32_be(3, IS_MAP)
-            .u32_be(4, KEY_TYPE)
-            .u32_be(5, 12)
-            .u32_be(6, VALUE_TYPE)
-            .u32_be(7, 8)
+            .u32_be(4, key_type)
+            .u32_be(5, width + 8)
+            .u32_be(6, value_type)
+            .u32_be(7, width + 4)
             .u32_be(10, ID)
     }
 
     fn make_chain(&self, chain: &Chain) -> Message {
         const ACCEPT: u32 = 1;
         let (kind, number, priority) = chain.hook.place();
-        message(NEW_CHAIN, ACK | CREATE)
+        message(self.family, NEW_CHAIN, ACK | CREATE)
             .text(1, &self.table)
             .text(3, chain.name)
             .nest(4, |hook| hook.u32_be(1, number).attribute(2, &priority.to_be_bytes()))
@@ -212,13 +266,13 @@ impl Ruleset {
     }
 
     fn make_rule(&self, chain: &str, rule: &Rule) -> Message {
-        message(NEW_RULE, ACK | CREATE | APPEND)
+        message(self.family, NEW_RULE, ACK | CREATE | APPEND)
             .text(1, &self.table)
             .text(2, chain)
             .nest(4, |list| {
                 rule.expressions.iter().fold(list, |list, expression| {
                     list.nest(LIST_ITEM, |item| {
-                        item.text(1, expression.name()).nest(2, |content| expression.encode(content))
+                        item.text(1, expression.name()).nest(2, |content| expression.encode(content, self.family))
                     })
                 })
             })
@@ -226,24 +280,25 @@ impl Ruleset {
     }
 }
 
-/// One transaction that adds ports to a map or removes them.
-pub(super) fn port_change<'a>(
-    add: bool,
+/// One transaction that adds ports to the maps of both families or removes them.
+pub(super) fn port_change(add: bool, table: &str, map: &str, ports: &[Port]) -> Vec<Message> {
+    let kind = if add { NEW_ELEMENTS } else { DELETE_ELEMENTS };
+    transaction([Family::Ipv4, Family::Ipv6].into_iter().flat_map(|family| {
+        change_ports(kind, family, table, map, ports.iter().filter(move |port| port.family() == family))
+    }))
+}
+
+fn change_ports<'a>(
+    kind: u16,
+    family: Family,
     table: &str,
     map: &str,
     ports: impl Iterator<Item = &'a Port>,
 ) -> Vec<Message> {
-    let mut messages = vec![boundary(BATCH_BEGIN)];
-    messages.extend(change_ports(if add { NEW_ELEMENTS } else { DELETE_ELEMENTS }, table, map, ports));
-    messages.push(boundary(BATCH_END));
-    messages
-}
-
-fn change_ports<'a>(kind: u16, table: &str, map: &str, ports: impl Iterator<Item = &'a Port>) -> Vec<Message> {
     let ports: Vec<_> = ports.collect();
     // An attribute has at most 64 kB.
-    let some = ports.chunks(1000).map(|some| {
-        message(kind, ACK | CREATE).text(1, table).text(2, map).nest(3, |list| {
+    let some = ports.chunks(600).map(|some| {
+        message(family, kind, ACK | CREATE).text(1, table).text(2, map).nest(3, |list| {
             some.iter().fold(list, |list, port| {
                 list.nest(LIST_ITEM, |item| {
                     item.nest(1, |key| key.attribute(DATA_VALUE, &port.key()))

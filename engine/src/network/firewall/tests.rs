@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used)]
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use engine_sys::namespace::new_network;
@@ -10,36 +11,38 @@ use crate::network::PublishedPort;
 use crate::network::record::Bridge;
 
 fn bridge(interface: &str, subnet: &str, inter_container: bool) -> Bridge {
-    let subnet: crate::network::Subnet = subnet.parse().unwrap();
-    Bridge {
-        interface: interface.to_owned(),
-        subnet,
-        gateway: subnet.at(1).unwrap(),
-        range: subnet,
-        chosen: true,
-        settled: true,
-        mtu: None,
-        inter_container,
-        masquerade: inter_container,
-    }
+    let network = crate::network::tests::network("n", interface, subnet.parse().unwrap());
+    let bridge = network.bridge.unwrap();
+    Bridge { inter_container, masquerade: inter_container, ..bridge }
+}
+
+/// The table of the one family that there is.
+fn only(rulesets: Vec<Ruleset>) -> Ruleset {
+    assert_eq!(rulesets.len(), 1);
+    rulesets.into_iter().next().unwrap()
+}
+
+/// One table, in a transaction of its own.
+fn apply(socket: &mut Netlink, ruleset: &Ruleset) -> Result<(), Error> {
+    super::apply(socket, std::slice::from_ref(ruleset))
 }
 
 fn port(number: u16) -> Port {
     let published = PublishedPort {
         protocol: crate::network::Protocol::Udp,
         port: 8000,
-        host_address: [127, 0, 0, 1].into(),
+        host_address: "127.0.0.1".parse().unwrap(),
         host_port: number,
     };
-    Port { published, address: [10, 0, 0, 2].into() }
+    Port { published, address: "10.0.0.2".parse().unwrap() }
 }
 
 #[test]
 fn ports_come_and_go() {
     let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
     let ruleset = |ports: &[u16]| {
-        let ports = ports.iter().map(|number| port(*number)).collect();
-        rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)], ports)
+        let ports: BTreeSet<Port> = ports.iter().map(|number| port(*number)).collect();
+        only(rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)], &ports))
     };
     apply(&mut socket, &ruleset(&[80])).unwrap();
     publish(&mut socket, "engine_1", &[port(81), port(82)]).unwrap();
@@ -75,7 +78,7 @@ fn tell(ruleset: &Ruleset) -> String {
 
 fn tell_expression(expression: &Expression) -> String {
     let value = |value: &[u8]| match value.len() {
-        ruleset::NAME => text(value).to_owned(),
+        ruleset::NAME if value[0].is_ascii_alphanumeric() => text(value).to_owned(),
         _ => format!("{value:?}"),
     };
     match expression {
@@ -88,11 +91,11 @@ fn tell_expression(expression: &Expression) -> String {
 
 #[test]
 fn two_bridges_one_with_its_containers_kept_apart() {
-    let ruleset = rules(
+    let ruleset = only(rules(
         "engine",
         &[bridge("engine0", "172.17.0.0/16", true), bridge("br1", "10.0.0.0/24", false)],
-        Default::default(),
-    );
+        &BTreeSet::new(),
+    ));
     insta::assert_snapshot!(tell(&ruleset), @r#"
     table engine
       chain raw Raw
@@ -126,7 +129,7 @@ fn two_bridges_one_with_its_containers_kept_apart() {
 
 #[test]
 fn the_guard() {
-    insta::assert_snapshot!(tell(&guard("engine_guard", vec!["eth0".into(), "wlan0".into()])), @r#"
+    insta::assert_snapshot!(tell(&guard(Family::Ipv4, "engine_guard", vec!["eth0".into(), "wlan0".into()])), @r#"
     table engine_guard
       set guarded ["eth0", "wlan0"]
       chain forward Forward
@@ -136,7 +139,7 @@ fn the_guard() {
 
 #[test]
 fn a_rule_is_encoded_as_the_kernel_wants_it() {
-    let masked = Expression::Mask(vec![255, 255, 0, 0]).encode(Message::new(0, 0));
+    let masked = Expression::Mask(vec![255, 255, 0, 0]).encode(Message::new(0, 0), Family::Ipv4);
     let expected: &[&[u8]] = &[
         &[8, 0, 1, 0, 0, 0, 0, 1],
         &[8, 0, 2, 0, 0, 0, 0, 1],
@@ -145,7 +148,7 @@ fn a_rule_is_encoded_as_the_kernel_wants_it() {
         &[12, 0, 5, 0x80, 8, 0, 1, 0, 0, 0, 0, 0],
     ];
     assert_eq!(masked.bytes()[16..], expected.concat());
-    let dropped = Expression::Drop.encode(Message::new(0, 0));
+    let dropped = Expression::Drop.encode(Message::new(0, 0), Family::Ipv4);
     let expected: &[&[u8]] = &[&[8, 0, 1, 0, 0, 0, 0, 0], &[16, 0, 2, 0x80, 12, 0, 2, 0x80, 8, 0, 1, 0, 0, 0, 0, 0]];
     assert_eq!(dropped.bytes()[16..], expected.concat());
     assert_eq!(ruleset::comment("hi"), [0, 3, b'h', b'i', 0]);
@@ -156,13 +159,13 @@ fn a_rule_is_encoded_as_the_kernel_wants_it() {
 #[test]
 fn the_kernel_takes_replaces_and_removes_tables() {
     let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
-    let one = rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)], Default::default());
-    let two = rules(
+    let one = only(rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)], &BTreeSet::new()));
+    let two = only(rules(
         "engine_1",
         &[bridge("br1", "10.0.0.0/24", true), bridge("br2", "10.0.1.0/24", false)],
-        [port(80)].into(),
-    );
-    let other = guard("engine_guard", (0..2500).map(|number| format!("if{number}")).collect());
+        &[port(80)].into(),
+    ));
+    let other = guard(Family::Ipv6, "engine_guard", (0..2500).map(|number| format!("if{number}")).collect());
     assert!(!is_in_place(&mut socket, &one).unwrap());
     let before = generation(&mut socket).unwrap();
     for ruleset in [&one, &two, &two, &other, &one] {
@@ -180,10 +183,62 @@ fn the_kernel_takes_replaces_and_removes_tables() {
 #[test]
 fn a_refused_table_changes_nothing() {
     let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
-    let good = rules("engine", &[bridge("br1", "10.0.0.0/24", true)], Default::default());
+    let good = only(rules("engine", &[bridge("br1", "10.0.0.0/24", true)], &BTreeSet::new()));
     apply(&mut socket, &good).unwrap();
     let mut bad = good.clone();
     bad.chains[0].rules[0].expressions = vec![Expression::In("no such set")];
     assert!(apply(&mut socket, &bad).is_err());
     assert!(is_in_place(&mut socket, &good).unwrap());
+}
+
+#[test]
+fn both_families_come_and_go_together() {
+    let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
+    let mut dual = bridge("br1", "10.0.0.0/24", true);
+    dual.addresses.v6 = Some(crate::network::Block::whole("fd00:1::/64".parse().unwrap(), false));
+    let v6 = |number| Port {
+        published: PublishedPort { host_address: "::".parse().unwrap(), ..port(number).published },
+        address: "fd00:1::2".parse().unwrap(),
+    };
+    let both = rules("engine_1", &[dual], &[port(80), v6(80)].into());
+    assert_eq!(both.len(), 2);
+    super::apply(&mut socket, &both).unwrap();
+    publish(&mut socket, "engine_1", &[port(81), v6(81)]).unwrap();
+    unpublish(&mut socket, "engine_1", &[port(81), v6(81)]).unwrap();
+    assert!(both.iter().all(|ruleset| is_in_place(&mut socket, ruleset).unwrap()));
+    insta::assert_snapshot!(tell(&both[1]), @r#"
+    table engine_1
+      chain raw Raw
+      chain prerouting TranslateDestination
+        DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
+        DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
+      chain output TranslateOwnDestination
+        DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
+        DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
+      chain forward Forward
+        OutputInterface = br1 ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: answers and what belongs to them
+        OutputInterface = br1 InputInterface = br1 Accept  # br1: containers among each other
+        OutputInterface = br1 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: published ports
+        OutputInterface = br1 Counter Drop  # br1: nothing else, from wherever
+      chain postrouting TranslateSource
+        Source & [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0] = [253, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] OutputInterface = br1 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Masquerade  # br1: fd00:1::/64 to published ports of neighbours
+        Source & [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0] = [253, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] OutputInterface != br1 Masquerade  # br1: fd00:1::/64 leaves with the host's address
+    "#);
+    let v4 = rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)], &BTreeSet::new());
+    replace(&mut socket, "engine_1", &v4).unwrap();
+    assert!(is_in_place(&mut socket, &v4[0]).unwrap() && !is_in_place(&mut socket, &both[1]).unwrap());
+    replace(&mut socket, "engine_1", &[]).unwrap();
+    assert!(!is_in_place(&mut socket, &v4[0]).unwrap());
+}
+
+#[test]
+fn an_internal_network_has_no_way_out() {
+    let mut inside = bridge("br1", "10.0.0.0/24", true);
+    inside.internal = true;
+    let ruleset = only(rules("engine", &[bridge("br0", "10.0.1.0/24", true), inside], &BTreeSet::new()));
+    let forward: Vec<_> = ruleset.chains.iter().filter(|chain| chain.name == "forward").collect();
+    let comments: Vec<_> = forward[0].rules.iter().map(|rule| rule.comment.as_str()).collect();
+    // It comes first: what another network lets in must not come from here.
+    assert_eq!(comments[0], "br1: nothing leaves it");
+    assert!(comments.iter().filter(|comment| comment.starts_with("br1")).all(|comment| !comment.contains("published")));
 }

@@ -2,7 +2,7 @@
 
 use engine_api::network::Network;
 
-use crate::client::Query;
+use crate::client::{Query, segment};
 use crate::commands::filters;
 use crate::error::Error;
 use crate::output::format::{Columns, Row, list};
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Only the ids
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// Draw which containers are where
+    #[arg(long, conflicts_with_all = ["format", "quiet"])]
+    tree: bool,
 }
 
 const COLUMNS: Columns = &[
@@ -42,6 +45,20 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let query = filters::with(Query::new(), &filters::parse(&args.filter)?);
     let mut networks: Vec<Network> = session.client()?.get_as("/networks", &query).await?;
     networks.sort_by(|left, right| left.name.cmp(&right.name));
+    if args.tree {
+        let client = session.client()?;
+        let mut whole = Vec::with_capacity(networks.len());
+        for network in &networks {
+            // The list does not say who is on them. One may have gone in the meantime.
+            match client.get_as(&format!("/networks/{}", segment(&network.id)), &Query::new()).await {
+                Ok(network) => whole.push(network),
+                Err(Error::Daemon { status: 404, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        session.print(super::tree::draw(&whole))?;
+        return Ok(0);
+    }
     let short = |id: &str| if args.no_trunc { id.to_owned() } else { id.chars().take(12).collect() };
     if args.quiet && args.format.is_none() {
         session.print(networks.iter().map(|network| short(&network.id) + "\n").collect::<String>())?;

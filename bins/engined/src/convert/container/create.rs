@@ -1,14 +1,13 @@
 //! What a client asks for becomes a [`ContainerSpec`]. What the engine cannot do is refused, never forgotten.
 
-use engine::container::{ContainerSpec, EndpointSpec, Lifetime};
+use engine::container::{ContainerSpec, Lifetime};
 use engine::oci::Healthcheck;
 use engine_api::container::CreateRequest;
-use engine_api::network::EndpointSettings;
 use engine_api::version::ApiVersion;
 
 use super::host;
+use crate::convert::network::endpoint_spec;
 use crate::error::Error;
-use crate::version::Gates;
 
 /// The spec of a container called `name` (empty: the engine makes one up) for `platform` (empty: the host's).
 pub(crate) fn spec(
@@ -55,30 +54,8 @@ pub(crate) fn spec(
     spec.host = host::to_engine(host_config.unwrap_or_default(), version)?;
     for (network, settings) in networking_config.and_then(|config| config.endpoints_config).unwrap_or_default() {
         let network = if network == "default" { "bridge".to_owned() } else { network };
-        spec.endpoints.insert(network, endpoint(settings, version)?);
+        spec.endpoints.insert(network, endpoint_spec(settings, version)?);
     }
-    Ok(spec)
-}
-
-fn endpoint(settings: EndpointSettings, version: ApiVersion) -> Result<EndpointSpec, Error> {
-    let addresses = settings.ipam_config.unwrap_or_default();
-    if !addresses.ipv6_address.is_empty() {
-        return Err(Error::unsupported("this engine does not support IPv6 addresses of containers yet"));
-    }
-    if !addresses.link_local_ips.is_empty() {
-        return Err(Error::unsupported("this engine does not support link-local addresses of containers yet"));
-    }
-    let mut spec = EndpointSpec::default();
-    if !addresses.ipv4_address.is_empty() {
-        let invalid = || Error::invalid(format!("invalid IPv4 address: {}", addresses.ipv4_address));
-        spec.ipv4_address = Some(addresses.ipv4_address.parse().map_err(|_| invalid())?);
-    }
-    if version.has_endpoint_mac_address() && !settings.mac_address.is_empty() {
-        spec.mac_address = Some(settings.mac_address);
-    }
-    spec.aliases = settings.aliases.unwrap_or_default();
-    spec.links = settings.links.unwrap_or_default();
-    spec.driver_opts = settings.driver_opts.unwrap_or_default();
     Ok(spec)
 }
 
@@ -129,7 +106,7 @@ mod tests {
             read(&format!(r#"{{"Image":"a","NetworkingConfig":{{"EndpointsConfig":{{"n":{settings}}}}}}}"#))
                 .unwrap_err()
         };
-        assert_eq!(network(r#"{"IPAMConfig":{"IPv6Address":"::1"}}"#).status.as_u16(), 501);
+        assert_eq!(network(r#"{"IPAMConfig":{"IPv6Address":"x"}}"#).message, "invalid IPv6 address: x");
         assert_eq!(network(r#"{"IPAMConfig":{"IPv4Address":"x"}}"#).message, "invalid IPv4 address: x");
     }
 }

@@ -1,0 +1,443 @@
+//! Making a network: its addresses are chosen, and it is written down. The kernel has nothing of it until a container is
+//! connected.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::options::{BridgeOptions, DirectOptions};
+use super::record::{Addresses, Block, Bridge, Direct, Driver, Network};
+use super::subnet::{Address, Subnet, Subnet6};
+use super::{Error, Networks, now, off_thread, subnet};
+use crate::events::{Event, EventType};
+use crate::id::NetworkId;
+use crate::state::{self, Durability, Snapshot, Table};
+
+/// The longest name.
+const MAX_NAME: usize = 255;
+
+/// What is asked for when a network is made. What is left open is chosen by the engine.
+///
+/// ```
+/// use engine::network::NetworkSpec;
+/// let spec = NetworkSpec::new("back").subnet("10.9.0.0/24").internal(true).label("team", "storage");
+/// assert_eq!(spec.driver, "bridge");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NetworkSpec {
+    /// Its name, unique for each root.
+    pub name: String,
+    /// How it connects: the name of a driver.
+    pub driver: String,
+    /// Nothing leaves it and nothing comes in.
+    pub internal: bool,
+    /// Of a cluster only; kept for inspect.
+    pub attachable: bool,
+    /// Containers have IPv6 addresses too.
+    pub ipv6: bool,
+    /// Its blocks of addresses, at most one of each family.
+    pub blocks: Vec<BlockSpec>,
+    /// Options of the driver, by Docker's names.
+    pub options: BTreeMap<String, String>,
+    /// Options of the address management; kept for inspect.
+    pub address_options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A block of addresses that is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlockSpec {
+    /// As `10.9.0.0/24`; chosen when empty.
+    pub subnet: String,
+    /// The part of it that containers are given addresses of; all of it when empty.
+    pub range: String,
+    /// The address by which containers leave; the first when empty.
+    pub gateway: String,
+    /// Addresses that are somebody else's, by what they are called.
+    pub auxiliary: BTreeMap<String, String>,
+}
+
+impl BlockSpec {
+    /// A block.
+    #[must_use]
+    pub fn new(subnet: impl Into<String>) -> Self {
+        Self { subnet: subnet.into(), ..Self::default() }
+    }
+}
+
+impl NetworkSpec {
+    /// A bridge network of this name, with nothing else asked for.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), driver: "bridge".to_owned(), ..Self::default() }
+    }
+
+    /// Sets the driver.
+    #[must_use]
+    pub fn driver(mut self, driver: impl Into<String>) -> Self {
+        self.driver = driver.into();
+        self
+    }
+
+    /// Adds a block of addresses, such as `10.9.0.0/24`.
+    #[must_use]
+    pub fn subnet(self, subnet: impl Into<String>) -> Self {
+        self.block(BlockSpec::new(subnet))
+    }
+
+    /// Adds a block of addresses with what goes with it.
+    #[must_use]
+    pub fn block(mut self, block: BlockSpec) -> Self {
+        self.blocks.push(block);
+        self
+    }
+
+    /// Lets nothing out and nothing in.
+    #[must_use]
+    pub fn internal(mut self, internal: bool) -> Self {
+        self.internal = internal;
+        self
+    }
+
+    /// Gives containers IPv6 addresses too.
+    #[must_use]
+    pub fn ipv6(mut self, ipv6: bool) -> Self {
+        self.ipv6 = ipv6;
+        self
+    }
+
+    /// Adds an option of the driver.
+    #[must_use]
+    pub fn option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds a label.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+}
+
+impl Networks {
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// When the name or the addresses are taken, or what is asked for makes no sense or is not supported.
+    pub async fn create(&self, spec: NetworkSpec) -> Result<Network, Error> {
+        let this = self.clone();
+        off_thread(move || this.create_blocking(&spec)).await
+    }
+
+    /// As [`Self::create`], for a thread that may wait.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_blocking(&self, spec: &NetworkSpec) -> Result<Network, Error> {
+        let mut network = decide(spec)?;
+        if let Driver::Own(name) = &network.driver {
+            let driver = self.driver(name)?;
+            driver.check(&network).map_err(|reason| Error::Refused(reason.to_string()))?;
+        }
+        let used = {
+            let mut host = self.host();
+            Used { v4: host.in_use(None)?, own_v4: host.addresses()?, own_v6: host.addresses()? }
+        };
+        let pools = &self.shared.policy.pools;
+        self.shared.state.write(Durability::Process, |transaction| {
+            match transaction.insert(Table::NetworkName, &network.name, &network.id) {
+                Err(state::Error::Exists { .. }) => return Err(Error::Exists { name: network.name.clone() }),
+                other => other?,
+            }
+            let others = Others::read(transaction)?;
+            settle(&mut network, spec, &others, &used, pools)?;
+            Ok(transaction.insert(Table::Network, network.id.as_str(), &network)?)
+        })?;
+        self.tell("create", &network);
+        Ok(network)
+    }
+
+    /// Tells what happened to a network.
+    pub(super) fn tell(&self, action: &str, network: &Network) {
+        let event = Event::new(EventType::Network, action, network.id.as_str())
+            .attribute("name", &network.name)
+            .attribute("type", network.driver.to_string());
+        self.shared.events.publish(event);
+    }
+}
+
+/// What the host uses.
+struct Used {
+    v4: Vec<Subnet>,
+    own_v4: Vec<Subnet>,
+    own_v6: Vec<Subnet6>,
+}
+
+/// What the other networks of this root have.
+pub(super) struct Others {
+    pub(super) v4: Vec<Subnet>,
+    v6: Vec<Subnet6>,
+    bridges: Vec<String>,
+}
+
+impl Others {
+    pub(super) fn read(look: &Snapshot<'_>) -> Result<Self, Error> {
+        let networks = look.list::<Network>(Table::Network)?;
+        let networks = || networks.iter().map(|(_, network)| network);
+        Ok(Self {
+            v4: networks().filter_map(|other| Some(other.addresses()?.v4.subnet)).collect(),
+            v6: networks().filter_map(|other| Some(other.addresses()?.v6.as_ref()?.subnet)).collect(),
+            bridges: networks().filter_map(|other| Some(other.bridge.as_ref()?.interface.clone())).collect(),
+        })
+    }
+}
+
+/// Checks what is asked for and decides all but the blocks that are to be chosen, which are empty.
+fn decide(spec: &NetworkSpec) -> Result<Network, Error> {
+    check_name(&spec.name)?;
+    let id = NetworkId::random();
+    let driver: Driver = match spec.driver.as_str() {
+        "" | "default" => Driver::Bridge,
+        "host" | "null" => {
+            return Err(Error::Forbidden(format!("only one instance of \"{}\" network is allowed", spec.driver)));
+        }
+        other => match other.parse() {
+            Ok(driver) => driver,
+        },
+    };
+    let addresses = read_blocks(spec, &driver)?;
+    let (mut bridge, mut direct) = (None, None);
+    match &driver {
+        Driver::Bridge => {
+            let options = BridgeOptions::read(&spec.options)?;
+            bridge = Some(Bridge {
+                interface: options.name.unwrap_or_else(|| format!("br-{}", id.short())),
+                addresses,
+                // A block that was asked for stays; one that was chosen stays free until somebody uses it.
+                settled: false,
+                mtu: options.mtu,
+                inter_container: options.inter_container,
+                masquerade: options.masquerade,
+                masquerade_v6: options.masquerade,
+                internal: spec.internal,
+                host_binding: options.host_binding,
+                interface_prefix: options.interface_prefix,
+            });
+        }
+        Driver::Macvlan | Driver::Ipvlan => {
+            let options = DirectOptions::read(&driver.to_string(), &spec.options)?;
+            direct = Some(Direct { parent: options.parent, mode: options.mode, addresses, mtu: options.mtu });
+        }
+        _ => direct = Some(Direct { parent: String::new(), mode: String::new(), addresses, mtu: None }),
+    }
+    Ok(Network {
+        id,
+        name: spec.name.clone(),
+        driver,
+        created_nanos: now(),
+        bridge,
+        direct,
+        labels: spec.labels.clone(),
+        options: spec.options.clone(),
+        address_options: spec.address_options.clone(),
+        internal: spec.internal,
+        attachable: spec.attachable,
+    })
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    if [super::BRIDGE, super::HOST, super::NONE, "default"].contains(&name) {
+        return Err(Error::Forbidden(format!("operation is not permitted on predefined {name} network ")));
+    }
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
+    if !first || !rest || name.len() > MAX_NAME {
+        let shown: String = name.chars().take(64).collect();
+        return Err(Error::Refused(format!(
+            "invalid network name {shown:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"
+        )));
+    }
+    // It would be taken for the network itself.
+    if name.parse::<NetworkId>().is_ok() {
+        return Err(Error::Refused(format!("invalid network name {name:?}: it looks like an id")));
+    }
+    Ok(())
+}
+
+fn read_blocks(spec: &NetworkSpec, driver: &Driver) -> Result<Addresses, Error> {
+    let (mut v4, mut v6, mut auxiliary) = (None, None, BTreeMap::new());
+    for block in &spec.blocks {
+        let is_v6 = [&block.subnet, &block.gateway, &block.range].into_iter().any(|text| text.contains(':'));
+        let place_taken = if is_v6 { v6.is_some() } else { v4.is_some() };
+        if place_taken {
+            return Err(Error::Forbidden(format!("{driver} driver doesn't support multiple subnets")));
+        }
+        if is_v6 {
+            v6 = Some(read_block::<Ipv6Addr>(block, &mut auxiliary)?);
+        } else {
+            v4 = Some(read_block::<Ipv4Addr>(block, &mut auxiliary)?);
+        }
+    }
+    if v6.is_some() && !spec.ipv6 {
+        return Err(Error::Refused("invalid network config:\nIPv6 has not been enabled for this network".to_owned()));
+    }
+    if v4.as_ref().is_some_and(|block| !(8..=31).contains(&block.subnet.prefix_len()) && !block.chosen) {
+        return Err(Error::Refused(
+            "invalid network config:\nan IPv4 subnet has a prefix length of 8 to 31".to_owned(),
+        ));
+    }
+    if v6.as_ref().is_some_and(|block| !(8..=126).contains(&block.subnet.prefix_len())) {
+        return Err(Error::Refused(
+            "invalid network config:\nan IPv6 subnet has a prefix length of 8 to 126".to_owned(),
+        ));
+    }
+    let mut random = [0; 7];
+    // Without randomness another network may have the block: then the host refuses the second one.
+    let _ = getrandom::fill(&mut random);
+    let v6 = v6.or_else(|| spec.ipv6.then(|| Block::whole(subnet::private_v6(random), true)));
+    Ok(Addresses { v4: v4.unwrap_or_else(|| Block::whole(Subnet::everything(), true)), v6, auxiliary })
+}
+
+fn read_block<A: Address>(spec: &BlockSpec, auxiliary: &mut BTreeMap<String, IpAddr>) -> Result<Block<A>, Error> {
+    let refused = |reason: String| Error::Refused(format!("invalid network config:\n{reason}"));
+    if spec.subnet.is_empty() {
+        if !spec.range.is_empty() || !spec.gateway.is_empty() || !spec.auxiliary.is_empty() {
+            return Err(refused("a range, a gateway or auxiliary addresses need a subnet".to_owned()));
+        }
+        return Ok(Block::whole(Subnet::everything(), true));
+    }
+    let block = |what: &str, text: &str| -> Result<Subnet<A>, Error> {
+        let subnet: Subnet<A> =
+            text.parse().map_err(|_| refused(format!("invalid {what} {text}: invalid CIDR block notation")))?;
+        if text.split('/').next().and_then(|first| first.parse().ok()) != Some(subnet.first()) {
+            return Err(refused(format!("invalid {what} {text}: it should be {subnet}")));
+        }
+        Ok(subnet)
+    };
+    let subnet = block("subnet", &spec.subnet)?;
+    let inside = |what: &str, text: &str| -> Result<A, Error> {
+        let address: A = text.parse().map_err(|_| refused(format!("invalid {what} {text}: invalid address")))?;
+        let edge = A::BITS == 32 && subnet.prefix_len() < 31 && [subnet.first(), subnet.broadcast()].contains(&address);
+        if !subnet.contains(address) || edge {
+            return Err(refused(format!("invalid {what} {text}: parent subnet {subnet} doesn't contain this address")));
+        }
+        Ok(address)
+    };
+    let mut read = Block::whole(subnet, false);
+    if !spec.range.is_empty() {
+        read.range = block("ip-range", &spec.range)?;
+        if !subnet.covers(read.range) {
+            return Err(refused(format!("invalid ip-range {}: parent subnet {subnet} doesn't contain it", spec.range)));
+        }
+    }
+    if !spec.gateway.is_empty() {
+        // Docker takes a prefix length behind it too.
+        let bare = spec.gateway.split('/').next().unwrap_or_default();
+        read.gateway = Some(inside("gateway", bare)?);
+    }
+    for (name, text) in &spec.auxiliary {
+        let address = inside("auxiliary address", text)?;
+        auxiliary.insert(name.clone(), address.into());
+    }
+    Ok(read)
+}
+
+/// Chooses the blocks that are open, and refuses those that are somebody else's.
+fn settle(
+    network: &mut Network,
+    spec: &NetworkSpec,
+    others: &Others,
+    used: &Used,
+    pools: &[crate::settings::AddressPool],
+) -> Result<(), Error> {
+    // A network on an interface of the host has addresses of the host's own network.
+    let on_its_own = network.bridge.is_some();
+    if let Some(bridge) = &network.bridge
+        && others.bridges.contains(&bridge.interface)
+    {
+        return Err(Error::Forbidden(format!(
+            "bridge name {} is already used by another network of this engine",
+            bridge.interface
+        )));
+    }
+    let addresses = match (&mut network.bridge, &mut network.direct) {
+        (Some(bridge), _) => &mut bridge.addresses,
+        (None, Some(direct)) => &mut direct.addresses,
+        (None, None) => return Ok(()),
+    };
+    if addresses.v4.chosen {
+        let mut taken = used.v4.clone();
+        taken.extend(&others.v4);
+        let free = subnet::choose(pools, &taken);
+        let free = free.ok_or_else(|| Error::SubnetsExhausted { network: spec.name.clone() })?;
+        addresses.v4 = Block::whole(free, true);
+    } else if on_its_own {
+        check_overlap(addresses.v4.subnet, others.v4.iter().chain(&used.own_v4))?;
+    }
+    if let Some(block) = addresses.v6.as_ref().filter(|_| on_its_own) {
+        check_overlap(block.subnet, others.v6.iter().chain(&used.own_v6))?;
+    }
+    Ok(())
+}
+
+fn check_overlap<'a, A: Address + 'a>(
+    subnet: Subnet<A>,
+    mut others: impl Iterator<Item = &'a Subnet<A>>,
+) -> Result<(), Error> {
+    match others.find(|other| other.overlaps(subnet)) {
+        Some(other) => Err(Error::Overlap { subnet: subnet.to_string(), other: other.to_string() }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(spec: NetworkSpec) -> String {
+        decide(&spec).unwrap_err().to_string()
+    }
+
+    fn block(subnet: &str, range: &str, gateway: &str) -> BlockSpec {
+        BlockSpec { subnet: subnet.into(), range: range.into(), gateway: gateway.into(), ..BlockSpec::default() }
+    }
+
+    #[test]
+    fn blocks_are_read() {
+        let mut asked = block("10.9.0.0/24", "10.9.0.128/25", "10.9.0.254");
+        asked.auxiliary.insert("router".into(), "10.9.0.5".into());
+        let network = decide(&NetworkSpec::new("n").block(asked).ipv6(true).subnet("fd00:9::/64")).unwrap();
+        let addresses = network.addresses().unwrap();
+        assert_eq!(addresses.v4.range.to_string(), "10.9.0.128/25");
+        assert_eq!(addresses.v4.gateway.unwrap().to_string(), "10.9.0.254");
+        assert_eq!(addresses.v6.as_ref().unwrap().gateway.unwrap().to_string(), "fd00:9::1");
+        assert_eq!(addresses.auxiliary["router"].to_string(), "10.9.0.5");
+        let chosen = decide(&NetworkSpec::new("n").ipv6(true)).unwrap();
+        assert!(chosen.addresses().unwrap().v6.as_ref().unwrap().subnet.to_string().starts_with("fd"));
+        assert!(network.bridge.unwrap().interface.len() <= 15);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let of = |subnet, range, gateway| refused(NetworkSpec::new("n").block(block(subnet, range, gateway)));
+        assert!(of("10.9.0.1/24", "", "").contains("it should be 10.9.0.0/24"));
+        assert!(of("10.9.0.0", "", "").contains("invalid CIDR"));
+        assert!(of("10.9.0.0/24", "10.8.0.0/25", "").contains("doesn't contain"));
+        assert!(of("10.9.0.0/24", "", "10.9.0.0").contains("doesn't contain"));
+        assert!(of("", "10.9.0.0/25", "").contains("need a subnet"));
+        assert!(of("10.9.0.0/32", "", "").contains("prefix length"));
+        assert!(of("fd00::/64", "", "").contains("IPv6 has not been enabled"));
+        let two = NetworkSpec::new("n").subnet("10.1.0.0/24").subnet("10.2.0.0/24");
+        assert_eq!(refused(two), "bridge driver doesn't support multiple subnets");
+        for name in ["", "bridge", "host", "none", "a b", "-a", "a/b", "é", &"x".repeat(256)] {
+            refused(NetworkSpec::new(name));
+        }
+        refused(NetworkSpec::new(NetworkId::random().to_string()));
+        assert!(refused(NetworkSpec::new("n").driver("host")).contains("only one instance"));
+    }
+}

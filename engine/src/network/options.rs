@@ -1,0 +1,183 @@
+//! The options of the built-in drivers, by Docker's names. An option that nobody knows is refused, not forgotten.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::Error;
+
+const MTU: &str = "com.docker.network.driver.mtu";
+const NAME: &str = "com.docker.network.bridge.name";
+const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const INTER_CONTAINER: &str = "com.docker.network.bridge.enable_icc";
+const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+const HOST_BINDING_V6: &str = "com.docker.network.bridge.host_binding_ipv6";
+const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+
+/// What the options of a bridge say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BridgeOptions {
+    pub(super) name: Option<String>,
+    pub(super) mtu: Option<u32>,
+    pub(super) inter_container: bool,
+    pub(super) masquerade: bool,
+    pub(super) host_binding: Option<IpAddr>,
+    pub(super) interface_prefix: Option<String>,
+}
+
+impl BridgeOptions {
+    pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let mut read = Self {
+            name: None,
+            mtu: None,
+            inter_container: true,
+            masquerade: true,
+            host_binding: None,
+            interface_prefix: None,
+        };
+        for (option, value) in options {
+            match option.as_str() {
+                NAME if value.is_empty() => {}
+                NAME => read.name = Some(interface_name(value)?),
+                MTU => read.mtu = mtu(value)?,
+                MASQUERADE => read.masquerade = truth(option, value)?,
+                INTER_CONTAINER => read.inter_container = truth(option, value)?,
+                HOST_BINDING | HOST_BINDING_V6 => {
+                    let invalid = || Error::Refused(format!("invalid address {value:?} for option {option}"));
+                    read.host_binding = Some(value.parse().map_err(|_| invalid())?);
+                }
+                INTERFACE_PREFIX => {
+                    // A number follows.
+                    let name = interface_name(value).ok().filter(|name| name.len() <= 12);
+                    read.interface_prefix =
+                        Some(name.ok_or_else(|| Error::Refused(format!("invalid value {value:?} for {option}")))?);
+                }
+                DEFAULT_BRIDGE if !truth(option, value)? => {}
+                DEFAULT_BRIDGE => {
+                    return Err(Error::Forbidden("only one default bridge network is allowed".to_owned()));
+                }
+                GATEWAY_MODE | GATEWAY_MODE_V6 if matches!(value.as_str(), "" | "nat") => {}
+                GATEWAY_MODE | GATEWAY_MODE_V6 => {
+                    return Err(Error::Unsupported(format!("gateway mode {value:?} is not supported: use nat")));
+                }
+                _ => return Err(unknown("bridge", option)),
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// What the options of macvlan and ipvlan say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct DirectOptions {
+    pub(super) parent: String,
+    pub(super) mode: String,
+    pub(super) mtu: Option<u32>,
+}
+
+impl DirectOptions {
+    pub(super) fn read(driver: &str, options: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let (modes, default): (&[&str], _) = match driver {
+            "macvlan" => (&["bridge", "private", "vepa", "passthru"], "bridge"),
+            _ => (&["l2", "l3", "l3s"], "l2"),
+        };
+        let mut read = Self { parent: String::new(), mode: default.to_owned(), mtu: None };
+        for (option, value) in options {
+            match option.as_str() {
+                "parent" if value.is_empty() => {}
+                "parent" => read.parent = interface_name(value)?,
+                MTU => read.mtu = mtu(value)?,
+                "macvlan_mode" | "ipvlan_mode" if option.starts_with(driver) => {
+                    if !modes.contains(&value.as_str()) {
+                        return Err(Error::Refused(format!(
+                            "unknown {driver} mode {value:?}: use one of {}",
+                            modes.join(", ")
+                        )));
+                    }
+                    read.mode.clone_from(value);
+                }
+                _ => return Err(unknown(driver, option)),
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn unknown(driver: &str, option: &str) -> Error {
+    let option: String = option.chars().take(128).collect();
+    Error::Refused(format!("the network driver {driver} has no option {option:?}"))
+}
+
+fn mtu(value: &str) -> Result<Option<u32>, Error> {
+    let invalid = || Error::Refused(format!("invalid MTU {value:?}: expected 68 to 65535"));
+    let number: u32 = value.parse().map_err(|_| invalid())?;
+    match number {
+        0 => Ok(None),
+        68..=65535 => Ok(Some(number)),
+        _ => Err(invalid()),
+    }
+}
+
+/// What Go takes for a truth value.
+fn truth(option: &str, value: &str) -> Result<bool, Error> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(Error::Refused(format!("{option}: {value:?} is neither true nor false"))),
+    }
+}
+
+/// A name that the kernel takes and no path or pattern can be made of.
+pub(super) fn interface_name(name: &str) -> Result<String, Error> {
+    let bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name.len() > 15 || name.contains(bad) || [".", ".."].contains(&name) {
+        return Err(Error::Refused(format!(
+            "invalid interface name {name:?}: expected 1 to 15 bytes without / : or spaces"
+        )));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn map(options: &[(&str, &str)]) -> BTreeMap<String, String> {
+        options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn docker_s_options_are_read() {
+        let read =
+            BridgeOptions::read(&map(&[(NAME, "br9"), (MTU, "1300"), (INTER_CONTAINER, "false"), (MASQUERADE, "0")]));
+        let read = read.unwrap();
+        assert_eq!((read.name.as_deref(), read.mtu), (Some("br9"), Some(1300)));
+        assert!(!read.inter_container && !read.masquerade);
+        assert_eq!(BridgeOptions::read(&map(&[(MTU, "0")])).unwrap().mtu, None);
+        let direct = DirectOptions::read("macvlan", &map(&[("parent", "eth0.5"), ("macvlan_mode", "vepa")])).unwrap();
+        assert_eq!((direct.parent.as_str(), direct.mode.as_str()), ("eth0.5", "vepa"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for (name, value) in [
+            (NAME, "../x"),
+            (NAME, "a-name-that-is-too-long"),
+            (MTU, "10"),
+            (MTU, "x"),
+            (INTER_CONTAINER, "maybe"),
+            (HOST_BINDING, "here"),
+            (DEFAULT_BRIDGE, "true"),
+            (GATEWAY_MODE, "routed"),
+            ("foo", "bar"),
+        ] {
+            assert!(BridgeOptions::read(&map(&[(name, value)])).is_err(), "{name}={value}");
+        }
+        for (name, value) in [("ipvlan_mode", "l2"), ("macvlan_mode", "l2"), ("parent", "a/b"), (NAME, "x")] {
+            assert!(DirectOptions::read("macvlan", &map(&[(name, value)])).is_err(), "{name}={value}");
+        }
+    }
+}
