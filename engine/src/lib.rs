@@ -49,6 +49,7 @@ pub use container::{
     IpcMode, Lifetime, MountSpec, NamespaceMode, NetworkMode, PruneOptions, RemoveOptions, StopOptions, WaitCondition,
 };
 pub use engine::Engine;
+pub use engine_runtime::cgroup;
 pub use error::ErrorKind;
 pub use logs::LogOptions;
 pub use settings::{Bytes, Settings};

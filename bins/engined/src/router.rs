@@ -69,7 +69,7 @@ static ROUTES: &[Route] = table! {
     GET "/containers/{name}/logs" While containers::logs::logs;
     GET "/containers/{name}/changes" While containers::archive::changes;
     GET "/containers/{name}/export" While containers::archive::export;
-    GET "/containers/{name}/stats" While unsupported::not_built;
+    GET "/containers/{name}/stats" While containers::stats::stats;
     GET "/containers/{name}/attach/ws" While unsupported::not_built;
     HEAD "/containers/{name}/archive" While containers::archive::stat;
     GET "/containers/{name}/archive" While containers::archive::get;
@@ -82,7 +82,7 @@ static ROUTES: &[Route] = table! {
     POST "/containers/{name}/unpause" Finish containers::lifecycle::unpause;
     POST "/containers/{name}/rename" Finish containers::lifecycle::rename;
     POST "/containers/{name}/resize" Finish containers::lifecycle::resize;
-    POST "/containers/{name}/update" While unsupported::not_built;
+    POST "/containers/{name}/update" Finish containers::update::update;
     POST "/containers/{name}/wait" While containers::wait::wait;
     POST "/containers/{name}/attach" Hijack containers::attach::attach;
     POST "/containers/{name}/exec" Finish exec::create;

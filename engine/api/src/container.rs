@@ -462,6 +462,14 @@ pub struct TopResponse {
     pub titles: Vec<String>,
 }
 
+/// `POST /containers/{id}/update`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdateResponse {
+    /// What was left out.
+    pub warnings: Option<Vec<String>>,
+}
+
 /// `POST /containers/prune`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -16,6 +16,7 @@ pub mod image;
 pub mod json;
 pub mod network;
 pub mod progress;
+pub mod stats;
 pub mod system;
 pub mod version;
 pub mod volume;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::{
-    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType as Namespace, LinuxPids, LinuxResources,
-    Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec,
+    LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType as Namespace, LinuxPids, LinuxResources, Mount,
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec,
 };
 use engine_runtime::{Bundle, Host, Output, Rootfs, Stdin, defaults, seccomp::Profile};
 
@@ -81,6 +81,7 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
         let mut rules = if config.host.privileged { defaults::all_devices() } else { defaults::device_rules() };
         rules.extend(around.devices.rules);
         resources.set_devices(Some(rules));
+        resources.set_block_io(around.devices.block_io);
         linux.set_resources(Some(resources));
         linux.set_devices(Some(around.devices.nodes));
         if !config.host.cgroup_parent.is_empty() {
@@ -268,13 +269,19 @@ fn sysctls(config: &Config) -> Vec<(String, String)> {
 pub(super) fn resources(asked: &Resources) -> LinuxResources {
     let positive = |value: i64| Some(value).filter(|value| *value > 0);
     let mut resources = LinuxResources::default();
-    if asked.memory > 0 || asked.memory_reservation > 0 || asked.memory_swap != 0 || asked.memory_swappiness.is_some() {
+    if asked.memory > 0
+        || asked.memory_reservation > 0
+        || asked.memory_swap != 0
+        || asked.memory_swappiness.is_some()
+        || asked.oom_kill_disable
+    {
         let mut memory = LinuxMemory::default();
         memory
             .set_limit(positive(asked.memory))
             .set_reservation(positive(asked.memory_reservation))
             .set_swap(Some(asked.memory_swap).filter(|swap| *swap != 0))
-            .set_swappiness(asked.memory_swappiness.and_then(|value| u64::try_from(value).ok()));
+            .set_swappiness(asked.memory_swappiness.and_then(|value| u64::try_from(value).ok()))
+            .set_disable_oom_killer(Some(true).filter(|_| asked.oom_kill_disable));
         resources.set_memory(Some(memory));
     }
     let (mut quota, mut period) = (asked.cpu_quota, asked.cpu_period);
@@ -287,12 +294,16 @@ pub(super) fn resources(asked: &Resources) -> LinuxResources {
         || period != 0
         || !asked.cpuset_cpus.is_empty()
         || !asked.cpuset_mems.is_empty()
+        || asked.cpu_realtime_period > 0
+        || asked.cpu_realtime_runtime != 0
     {
         let mut cpu = LinuxCpu::default();
         let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         cpu.set_shares(u64::try_from(asked.cpu_shares).ok().filter(|shares| *shares > 0))
             .set_quota(Some(quota).filter(|quota| *quota != 0))
             .set_period(u64::try_from(period).ok().filter(|period| *period > 0))
+            .set_realtime_period(u64::try_from(asked.cpu_realtime_period).ok().filter(|period| *period > 0))
+            .set_realtime_runtime(Some(asked.cpu_realtime_runtime).filter(|runtime| *runtime != 0))
             .set_cpus(text(&asked.cpuset_cpus))
             .set_mems(text(&asked.cpuset_mems));
         resources.set_cpu(Some(cpu));
@@ -301,11 +312,6 @@ pub(super) fn resources(asked: &Resources) -> LinuxResources {
         let mut pids = LinuxPids::default();
         pids.set_limit(if limit < 0 { -1 } else { limit });
         resources.set_pids(Some(pids));
-    }
-    if asked.blkio_weight > 0 {
-        let mut block = LinuxBlockIo::default();
-        block.set_weight(Some(asked.blkio_weight));
-        resources.set_block_io(Some(block));
     }
     resources
 }

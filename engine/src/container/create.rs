@@ -45,6 +45,11 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     check_platform(&spec, &image)?;
     let id = ContainerId::random();
     let mut config = decide(&shared, spec, &image, &id)?;
+    if config.host.resources != super::Resources::default() {
+        // Whoever asks is told by `Containers::warnings`.
+        shared.abilities().discard(&mut config.host.resources);
+        shared.abilities().check(&config.host.resources)?;
+    }
     validate::check(&config, std::thread::available_parallelism().map_or(1, usize::from))?;
     security::options(&config.host)?;
     security::capability_set(&config.host, shared.parts.runtime.host())?;

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use engine_runtime::defaults;
-use engine_runtime::spec::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
+use engine_runtime::spec::{LinuxBlockIo, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::Error;
 use super::host_config::{DeviceMapping, HostConfig};
@@ -19,11 +19,14 @@ const MAX_DEVICES: usize = 4096;
 pub(super) struct Devices {
     pub(super) nodes: Vec<LinuxDevice>,
     pub(super) rules: Vec<LinuxDeviceCgroup>,
+    /// Bounds of disks.
+    pub(super) block_io: Option<LinuxBlockIo>,
 }
 
 /// Looks the devices up on the host.
 pub(super) fn look_up(host: &HostConfig) -> Result<Devices, Error> {
-    let mut devices = Devices::default();
+    let block_io = super::resources::block_io(&host.resources)?;
+    let mut devices = Devices { block_io, ..Devices::default() };
     if host.privileged {
         let mut paths = Vec::new();
         collect(Path::new("/dev"), 0, &mut paths);

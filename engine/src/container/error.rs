@@ -101,6 +101,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same kind of error, with what was tried before it.
+    pub(super) fn within(self, what: &str) -> Self {
+        let text = format!("{what}: {self}");
+        match self.kind() {
+            ErrorKind::Invalid => Self::Invalid(text),
+            ErrorKind::Conflict => Self::Conflict(text),
+            ErrorKind::Unsupported => Self::Unsupported(text),
+            ErrorKind::Unavailable => Self::Unavailable(text),
+            _ => Self::Internal(text),
+        }
+    }
+
     /// What kind of thing went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

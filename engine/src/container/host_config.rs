@@ -160,6 +160,34 @@ pub struct Resources {
     pub pids_limit: Option<i64>,
     /// Share of block devices against others, 10 to 1000.
     pub blkio_weight: u16,
+    /// The same of single devices.
+    pub blkio_weight_devices: Vec<DeviceWeight>,
+    /// Bytes a second that are read from single devices.
+    pub device_read_bps: Vec<DeviceRate>,
+    /// Bytes a second that are written to single devices.
+    pub device_write_bps: Vec<DeviceRate>,
+    /// Reads a second from single devices.
+    pub device_read_iops: Vec<DeviceRate>,
+    /// Writes a second to single devices.
+    pub device_write_iops: Vec<DeviceRate>,
+}
+
+/// The share of one block device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceWeight {
+    /// Path on the host.
+    pub path: String,
+    /// 10 to 1000; 0 takes it away.
+    pub weight: u16,
+}
+
+/// The rate of one block device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRate {
+    /// Path on the host.
+    pub path: String,
+    /// Bytes or operations a second; 0 takes it away.
+    pub rate: u64,
 }
 
 /// Where output goes.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use engine_runtime::Runtime;
@@ -15,6 +15,8 @@ use super::live::Live;
 use super::owner::Instance;
 use super::probing::Prober;
 use super::record::Record;
+use super::resources::Abilities;
+use super::stats::Sample;
 use super::status::{ContainerState, Refused, Status};
 use super::view::Views;
 use super::wait::{Exit, WaitCondition, Waiter, Waiters};
@@ -52,6 +54,7 @@ pub(super) struct Shared {
     pub(super) execs: Mutex<BTreeMap<ExecId, Arc<exec::Inner>>>,
     /// Turns true when the engine is closed.
     pub(super) closing: watch::Sender<bool>,
+    abilities: OnceLock<Abilities>,
     /// Asks for health.
     pub(super) prober: Prober,
     /// Turns true when containers may be started by themselves.
@@ -96,6 +99,8 @@ struct Cell {
     waiters: Waiters,
     live: Option<Arc<Live>>,
     pending: Vec<Pending>,
+    /// What it used when somebody asked last.
+    sample: Option<Arc<Sample>>,
     /// It goes on after its exit: it is not removed by itself.
     restarting: bool,
     /// Held while its restart is waited for; dropping it ends the wait.
@@ -136,6 +141,7 @@ impl Inner {
                 waiters: Waiters::default(),
                 live: None,
                 pending: Vec::new(),
+                sample: None,
                 restarting: false,
                 ticket: None,
                 delay: Duration::ZERO,
@@ -169,6 +175,14 @@ impl Inner {
     /// Takes away the ticket of the restart that is waited for, and gives a new one.
     pub(super) fn set_ticket(&self, ticket: Option<oneshot::Sender<()>>) {
         lock(&self.cell).ticket = ticket;
+    }
+
+    pub(super) fn keep_sample(&self, sample: Arc<Sample>) {
+        lock(&self.cell).sample = Some(sample);
+    }
+
+    pub(super) fn kept_sample(&self) -> Option<Arc<Sample>> {
+        lock(&self.cell).sample.clone()
     }
 
     /// Changes how long the last restart was waited for.
@@ -342,6 +356,7 @@ impl Shared {
             inventory: RwLock::default(),
             execs: Mutex::default(),
             closing: watch::Sender::new(false),
+            abilities: OnceLock::new(),
             prober: Prober::default(),
             ready: watch::Sender::new(false),
             reviving: Mutex::default(),
@@ -359,6 +374,11 @@ impl Shared {
     pub(super) async fn left(&self) {
         // The sender is a field of this.
         let _ = self.leaving.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// What this machine can bound; looked up once, when somebody asks for a bound.
+    pub(super) fn abilities(&self) -> &Abilities {
+        self.abilities.get_or_init(|| Abilities::look(&self.parts.runtime.host().cgroups))
     }
 
     /// Where a container's files lie.

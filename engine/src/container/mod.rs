@@ -33,15 +33,18 @@ mod probing;
 mod record;
 mod remove;
 mod rename;
+mod resources;
 mod restart;
 mod restore;
 mod security;
 mod spec;
 mod start;
+mod stats;
 mod status;
 mod stop;
 mod supervise;
 mod top;
+mod update;
 mod validate;
 mod view;
 mod wait;
@@ -58,16 +61,19 @@ pub use exec::Exec;
 pub use exec_spec::{ExecRecord, ExecSpec, ExecState};
 pub use filter::ContainerFilter;
 pub use health::{Health, HealthAnswer, HealthStatus};
-pub use host_config::{DeviceMapping, HostConfig, LogConfig, PortBinding, Resources};
+pub use host_config::{DeviceMapping, DeviceRate, DeviceWeight, HostConfig, LogConfig, PortBinding, Resources};
 pub use list::{PruneOptions, Pruned};
 pub use modes::{InvalidMode, IpcMode, Lifetime, NamespaceMode, NetworkMode, RestartPolicy};
 pub use mounts::{MountKind, MountPoint, MountSource, MountSpec, Propagation};
 pub use record::Record;
 pub use remove::RemoveOptions;
+pub use resources::Abilities;
 pub use spec::{ContainerSpec, EndpointSpec};
+pub use stats::{InterfaceUsage, Sample, Traffic};
 pub use status::{ContainerState, Status};
 pub use stop::StopOptions;
 pub use top::Top;
+pub use update::Change;
 pub use wait::{Exit, WaitCondition, Waiter};
 
 pub(crate) use inventory::Parts;
@@ -119,7 +125,7 @@ impl Containers {
         let ours = |inner: &Arc<Inner>| {
             let record = inner.record();
             record.config.lifetime == Lifetime::Engine
-                && record.state.status.has_process()
+                && record.state.status.goes_on()
                 && restore::is_ours(&self.shared, &record)
         };
         let ending: Vec<_> = self.shared.all().into_iter().filter(ours).collect();
@@ -200,20 +206,10 @@ impl Container {
         self.shared.parts.snapshots.of(&self.inner.id, &self.inner.record().layers)
     }
 
-    /// What it uses now.
-    ///
-    /// # Errors
-    /// When it does not run, or the kernel does not say.
-    pub async fn usage(&self) -> Result<engine_runtime::cgroup::Usage, Error> {
-        let record = self.inner.record();
-        if !record.state.status.has_process() {
-            return Err(inventory::not_running(record.id.as_str()));
-        }
-        let cgroup = self.shared.parts.runtime.cgroup(record.id.as_str())?;
-        inventory::blocking(move || {
-            cgroup.usage().map_err(|error| Error::io("measure the cgroup", cgroup.path(), error))
-        })
-        .await
+    /// Whether it was removed.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.inner.is_gone()
     }
 
     /// Refuses to touch what belongs to another engine.

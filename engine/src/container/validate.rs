@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 
 use super::config::{Config, RUNTIME};
-use super::host_config::Resources;
 use super::modes::{IpcMode, NamespaceMode, NetworkMode, RestartPolicy};
 use super::spec::ContainerSpec;
-use super::{Error, health};
+use super::{Error, health, resources};
 
 /// Refuses a spec for what cannot be seen any more once it is merged with its image.
 pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
@@ -26,7 +25,7 @@ pub(super) fn check(config: &Config, cpus: usize) -> Result<(), Error> {
     check_not_yet(config)?;
     check_network(config)?;
     check_namespaces(config)?;
-    check_resources(&config.host.resources, cpus)?;
+    resources::check(&config.host.resources, cpus, false)?;
     health::on_unhealthy(config)?;
     let host = &config.host;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
@@ -164,79 +163,6 @@ fn check_namespaces(config: &Config) -> Result<(), Error> {
     }
     if host.privileged && host.userns_mode == NamespaceMode::Private {
         return Err(Error::invalid("privileged mode is incompatible with user namespaces"));
-    }
-    Ok(())
-}
-
-fn check_resources(resources: &Resources, cpus: usize) -> Result<(), Error> {
-    let invalid = |text: &str| Err(Error::invalid(text));
-    let memory = resources.memory;
-    if memory < 0 || (memory > 0 && memory < 6 << 20) {
-        return invalid("Minimum memory limit allowed is 6MB");
-    }
-    if memory > 0 && resources.memory_swap > 0 && resources.memory_swap < memory {
-        return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    if memory == 0 && resources.memory_swap > 0 {
-        return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
-    }
-    if resources.memory_swap < -1 {
-        return Err(Error::invalid(format!("invalid memory and swap limit: {}", resources.memory_swap)));
-    }
-    if resources.memory_reservation < 0 || (resources.memory_reservation > 0 && resources.memory_reservation < 6 << 20)
-    {
-        return invalid("Minimum memory reservation allowed is 6MB");
-    }
-    if memory > 0 && resources.memory_reservation > memory {
-        return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
-    }
-    if let Some(swappiness) = resources.memory_swappiness
-        && !(-1..=100).contains(&swappiness)
-    {
-        return Err(Error::invalid(format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100")));
-    }
-    if resources.oom_kill_disable {
-        return Err(Error::unsupported(
-            "disabling the OOM killer for a container is not supported: it can hang the host",
-        ));
-    }
-    if resources.nano_cpus != 0 {
-        if resources.cpu_period > 0 {
-            return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
-        }
-        if resources.cpu_quota > 0 {
-            return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
-        }
-        if resources.nano_cpus < 0
-            || resources.nano_cpus > i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)
-        {
-            return Err(Error::invalid(format!(
-                "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-            )));
-        }
-    }
-    if resources.cpu_period != 0 && !(1000..=1_000_000).contains(&resources.cpu_period) {
-        return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
-    }
-    if resources.cpu_quota > 0 && resources.cpu_quota < 1000 {
-        return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
-    }
-    if resources.cpu_shares < 0 {
-        return Err(Error::invalid(format!(
-            "invalid CPU shares ({}): value must be a positive integer",
-            resources.cpu_shares
-        )));
-    }
-    if resources.cpu_realtime_period != 0 || resources.cpu_realtime_runtime != 0 {
-        return Err(Error::unsupported("real-time processor time is not supported"));
-    }
-    if resources.blkio_weight > 0 && !(10..=1000).contains(&resources.blkio_weight) {
-        return invalid("Range of blkio weight is from 10 to 1000");
-    }
-    for set in [&resources.cpuset_cpus, &resources.cpuset_mems] {
-        if !set.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'-')) {
-            return Err(Error::invalid(format!("Invalid value {set} for cpuset cpus")));
-        }
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ pub(crate) fn to_engine(host: wire::HostConfig, version: ApiVersion) -> Result<e
     refuse(&host)?;
     let mode_error = |error: engine::InvalidMode| Error::invalid(error.to_string());
     let mut asked = engine::HostConfig::default();
+    asked.resources = resources(&host);
     asked.binds = host.binds.unwrap_or_default();
     asked.mounts = host.mounts.unwrap_or_default().into_iter().map(mount::to_engine).collect::<Result<_, _>>()?;
     asked.tmpfs = host.tmpfs.unwrap_or_default();
@@ -66,23 +67,6 @@ pub(crate) fn to_engine(host: wire::HostConfig, version: ApiVersion) -> Result<e
     asked.oom_score_adj = i32::try_from(host.oom_score_adj).map_err(|_| {
         Error::invalid(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", host.oom_score_adj))
     })?;
-    let resources = &mut asked.resources;
-    resources.memory = host.memory;
-    resources.memory_swap = host.memory_swap;
-    resources.memory_reservation = host.memory_reservation;
-    // Clients send these for what nobody asked for.
-    resources.memory_swappiness = host.memory_swappiness.filter(|swappiness| *swappiness != -1);
-    resources.oom_kill_disable = host.oom_kill_disable.unwrap_or(false);
-    resources.cpu_shares = host.cpu_shares;
-    resources.cpu_period = host.cpu_period;
-    resources.cpu_quota = host.cpu_quota;
-    resources.nano_cpus = host.nano_cpus;
-    resources.cpuset_cpus = host.cpuset_cpus;
-    resources.cpuset_mems = host.cpuset_mems;
-    resources.cpu_realtime_period = host.cpu_realtime_period;
-    resources.cpu_realtime_runtime = host.cpu_realtime_runtime;
-    resources.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
-    resources.blkio_weight = host.blkio_weight;
     asked.log = engine::LogConfig { driver: host.log_config.kind, options: host.log_config.config.unwrap_or_default() };
     asked.restart_policy = restart_policy(&host.restart_policy)?;
     asked.auto_remove = host.auto_remove;
@@ -101,17 +85,45 @@ pub(crate) fn to_engine(host: wire::HostConfig, version: ApiVersion) -> Result<e
     Ok(asked)
 }
 
+/// Bounds as they are asked for; clients send -1 and 0 for what nobody asked for.
+pub(crate) fn resources(host: &wire::HostConfig) -> engine::Resources {
+    let rates = |rates: &Option<Vec<wire::ThrottleDevice>>| {
+        let rate = |rate: &wire::ThrottleDevice| engine::DeviceRate { path: rate.path.clone(), rate: rate.rate };
+        rates.iter().flatten().map(rate).collect()
+    };
+    let mut resources = engine::Resources::default();
+    resources.memory = host.memory;
+    resources.memory_swap = host.memory_swap;
+    resources.memory_reservation = host.memory_reservation;
+    resources.memory_swappiness = host.memory_swappiness.filter(|swappiness| *swappiness != -1);
+    resources.oom_kill_disable = host.oom_kill_disable.unwrap_or(false);
+    resources.cpu_shares = host.cpu_shares;
+    resources.cpu_period = host.cpu_period;
+    resources.cpu_quota = host.cpu_quota;
+    resources.nano_cpus = host.nano_cpus;
+    resources.cpuset_cpus.clone_from(&host.cpuset_cpus);
+    resources.cpuset_mems.clone_from(&host.cpuset_mems);
+    resources.cpu_realtime_period = host.cpu_realtime_period;
+    resources.cpu_realtime_runtime = host.cpu_realtime_runtime;
+    resources.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
+    resources.blkio_weight = host.blkio_weight;
+    let weight =
+        |device: &wire::WeightDevice| engine::DeviceWeight { path: device.path.clone(), weight: device.weight };
+    resources.blkio_weight_devices = host.blkio_weight_device.iter().flatten().map(weight).collect();
+    resources.device_read_bps = rates(&host.blkio_device_read_bps);
+    resources.device_write_bps = rates(&host.blkio_device_write_bps);
+    resources.device_read_iops = rates(&host.blkio_device_read_iops);
+    resources.device_write_iops = rates(&host.blkio_device_write_iops);
+    resources
+}
+
+fn wire_rates(rates: &[engine::DeviceRate]) -> Option<Vec<wire::ThrottleDevice>> {
+    Some(rates.iter().map(|rate| wire::ThrottleDevice { path: rate.path.clone(), rate: rate.rate }).collect())
+}
+
 /// What the engine has no word for.
 fn refuse(host: &wire::HostConfig) -> Result<(), Error> {
-    let devices = [
-        &host.blkio_device_read_bps,
-        &host.blkio_device_write_bps,
-        &host.blkio_device_read_iops,
-        &host.blkio_device_write_iops,
-    ];
     let unsupported = [
-        (host.blkio_weight_device.iter().flatten().next().is_some(), "weights of single block devices"),
-        (devices.iter().any(|limits| limits.iter().flatten().next().is_some()), "limits of single block devices"),
         (host.kernel_memory > 0 || host.kernel_memory_tcp > 0, "limits of kernel memory"),
         (!host.cgroup.is_empty(), "the cgroup of another container"),
         (
@@ -134,7 +146,7 @@ pub(crate) fn console_size([rows, columns]: [u32; 2]) -> Option<(u16, u16)> {
     (rows > 0 && columns > 0).then_some((rows, columns))
 }
 
-fn restart_policy(policy: &wire::RestartPolicy) -> Result<engine::RestartPolicy, Error> {
+pub(crate) fn restart_policy(policy: &wire::RestartPolicy) -> Result<engine::RestartPolicy, Error> {
     let count = policy.maximum_retry_count;
     if count < 0 {
         return Err(Error::invalid("invalid restart policy: maximum retry count cannot be negative"));
@@ -231,11 +243,17 @@ pub(crate) fn to_wire(host: &engine::HostConfig) -> wire::HostConfig {
         nano_cpus: resources.nano_cpus,
         cgroup_parent: host.cgroup_parent.clone(),
         blkio_weight: resources.blkio_weight,
-        blkio_weight_device: Some(Vec::new()),
-        blkio_device_read_bps: Some(Vec::new()),
-        blkio_device_write_bps: Some(Vec::new()),
-        blkio_device_read_iops: Some(Vec::new()),
-        blkio_device_write_iops: Some(Vec::new()),
+        blkio_weight_device: Some(
+            resources
+                .blkio_weight_devices
+                .iter()
+                .map(|device| wire::WeightDevice { path: device.path.clone(), weight: device.weight })
+                .collect(),
+        ),
+        blkio_device_read_bps: wire_rates(&resources.device_read_bps),
+        blkio_device_write_bps: wire_rates(&resources.device_write_bps),
+        blkio_device_read_iops: wire_rates(&resources.device_read_iops),
+        blkio_device_write_iops: wire_rates(&resources.device_write_iops),
         cpu_period: resources.cpu_period,
         cpu_quota: resources.cpu_quota,
         cpu_realtime_period: resources.cpu_realtime_period,
@@ -308,6 +326,8 @@ mod tests {
             console_size: [24, 80],
             init: Some(true),
             pids_limit: Some(7),
+            blkio_device_read_bps: Some(vec![wire::ThrottleDevice { path: "/dev/x".into(), rate: 9 }]),
+            blkio_weight_device: Some(vec![wire::WeightDevice { path: "/dev/x".into(), weight: 10 }]),
             ..Default::default()
         };
         let shown = to_wire(&to_engine(asked.clone(), MAX).unwrap());
@@ -322,6 +342,10 @@ mod tests {
         assert_eq!(
             (shown.console_size, shown.init, shown.pids_limit),
             (asked.console_size, asked.init, asked.pids_limit)
+        );
+        assert_eq!(
+            (&shown.blkio_device_read_bps, &shown.blkio_weight_device),
+            (&asked.blkio_device_read_bps, &asked.blkio_weight_device)
         );
         assert_eq!(shown.devices.unwrap()[0].cgroup_permissions, "rwm");
     }
@@ -354,7 +378,6 @@ mod tests {
     fn what_cannot_be_done_is_refused() {
         for (text, status, message) in [
             (r#"{"Cgroup":"container:x"}"#, 501, "the cgroup of another container"),
-            (r#"{"BlkioDeviceReadBps":[{"Path":"/dev/x","Rate":1}]}"#, 501, "limits of single block devices"),
             (r#"{"CpuCount":2}"#, 501, "limits of Windows containers"),
             (r#"{"Isolation":"hyperv"}"#, 400, "invalid isolation (hyperv)"),
             (r#"{"PidMode":"bogus"}"#, 400, "bogus"),

@@ -14,9 +14,11 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
     if request == CreateRequest::default() {
         return Err(Error::invalid("config cannot be empty in order to create a container"));
     }
-    let warnings = warnings(&request);
+    let mut warnings = warnings(&request);
     let spec = spec(request, call.query.text("name"), call.query.text("platform"), call.version)?;
-    let container = call.daemon.engine.containers().create(spec).await?;
+    let containers = call.daemon.engine.containers();
+    warnings.extend(containers.warnings(&spec.host));
+    let container = containers.create(spec).await?;
     Ok(reply::json(StatusCode::CREATED, &CreateResponse { id: container.id().to_string(), warnings }))
 }
 
@@ -24,12 +26,6 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
 fn warnings(request: &CreateRequest) -> Vec<String> {
     let mut warnings = Vec::new();
     let host = request.host_config.as_ref();
-    if host.is_some_and(|host| host.oom_kill_disable == Some(true) && host.memory == 0) {
-        warnings.push(
-            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources."
-                .to_owned(),
-        );
-    }
     if host.is_some_and(|host| host.network_mode == "host" && host.port_bindings.iter().flatten().next().is_some()) {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }

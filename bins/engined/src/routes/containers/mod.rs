@@ -8,4 +8,6 @@ pub(crate) mod lifecycle;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod remove;
+pub(crate) mod stats;
+pub(crate) mod update;
 pub(crate) mod wait;

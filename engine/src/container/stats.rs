@@ -1,0 +1,193 @@
+//! What a container uses: samples of its cgroup, its network and the machine's time, taken when somebody asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine_runtime::cgroup::Usage;
+
+use super::inventory::{blocking, now};
+use super::{Container, Error, NetworkMode};
+
+/// A sample that was taken between so long and so long ago is good to compare with.
+const COMPARABLE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// How long two samples are apart when there is none to compare with.
+const APART: Duration = Duration::from_millis(100);
+/// The most that is read of a file of interfaces.
+const MAX_LEN: u64 = 1 << 20;
+
+/// What a container had used at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sample {
+    /// When, in nanoseconds since 1970.
+    pub at: i64,
+    /// Processors, memory, processes and disks.
+    pub usage: Usage,
+    /// Processors, memory and the others are counted by cgroups of version 1.
+    pub version_one: bool,
+    /// Time that all processors of the machine have had since its start, in nanoseconds.
+    pub system: u64,
+    /// Processors of the machine.
+    pub processors: u32,
+    /// Memory of the machine, in bytes.
+    pub memory: u64,
+    /// Its network interfaces, the loopback apart; none when it has the host's.
+    pub interfaces: Vec<InterfaceUsage>,
+}
+
+/// What went over a network interface since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InterfaceUsage {
+    /// Its name in the container.
+    pub name: String,
+    /// Received.
+    pub received: Traffic,
+    /// Sent.
+    pub sent: Traffic,
+}
+
+/// One direction of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Packets that were broken.
+    pub errors: u64,
+    /// Packets that were dropped.
+    pub dropped: u64,
+}
+
+impl Container {
+    /// What it has used so far; nothing when it does not run.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub async fn sample(&self) -> Result<Option<Arc<Sample>>, Error> {
+        let record = self.inner.record();
+        let Some(live) = self.inner.live().filter(|_| record.state.status.has_process()) else { return Ok(None) };
+        let runtime = self.shared.parts.runtime.clone();
+        let network = record.config.host.network_mode != NetworkMode::Host;
+        let id = record.id;
+        let sample = blocking(move || {
+            let cgroup = runtime.cgroup(id.as_str())?;
+            let usage = match cgroup.usage() {
+                Ok(usage) => usage,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(Error::io("measure the cgroup", cgroup.path(), error)),
+            };
+            let interfaces = if network { interfaces(live.pid) } else { Vec::new() };
+            if live.has_ended() {
+                return Ok(None);
+            }
+            let layout = &runtime.host().cgroups;
+            let version_one =
+                layout.hierarchies.iter().any(|hierarchy| hierarchy.controllers.iter().any(|name| name == "memory"));
+            let (system, processors) = machine_time();
+            let machine = rustix::system::sysinfo();
+            let memory = u64::from(machine.mem_unit).saturating_mul(machine.totalram);
+            Ok(Some(Arc::new(Sample { at: now(), usage, version_one, system, processors, memory, interfaces })))
+        })
+        .await?;
+        if let Some(sample) = &sample {
+            self.inner.keep_sample(Arc::clone(sample));
+        }
+        Ok(sample)
+    }
+
+    /// What it has used so far, and an earlier sample to compare with, which takes a tenth of a second when nobody has asked
+    /// in the last ten; nothing when it does not run.
+    ///
+    /// # Errors
+    /// As [`Container::sample`].
+    pub async fn sample_twice(&self) -> Result<Option<(Arc<Sample>, Arc<Sample>)>, Error> {
+        let started = self.inner.record().state.started_at;
+        let age = |sample: &Sample| Duration::from_nanos(u64::try_from(now() - sample.at).unwrap_or(0));
+        let kept = self
+            .inner
+            .kept_sample()
+            .filter(|kept| kept.at > started && age(kept) >= COMPARABLE.0 && age(kept) <= COMPARABLE.1);
+        let before = match kept {
+            Some(kept) => kept,
+            None => {
+                let Some(first) = self.sample().await? else { return Ok(None) };
+                tokio::time::sleep(APART).await;
+                first
+            }
+        };
+        Ok(self.sample().await?.map(|now| (before, now)))
+    }
+}
+
+/// The time of all processors together, and how many there are. Ticks of `/proc/stat` are too coarse for short intervals.
+fn machine_time() -> (u64, u32) {
+    let processors = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|text| count(text.trim()));
+    let processors = online.unwrap_or(processors);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let nanos = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);
+    (nanos.saturating_mul(u64::from(processors)), processors)
+}
+
+/// How many numbers a list such as `0-2,7` has.
+fn count(list: &str) -> Option<u32> {
+    let length = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
+    };
+    list.split(',').map(length).sum::<Option<u32>>().filter(|count| *count > 0)
+}
+
+fn interfaces(pid: u32) -> Vec<InterfaceUsage> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    if let Ok(file) = std::fs::File::open(format!("/proc/{pid}/net/dev")) {
+        // One that has gone has none.
+        let _ = file.take(MAX_LEN).read_to_string(&mut text);
+    }
+    parse(&text)
+}
+
+/// Two lines of headings, then `name: received… sent…`, eight numbers each.
+fn parse(text: &str) -> Vec<InterfaceUsage> {
+    let line = |line: &str| {
+        let (name, numbers) = line.split_once(':')?;
+        let numbers: Vec<u64> = numbers.split_whitespace().map_while(|number| number.parse().ok()).collect();
+        let traffic = |at: usize| {
+            let [bytes, packets, errors, dropped] = *numbers.get(at..at + 4)?.first_chunk()?;
+            Some(Traffic { bytes, packets, errors, dropped })
+        };
+        let name = name.trim();
+        (name != "lo").then_some(())?;
+        Some(InterfaceUsage { name: name.to_owned(), received: traffic(0)?, sent: traffic(8)? })
+    };
+    text.lines().skip(2).filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_are_read() {
+        let text = "Inter-|   Receive |  Transmit\n face |bytes packets\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0:1234 5 6 7 0 0 0 0 890 1 2 3 0 0 0 0\nbad: 1 2\n";
+        let traffic = |bytes, packets, errors, dropped| Traffic { bytes, packets, errors, dropped };
+        let eth0 =
+            InterfaceUsage { name: "eth0".to_owned(), received: traffic(1234, 5, 6, 7), sent: traffic(890, 1, 2, 3) };
+        assert_eq!(parse(text), [eth0]);
+        assert!(parse("").is_empty());
+    }
+
+    #[test]
+    fn processors_are_counted() {
+        assert_eq!(
+            [count("0"), count("0-3"), count("0-1,4,6-7"), count(""), count("3-1")],
+            [Some(1), Some(4), Some(5), None, None]
+        );
+        let (time, processors) = machine_time();
+        assert!(processors > 0 && machine_time().0 >= time);
+    }
+}
