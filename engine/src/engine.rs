@@ -138,7 +138,7 @@ impl Engine {
         let settings = Arc::new(settings);
         let instance = Instance::register(&settings.run)?;
         let state = State::open(&settings.root)?;
-        let events = Events::new();
+        let events = Events::open(&settings.root);
         let images = Images::open(&settings.root, state.clone(), events.clone(), &settings.registry)?;
         let snapshots = Snapshots::open(&settings.root, images.layers().clone())?;
         let networks = Networks::open(&state, &events, &settings)?;

@@ -327,11 +327,7 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        let options = [("max-size", "20m"), ("max-file", "5")];
-        Self {
-            driver: "json-file".to_owned(),
-            options: options.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        }
+        Self { driver: "json-file".to_owned(), options: BTreeMap::new() }
     }
 }
 

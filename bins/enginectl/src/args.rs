@@ -223,10 +223,8 @@ const DOCKER_COMMANDS: &[&str] = &[
     "secret",
     "service",
     "stack",
-    "stats",
     "swarm",
     "trust",
-    "update",
     "df",
     // Of a noun that has fewer than Docker's.
     "create",

@@ -70,7 +70,7 @@ static ROUTES: &[Route] = table! {
     GET "/containers/{name}/changes" While containers::archive::changes;
     GET "/containers/{name}/export" While containers::archive::export;
     GET "/containers/{name}/stats" While containers::stats::stats;
-    GET "/containers/{name}/attach/ws" While unsupported::not_built;
+    GET "/containers/{name}/attach/ws" Hijack containers::attach_ws::attach;
     HEAD "/containers/{name}/archive" While containers::archive::stat;
     GET "/containers/{name}/archive" While containers::archive::get;
     PUT "/containers/{name}/archive" Finish containers::archive::put;

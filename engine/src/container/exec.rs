@@ -237,7 +237,7 @@ impl Exec {
         if preface.len() > MAX_PREFACE {
             return Err(Error::invalid(format!("more than {MAX_PREFACE} bytes were sent before the answer")));
         }
-        let client = Client { socket: client, preface, framed: framed && !self.inner.spec.tty };
+        let client = Client { socket: client, preface, framed };
         let ended = self.run(Some(client), console_size).await?;
         ended.map(AttachHandle::new).ok_or_else(|| Error::Internal("the client was not connected".to_owned()))
     }

@@ -100,6 +100,8 @@ pub struct HostConfig {
     pub cgroup_parent: String,
     /// Options of the storage driver.
     pub storage_opt: BTreeMap<String, String>,
+    /// Isolation technology as asked for; it means something on Windows only.
+    pub isolation: String,
     /// File that the id is written to; kept for inspect, the client writes it.
     pub container_id_file: String,
 }

@@ -154,7 +154,7 @@ impl Abilities {
             (resources.cpu_period, resources.cpu_quota) = (0, 0);
         }
         if warn(
-            !(resources.cpuset_cpus.is_empty() && resources.cpuset_mems.is_empty()) && !self.cpuset,
+            (!resources.cpuset_cpus.is_empty() || !resources.cpuset_mems.is_empty()) && !self.cpuset,
             "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.",
         ) {
             resources.cpuset_cpus.clear();

@@ -232,18 +232,24 @@ fn check_sysctl(name: &str, config: &Config) -> Result<(), Error> {
     }
 }
 
+/// Bytes of a file of output whose container asks for no bound.
+const DEFAULT_LOG_SIZE: u64 = 20 << 20;
+/// Files of such a container.
+const DEFAULT_LOG_FILES: u32 = 5;
+
 /// The bounds of a json-file log: bytes of a file (0: none) and number of files.
 pub(super) fn log_bounds(config: &Config) -> Result<(u64, u32), Error> {
     let options = &config.host.log.options;
     let size = match options.get("max-size").map(String::as_str) {
-        None | Some("-1") => 0,
+        None => DEFAULT_LOG_SIZE,
+        Some("-1") => 0,
         Some(text) => text
             .parse::<crate::settings::Bytes>()
             .map_err(|_| Error::invalid(format!("invalid value for max-size: {text}")))?
             .get(),
     };
     let files = match options.get("max-file") {
-        None => 1,
+        None => DEFAULT_LOG_FILES,
         Some(text) => text
             .parse::<u32>()
             .ok()
@@ -371,6 +377,7 @@ mod tests {
         };
         with("none", None).unwrap();
         with("json-file", Some(("max-size", "10k"))).unwrap();
+        with("json-file", Some(("max-file", "100"))).unwrap();
         assert!(with("json-file", Some(("max-size", "x"))).unwrap_err().contains("max-size"));
         assert!(with("json-file", Some(("max-file", "0"))).unwrap_err().contains("max-file"));
         assert!(with("json-file", Some(("bogus", "1"))).unwrap_err().contains("unknown log opt 'bogus'"));

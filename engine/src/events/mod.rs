@@ -1,17 +1,21 @@
 //! What happened, told to whoever listens: one bounded ring that every subscription reads at its own pace.
 //!
 //! A subscription costs a number and no memory: it is a place in the ring. A reader who is slower than the ring is
-//! long is told how many events it missed; the publisher never waits for anybody.
+//! long is told how many events it missed; the publisher never waits for anybody. The journal on disk fills the ring of the
+//! next engine. Times are unique and grow, so that the time of an event is the place to go on from.
 
 mod event;
+mod journal;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 pub use event::{Event, EventType};
 use futures_util::Stream;
+use journal::Journal;
 
 /// How many of the latest events are kept.
 pub const KEPT: usize = 2048;
@@ -29,6 +33,9 @@ struct Ring {
     next: u64,
     wakers: BTreeMap<u64, Waker>,
     next_reader: u64,
+    /// The time of the last event, in nanoseconds since 1970.
+    last: i64,
+    journal: Option<Journal>,
 }
 
 impl Events {
@@ -37,10 +44,33 @@ impl Events {
         Self::default()
     }
 
+    /// A ring that is filled from the journal in `directory`, and written down there. One that cannot be written to is done
+    /// without.
+    pub(crate) fn open(directory: &Path) -> Self {
+        let events = Self::default();
+        let mut ring = events.lock();
+        ring.kept = journal::latest(directory, KEPT).into_iter().map(Arc::new).collect();
+        ring.next = ring.kept.len() as u64;
+        ring.last = ring.kept.back().map_or(0, |event| event.at_nanos);
+        match Journal::open(directory) {
+            Ok(journal) => ring.journal = Some(journal),
+            Err(error) => tracing::warn!(directory = %directory.display(), %error, "events are not written down"),
+        }
+        drop(ring);
+        events
+    }
+
     /// Tells everybody. Never waits for a reader.
-    pub fn publish(&self, event: Event) {
+    pub fn publish(&self, mut event: Event) {
         let wakers = {
             let mut ring = self.lock();
+            event.at_nanos = event.at_nanos.max(ring.last + 1);
+            ring.last = event.at_nanos;
+            if let Some(journal) = &mut ring.journal
+                && let Err(error) = journal.write(&event)
+            {
+                tracing::warn!(%error, "an event is not written down");
+            }
             if ring.kept.len() == KEPT {
                 ring.kept.pop_front();
             }

@@ -54,7 +54,8 @@ pub(crate) async fn start(call: Call) -> Result<Outcome, Error> {
         return Ok(Outcome::Answer(reply::empty(StatusCode::OK)));
     }
     let console = request.console_size.and_then(console_size).filter(|_| call.version.has_console_size());
-    let framed = !record.spec.tty;
+    // As with Docker it is the start that says how output comes, whether or not the process has a terminal.
+    let framed = !request.tty;
     let upgrade = wants_upgrade(&call.headers);
     let headers = format!("Api-Version: {}\r\nOstype: linux\r\nServer: {}\r\n", crate::API_VERSION, crate::SERVER);
     let head = head(upgrade, framed && call.version.names_multiplexed_streams(), &headers);

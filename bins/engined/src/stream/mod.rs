@@ -3,3 +3,4 @@
 pub(crate) mod hijack;
 pub(crate) mod logs;
 pub(crate) mod progress;
+pub(crate) mod websocket;

@@ -24,9 +24,11 @@ pub(crate) mod rm;
 pub(crate) mod run;
 mod signals;
 pub(crate) mod start;
+pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod unpause;
+pub(crate) mod update;
 pub(crate) mod wait;
 pub(crate) mod words;
 

@@ -82,6 +82,7 @@ pub(crate) fn to_engine(host: wire::HostConfig, version: ApiVersion) -> Result<e
     asked.cgroup_parent = host.cgroup_parent;
     asked.storage_opt = host.storage_opt.unwrap_or_default();
     asked.container_id_file = host.container_id_file;
+    asked.isolation = host.isolation;
     Ok(asked)
 }
 
@@ -277,6 +278,7 @@ pub(crate) fn to_wire(host: &engine::HostConfig) -> wire::HostConfig {
         masked_paths: host.masked_paths.clone(),
         readonly_paths: host.readonly_paths.clone(),
         init: host.init,
+        isolation: host.isolation.clone(),
         ..wire::HostConfig::default()
     }
 }

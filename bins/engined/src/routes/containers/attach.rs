@@ -29,7 +29,7 @@ pub(crate) async fn attach(call: Call) -> Result<Outcome, Error> {
     }
 }
 
-async fn prepare(call: &Call) -> Result<(Container, AttachOptions), Error> {
+pub(super) async fn prepare(call: &Call) -> Result<(Container, AttachOptions), Error> {
     let query = &call.query;
     let mut options = AttachOptions::default();
     options.detach_keys = query.text("detachKeys").parse()?;
