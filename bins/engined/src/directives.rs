@@ -242,8 +242,9 @@ impl Directives {
                 exceptions.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect();
         }
         if let Some(driver) = self.log_driver.filter(|driver| *driver != settings.log.driver) {
-            if driver != "none" {
-                return Err(Invalid(format!("unknown log driver {driver:?}: this daemon has json-file and none")));
+            const DRIVERS: [&str; 7] = ["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"];
+            if !DRIVERS.contains(&driver.as_str()) {
+                return Err(Invalid(format!("unknown log driver {driver:?}: this daemon has {}", DRIVERS.join(", "))));
             }
             // The options are those of the other driver.
             settings.log.driver = driver;
@@ -370,7 +371,7 @@ mod tests {
             (r#"{"dns":["x"]}"#, "invalid DNS address \"x\""),
             (r#"{"labels":["x"]}"#, "bad attribute format: x"),
             (r#"{"registry-mirrors":["x"]}"#, "invalid mirror \"x\""),
-            (r#"{"log-driver":"syslog"}"#, "unknown log driver \"syslog\""),
+            (r#"{"log-driver":"awslogs"}"#, "unknown log driver \"awslogs\""),
             (r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#, "invalid size 8"),
         ] {
             assert!(refused(text).starts_with(expected), "{text}: {}", refused(text));

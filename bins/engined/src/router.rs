@@ -85,6 +85,8 @@ static ROUTES: &[Route] = table! {
     POST "/containers/{name}/update" Finish containers::update::update;
     POST "/containers/{name}/wait" While containers::wait::wait;
     POST "/containers/{name}/attach" Hijack containers::attach::attach;
+    GET "/containers/{name}/checkpoints" While unsupported::no_checkpoints;
+    POST "/containers/{name}/checkpoints" While unsupported::no_checkpoints;
     POST "/containers/{name}/exec" Finish exec::create;
     DELETE "/containers/{name}" Finish containers::remove::remove;
     POST "/commit" While unsupported::not_built;

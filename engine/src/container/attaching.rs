@@ -210,7 +210,7 @@ impl Container {
     }
 
     fn readable_log(&self) -> Result<(), Error> {
-        if self.inner.record().config.host.log.driver == "json-file" {
+        if self.inner.record().config.host.log.driver != "none" {
             return Ok(());
         }
         Err(Error::unsupported("configured logging driver does not support reading"))

@@ -83,6 +83,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         restart_count: 0,
         health: None,
     };
+    super::shipping::details(&record)?;
     let (record, undo) = blocking(move || {
         undo.directory = true;
         undo.shared.parts.snapshots.prepare(&id, &record.layers)?;

@@ -429,7 +429,8 @@ impl Exec {
 fn exec_error(error: engine_runtime::Error) -> Error {
     match error {
         engine_runtime::Error::Process { message, exit_code } => Error::Start {
-            code: exit_code,
+            // As with Docker: 126 for all that cannot be begun, when it is not simply missing.
+            code: if exit_code == 127 { 127 } else { 126 },
             message: format!("OCI runtime exec failed: exec failed: {message}: unknown"),
         },
         other => Error::Runtime(other),

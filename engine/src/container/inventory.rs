@@ -83,6 +83,8 @@ pub(super) struct Inner {
     pub(super) lifecycle: tokio::sync::Mutex<()>,
     /// Who looks at its files.
     pub(super) views: Views,
+    /// Held by whoever sends its output elsewhere.
+    pub(super) shipping: tokio::sync::Mutex<()>,
     /// One change of the record at a time.
     changing: Mutex<()>,
     /// Held for nanoseconds.
@@ -135,6 +137,7 @@ impl Inner {
             id: record.id,
             lifecycle: tokio::sync::Mutex::default(),
             views: Views::default(),
+            shipping: tokio::sync::Mutex::default(),
             changing: Mutex::default(),
             cell: Mutex::new(Cell {
                 record: Arc::new(record),
@@ -439,6 +442,23 @@ impl Shared {
             Resolved::One(id) => inventory.get(id).cloned().ok_or_else(missing),
             Resolved::None => Err(missing()),
             Resolved::Many => Err(Error::Ambiguous(text.to_owned())),
+        }
+    }
+
+    /// Tells which volumes a container has got (`mount`) or has no more (`unmount`).
+    pub(super) fn tell_volumes(&self, record: &Record, action: &str) {
+        for mount in &record.mounts {
+            let Some(name) = &mount.name else { continue };
+            let mut event = Event::new(EventType::Volume, action, name.as_str())
+                .attribute("container", record.id.as_str())
+                .attribute("driver", "local");
+            if action == "mount" {
+                event = event
+                    .attribute("destination", &mount.destination)
+                    .attribute("propagation", mount.propagation.as_str())
+                    .attribute("read/write", mount.writable.to_string());
+            }
+            self.parts.events.publish(event);
         }
     }
 

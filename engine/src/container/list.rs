@@ -9,6 +9,7 @@ use super::inventory::blocking;
 use super::record::Record;
 use super::status::Status;
 use super::{Container, ContainerFilter, Containers, Error, RemoveOptions, restore};
+use crate::events::{Event, EventType};
 use crate::id::ContainerId;
 
 /// Which containers are pruned.
@@ -89,6 +90,8 @@ impl Containers {
                 Err(error) => tracing::warn!(container = %record.id, %error, "the container is not pruned"),
             }
         }
+        let event = Event::new(EventType::Container, "prune", "").attribute("reclaimed", pruned.reclaimed.to_string());
+        self.shared.parts.events.publish(event);
         Ok(pruned)
     }
 }

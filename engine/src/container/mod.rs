@@ -37,6 +37,7 @@ mod resources;
 mod restart;
 mod restore;
 mod security;
+mod shipping;
 mod spec;
 mod start;
 mod stats;
@@ -192,6 +193,14 @@ impl Container {
     pub fn log_path(&self) -> Option<PathBuf> {
         let keeps = self.inner.record().config.host.log.driver == "json-file";
         keeps.then(|| self.shared.directory(&self.inner.id).join(start::log_name(&self.inner.id)))
+    }
+
+    /// What its log driver knows of each line: the labels and variables that its options ask for, and the tag.
+    ///
+    /// # Errors
+    /// When an option makes no sense.
+    pub fn log_details(&self) -> Result<std::collections::BTreeMap<String, String>, Error> {
+        shipping::details(&self.inner.record())
     }
 
     /// The directory of its files: `hosts`, `hostname`, `resolv.conf` and the log.

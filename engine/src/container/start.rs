@@ -17,7 +17,7 @@ use super::mounts::MountKind;
 use super::record::Record;
 use super::status::Status;
 use super::supervise::{clear, supervise};
-use super::{Container, Error, NamespaceMode, NetworkMode, devices, restart};
+use super::{Container, Error, NamespaceMode, NetworkMode, devices, restart, shipping};
 use crate::id::ContainerId;
 use crate::network::files::{self, ExtraHost};
 use crate::network::{Connect, Endpoint, NetworkNamespace};
@@ -54,6 +54,10 @@ impl Container {
         }
         inner.settle().await?;
         let record = inner.record();
+        if begin == Begin::Asked {
+            // Later, whoever takes the lines may come and go.
+            shipping::reach(&record).await?;
+        }
         let network_of = match &record.config.host.network_mode {
             NetworkMode::Container(other) => Some(self.pid_of(other, "network")?),
             _ => None,
@@ -105,6 +109,7 @@ impl Container {
         });
         match changed {
             Ok(record) => {
+                shared.tell_volumes(&record, "mount");
                 shared.tell(&record, "start", &[]);
                 supervise(Arc::clone(shared), Arc::clone(inner), live);
                 Ok(())

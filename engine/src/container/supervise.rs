@@ -10,7 +10,7 @@ use super::health::Health;
 use super::inventory::{Inner, Shared, blocking, now};
 use super::live::{Live, LogPosition, Polled, Refused};
 use super::status::Status;
-use super::{Container, Error, probing, restart};
+use super::{Container, Error, probing, restart, shipping};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(super) fn supervise(shared: Arc<Shared>, inner: Arc<Inner>, live: Arc<Live>)
     inner.settled.send_replace(false);
     inner.running.send_replace(true);
     probing::watch(&shared, &inner, &live);
+    shipping::begin(&shared, &inner);
     tokio::spawn(async move {
         let mut closing = shared.closing.subscribe();
         let end = tokio::select! {
@@ -171,6 +172,7 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
             let more = [("exitCode", end.code.to_string()), ("execDuration", ran.as_secs().to_string())];
             shared.tell(record, "die", &more);
             inner.over(record);
+            shared.tell_volumes(record, "unmount");
         }
         Err(error) => {
             tracing::error!(container = %inner.id, %error, "the end of the container cannot be recorded");
@@ -186,6 +188,7 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
         return;
     }
     if inner.record().config.host.auto_remove && !inner.is_restarting() {
+        shipping::last_lines(inner).await;
         // Which clears away what the run needed, too.
         let container = Container { shared: Arc::clone(shared), inner: Arc::clone(inner) };
         if let Err(error) = container.remove_by_itself().await {

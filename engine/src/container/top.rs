@@ -22,16 +22,18 @@ impl Container {
     /// When it does not run, or the arguments ask for what is not known.
     pub async fn top(&self, arguments: &str) -> Result<Top, Error> {
         let columns = columns(arguments)?;
+        let arguments = arguments.to_owned();
         let record = self.inner.record();
         if !record.state.status.has_process() {
             return Err(not_running(record.id.as_str()));
         }
         let runtime = self.shared.parts.runtime.clone();
+        self.shared.tell(&record, "top", &[]);
         blocking(move || {
             let pids = runtime.cgroup(record.id.as_str())?.pids()?;
             let names = users();
             let machine = Machine::look();
-            let titles = columns.iter().map(|column| column.title().to_owned()).collect();
+            let titles = titles(&arguments, &columns);
             // One that has ended meanwhile is left out.
             let read = pids.into_iter().filter_map(Process::read);
             let processes = read
@@ -98,6 +100,21 @@ const NAMED: [(&str, Column); 30] = [
     ("comm", Column::Name),
     ("ucmd", Column::Name),
 ];
+
+/// The headings, which `ps` has others of in each of its long forms.
+fn titles(arguments: &str, columns: &[Column]) -> Vec<String> {
+    const FULL: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"];
+    const USER: [&str; 11] = ["USER", "PID", "%CPU", "%MEM", "VSZ", "RSS", "TTY", "STAT", "START", "TIME", "COMMAND"];
+    let known: &[&str] = match arguments.trim() {
+        "" | "-ef" | "-fe" => &FULL,
+        "aux" | "-aux" | "auxw" | "auxww" => &USER,
+        _ => &[],
+    };
+    if known.len() == columns.len() {
+        return known.iter().map(|&title| title.to_owned()).collect();
+    }
+    columns.iter().map(|column| column.title().to_owned()).collect()
+}
 
 fn columns(arguments: &str) -> Result<Vec<Column>, Error> {
     use Column as C;

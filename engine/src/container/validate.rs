@@ -265,24 +265,39 @@ pub(super) fn log_bounds(config: &Config) -> Result<(u64, u32), Error> {
 fn check_log(config: &Config) -> Result<(), Error> {
     let log = &config.host.log;
     match log.driver.as_str() {
-        "json-file" => {
+        driver @ ("json-file" | "local") => {
             for (option, value) in &log.options {
                 match option.as_str() {
-                    "max-size" | "max-file" => {}
+                    "max-size" | "max-file" | "mode" | "max-buffer-size" => {}
+                    "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {}
                     "compress" if value == "false" => {}
-                    "mode" if value == "blocking" => {}
-                    "compress" | "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "mode"
-                    | "max-buffer-size" => {
-                        return Err(Error::unsupported(format!("log option '{option}' is not supported yet")));
+                    "compress" => {
+                        return Err(Error::unsupported("log option 'compress' is not supported: use compress=false"));
                     }
-                    _ => return Err(Error::invalid(format!("unknown log opt '{option}' for json-file log driver"))),
+                    _ => return Err(Error::invalid(format!("unknown log opt '{option}' for {driver} log driver"))),
                 }
             }
-            log_bounds(config).map(drop)
         }
-        "none" => Ok(()),
-        driver => Err(Error::invalid(format!("logger: no log driver named '{driver}' is registered"))),
+        "none" => return Ok(()),
+        driver if crate::logs::remote::DRIVERS.contains(&driver) => {
+            crate::logs::remote::check(driver, &log.options).map_err(Error::Invalid)?;
+        }
+        driver => return Err(Error::invalid(format!("logger: no log driver named '{driver}' is registered"))),
     }
+    // Lines always go through a file of bounded size, so that no container ever waits for whoever takes them.
+    let waits = match log.options.get("mode").map(String::as_str) {
+        None | Some("" | "blocking") => true,
+        Some("non-blocking") => false,
+        Some(mode) => return Err(Error::invalid(format!("logger: logging mode not supported: {mode}"))),
+    };
+    if let Some(size) = log.options.get("max-buffer-size") {
+        if waits {
+            return Err(Error::invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'"));
+        }
+        size.parse::<crate::settings::Bytes>()
+            .map_err(|_| Error::invalid(format!("logger: error parsing option max-buffer-size: {size}")))?;
+    }
+    log_bounds(config).map(drop)
 }
 
 #[cfg(test)]
@@ -381,6 +396,12 @@ mod tests {
         assert!(with("json-file", Some(("max-size", "x"))).unwrap_err().contains("max-size"));
         assert!(with("json-file", Some(("max-file", "0"))).unwrap_err().contains("max-file"));
         assert!(with("json-file", Some(("bogus", "1"))).unwrap_err().contains("unknown log opt 'bogus'"));
-        assert_eq!(with("gelf", None).unwrap_err(), "logger: no log driver named 'gelf' is registered");
+        assert_eq!(with("awslogs", None).unwrap_err(), "logger: no log driver named 'awslogs' is registered");
+        assert!(with("gelf", None).unwrap_err().contains("gelf-address is a required parameter"));
+        with("local", Some(("max-size", "10k"))).unwrap();
+        with("syslog", Some(("tag", "x"))).unwrap();
+        with("json-file", Some(("mode", "non-blocking"))).unwrap();
+        assert!(with("json-file", Some(("mode", "bogus"))).unwrap_err().contains("logging mode not supported"));
+        assert!(with("json-file", Some(("max-buffer-size", "1m"))).unwrap_err().contains("only supported with"));
     }
 }

@@ -115,6 +115,47 @@ impl Files {
         self.open = kept;
         Ok(())
     }
+
+    /// Moves to where records of this time may begin, without reading what comes before. `time_of` reads a record's time.
+    /// Records lie about in the order of their times; those before this one are still to be left out one by one.
+    pub(super) fn seek_to_time(&mut self, since: i64, time_of: impl Fn(&[u8]) -> Option<i64>) -> io::Result<()> {
+        // A file is of no interest when the next one begins early enough already.
+        while let Some(next) = self.open.get(1) {
+            let earlier =
+                record_after(next, 0, true)?.and_then(|(_, record)| time_of(&record)).is_some_and(|at| at < since);
+            if !earlier {
+                break;
+            }
+            self.open.pop_front();
+        }
+        let Some(file) = self.open.front_mut() else { return Ok(()) };
+        let (mut low, mut high) = (0, file.metadata()?.len());
+        while high - low > BLOCK as u64 {
+            let middle = low + (high - low) / 2;
+            match record_after(file, middle, false)? {
+                Some((at, record)) if at < high && time_of(&record).is_some_and(|time| time < since) => low = at,
+                _ => high = middle,
+            }
+        }
+        io::Seek::seek(file, io::SeekFrom::Start(low))?;
+        Ok(())
+    }
+}
+
+/// The first whole record that begins behind this place, or at it, and where; nothing when there is none within a block.
+fn record_after(file: &File, place: u64, at: bool) -> io::Result<Option<(u64, Vec<u8>)>> {
+    let mut block = vec![0; 2 * BLOCK];
+    let mut filled = 0;
+    while filled < block.len() {
+        match file.read_at(&mut block[filled..], place + filled as u64)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    let block = &block[..filled];
+    let newline = |from: usize| block[from..].iter().position(|byte| *byte == b'\n').map(|found| from + found);
+    let Some(begin) = (if at { Some(0) } else { newline(0).map(|found| found + 1) }) else { return Ok(None) };
+    Ok(newline(begin).map(|end| (place + begin as u64, block[begin..end].to_vec())))
 }
 
 fn inode_of(file: &File) -> io::Result<u64> {

@@ -3,6 +3,7 @@
 mod files;
 mod read;
 mod record;
+pub(crate) mod remote;
 
 use std::io;
 use std::path::{Path, PathBuf};

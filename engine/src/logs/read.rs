@@ -13,6 +13,9 @@ const BLOCK: usize = 256 << 10;
 /// The longest record in the file. A message is at most 16 KiB, each byte of it at most six.
 const MAX_RECORD: usize = 256 << 10;
 
+/// How much later than a record an earlier one may have been made: the pieces of a long line have the time of the first.
+const DISORDER: i64 = 10_000_000_000;
+
 /// Reads the lines of a log that were asked for.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -34,6 +37,9 @@ impl Reader {
     pub(super) fn open(mut files: Files, options: LogOptions) -> io::Result<Self> {
         if let Some(count) = options.tail {
             files.seek_to_tail(count, |line| Record::parse(line).is_none_or(|record| record.ends_line()))?;
+        } else if let Some(since) = options.since {
+            let time_of = |line: &[u8]| Record::parse(line).and_then(|record| nanoseconds(record.time));
+            files.seek_to_time(since.saturating_sub(DISORDER), time_of)?;
         }
         Ok(Self {
             files,

@@ -178,3 +178,27 @@ async fn what_was_written_before_a_place_is_read_without_the_rest() {
     let stream = read_up_to(log.directory.path(), "log", LogOptions::default(), offset);
     assert_eq!(rest(stream).await, plain(0..4));
 }
+
+#[tokio::test]
+async fn since_finds_its_place_in_long_files() {
+    let log = Log::new(&[("log.2", &lines(0..9000)), ("log.1", &lines(9000..25_000)), ("log", &lines(25_000..55_000))]);
+    log.running.send_replace(false);
+    let second = 1_000_000_000;
+    let begin = record::nanoseconds(b"2026-01-01T00:00:00Z").unwrap();
+    for (since, first) in [(0, 0), (20, 20_000), (50, 50_000), (54, 54_000), (60, 55_000)] {
+        let options = LogOptions { since: Some(begin + since * second), ..LogOptions::default() };
+        let text = log.text(options).await;
+        assert_eq!(text.lines().count(), 55_000 - first, "{since}");
+        assert!(text.is_empty() || text.starts_with(&format!("line {first}\n")), "{since}");
+    }
+    // What is not asked for is not read either.
+    let mut files = Files::open(log.directory.path(), "log").unwrap();
+    let time_of = |line: &[u8]| record::Record::parse(line).and_then(|record| record::nanoseconds(record.time));
+    files.seek_to_time(begin + 50 * second, time_of).unwrap();
+    let mut left = 0;
+    let mut buffer = vec![0; 1 << 20];
+    while let Ok(count @ 1..) = files.read(&mut buffer) {
+        left += count;
+    }
+    assert!(left < lines(48_000..55_000).len(), "{left}");
+}

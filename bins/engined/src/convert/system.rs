@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine::Settings;
-use engine::container::{Record, Status};
+use engine::container::{Abilities, Record, Status};
 use engine_api::system as wire;
 use engine_api::version::{ApiVersion, MAX, MIN};
 use rustix::system::{sysinfo, uname};
@@ -46,8 +46,8 @@ pub(crate) struct Host {
     memory: i64,
     forwarding: bool,
     descriptors: i64,
-    /// Controllers of cgroup v1 that are mounted, or None where the host has v2 only.
-    controllers: Option<Vec<String>>,
+    /// The host has cgroups of version 2 only.
+    v2: bool,
 }
 
 impl Host {
@@ -70,27 +70,13 @@ impl Host {
             forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1"),
             descriptors: std::fs::read_dir("/proc/self/fd")
                 .map_or(0, |files| i64::try_from(files.count()).unwrap_or(0)),
-            controllers: (!v2)
-                .then(|| controllers(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())),
+            v2,
         }
-    }
-
-    fn has(&self, controller: &str) -> bool {
-        self.controllers.as_ref().is_none_or(|controllers| controllers.iter().any(|name| name == controller))
     }
 }
 
 fn release_field(text: &str, name: &str) -> Option<String> {
     text.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.trim_matches(['"', '\'']).to_owned()))
-}
-
-/// The options of the mounts of type cgroup.
-fn controllers(mountinfo: &str) -> Vec<String> {
-    let of_line = |line: &str| {
-        let (_, rest) = line.split_once(" - cgroup ")?;
-        Some(rest.split_once(' ')?.1.split(',').map(str::to_owned).collect::<Vec<_>>())
-    };
-    mountinfo.lines().filter_map(of_line).flatten().collect()
 }
 
 /// `/version`
@@ -143,13 +129,14 @@ pub(crate) struct About<'a> {
     pub(crate) debug: bool,
     pub(crate) host: &'a Host,
     pub(crate) counts: Counts,
+    pub(crate) abilities: &'a Abilities,
 }
 
 /// `/info`
 pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
-    let About { id, settings, debug, host, counts } = *about;
+    let About { id, settings, debug, host, counts, abilities } = *about;
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    let v2 = host.controllers.is_none();
+    let v2 = host.v2;
     wire::SystemInfo {
         id: id.to_owned(),
         containers: counts.running + counts.paused + counts.stopped,
@@ -163,16 +150,17 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
             volume: strings(&["local"]),
             network: strings(&["bridge", "host", "ipvlan", "macvlan", "null"]),
             authorization: None,
-            log: strings(&["json-file", "none"]),
+            log: strings(&["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"]),
         },
-        memory_limit: host.has("memory"),
-        swap_limit: host.has("memory"),
-        cpu_cfs_period: host.has("cpu"),
-        cpu_cfs_quota: host.has("cpu"),
-        cpu_shares: host.has("cpu"),
-        cpu_set: host.has("cpuset"),
-        pids_limit: host.has("pids"),
-        oom_kill_disable: !v2 && host.has("memory"),
+        memory_limit: abilities.memory,
+        swap_limit: abilities.swap,
+        cpu_cfs_period: abilities.cpu_quota,
+        cpu_cfs_quota: abilities.cpu_quota,
+        cpu_shares: abilities.cpu_shares,
+        cpu_set: abilities.cpuset,
+        pids_limit: abilities.pids,
+        oom_kill_disable: abilities.oom_kill_disable,
+        warnings: Some(warnings(abilities, v2, host.forwarding)).filter(|warnings| !warnings.is_empty()),
         ipv4_forwarding: host.forwarding,
         bridge_nf_iptables: version.has_bridge_netfilter().then_some(false),
         bridge_nf_ip6tables: version.has_bridge_netfilter().then_some(false),
@@ -217,6 +205,43 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
     }
 }
 
+/// What containers cannot be bounded by on this machine, in Docker's words.
+fn warnings(abilities: &Abilities, v2: bool, forwarding: bool) -> Vec<String> {
+    let rates = if v2 {
+        ["io.max (rbps)", "io.max (wbps)", "io.max (riops)", "io.max (wiops)"]
+    } else {
+        [
+            "blkio throttle.read_bps_device",
+            "blkio throttle.write_bps_device",
+            "blkio throttle.read_iops_device",
+            "blkio throttle.write_iops_device",
+        ]
+    };
+    let (weight, weight_device) =
+        if v2 { ("io.weight", "io.weight (per device)") } else { ("blkio weight", "blkio weight_device") };
+    let bounds = [
+        (abilities.memory, "memory limit"),
+        (abilities.swap, "swap limit"),
+        (abilities.oom_kill_disable || v2, "oom kill disable"),
+        (abilities.cpu_quota, "cpu cfs quota"),
+        (abilities.cpu_quota, "cpu cfs period"),
+        (abilities.cpu_shares, "cpu shares"),
+        (abilities.cpuset, "cpuset"),
+        (abilities.io_weight, weight),
+        (abilities.io_weight_device, weight_device),
+    ];
+    let mut warnings: Vec<String> = bounds
+        .into_iter()
+        .chain(rates.map(|rate| (abilities.io_rate, rate)))
+        .filter(|(there, _)| !there)
+        .map(|(_, what)| format!("WARNING: No {what} support"))
+        .collect();
+    if !forwarding {
+        warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
+    }
+    warnings
+}
+
 /// The parts of Docker that there are none of here.
 fn commit(version: ApiVersion) -> wire::Commit {
     wire::Commit { id: String::new(), expected: version.has_expected_commits().then(String::new) }
@@ -252,15 +277,13 @@ mod tests {
     fn the_host_is_read_from_its_files() {
         assert_eq!(release_field("NAME=x\nPRETTY_NAME=\"Debian 13\"\n", "PRETTY_NAME").as_deref(), Some("Debian 13"));
         assert_eq!(release_field("NAME=x\n", "PRETTY_NAME"), None);
-        let mounts = "30 25 0:27 / /sys/fs/cgroup/cpu rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n31 25 0:28 / /proc rw - proc proc rw\n";
-        assert_eq!(controllers(mounts), ["rw", "cpu", "cpuacct"]);
     }
 
     #[test]
     fn info_has_what_clients_rely_on() {
-        let (settings, host) = (Settings::default(), Host::default());
+        let (settings, host, abilities) = (Settings::default(), Host::default(), Abilities::default());
         let counts = Counts { running: 1, paused: 2, stopped: 3, images: 4 };
-        let about = About { id: "id", settings: &settings, debug: false, host: &host, counts };
+        let about = About { id: "id", settings: &settings, debug: false, host: &host, counts, abilities: &abilities };
         let info = info(&about, MAX);
         assert_eq!((info.containers, info.images, info.swarm.local_node_state.as_str()), (6, 4, "inactive"));
         assert_eq!(info.index_server_address, "https://index.docker.io/v1/");

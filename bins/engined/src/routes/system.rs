@@ -41,6 +41,7 @@ pub(crate) async fn info(call: Call) -> Result<Response, Error> {
         debug: daemon.options.debug,
         host: &Host::look(),
         counts,
+        abilities: daemon.engine.containers().abilities(),
     };
     Ok(reply::json(StatusCode::OK, &system::info(&about, call.version)))
 }

@@ -13,6 +13,11 @@ pub(crate) async fn not_built(_: Call) -> Result<Response, Error> {
     Err(Error::unsupported("this engine does not support this request yet"))
 }
 
+/// Processes that are written to a file, and read from there.
+pub(crate) async fn no_checkpoints(_: Call) -> Result<Response, Error> {
+    Err(Error::unsupported("this engine does not support checkpoints"))
+}
+
 /// Clusters.
 pub(crate) async fn no_swarm(_: Call) -> Result<Response, Error> {
     Err(Error::new(

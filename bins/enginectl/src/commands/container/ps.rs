@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Also the sizes
     #[arg(short = 's', long)]
     size: bool,
+    /// The processes of each as a tree
+    #[arg(long, conflicts_with_all = ["quiet", "format", "size"])]
+    tree: bool,
 }
 
 pub(crate) const COLUMNS: Columns = &[
@@ -67,7 +70,12 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         .optional("limit", limit.map(|limit| limit.to_string()).as_deref())
         .flag("size", wants_size && !args.quiet);
     let query = filters::with(query, &filters::parse(&args.filter)?);
-    let containers: Vec<ContainerSummary> = session.client()?.get_as("/containers/json", &query).await?;
+    let client = session.client()?;
+    let containers: Vec<ContainerSummary> = client.get_as("/containers/json", &query).await?;
+    if args.tree {
+        let width = if args.no_trunc { None } else { session.width() };
+        return session.print(super::tree::tree(&containers, &client, width).await?).map(|()| 0);
+    }
     if args.quiet && args.format.is_none() {
         let id = |container: &ContainerSummary| short(&container.id, args.no_trunc) + "\n";
         session.print(containers.iter().map(id).collect::<String>())?;

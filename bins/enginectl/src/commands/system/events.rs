@@ -1,5 +1,7 @@
 //! `enginectl events`.
 
+use std::io::IsTerminal;
+
 use engine_api::event::EventMessage;
 use http::Method;
 use http_body_util::BodyExt;
@@ -46,6 +48,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         .optional("until", moment("until", &args.until)?.as_deref());
     let query = filters::with(query, &filters::parse(&args.filter)?);
     let shape = match args.format.as_deref().map(str::trim) {
+        None | Some("") if session.io.stdout.is_terminal() => Shape::People(session.io.variable("NO_COLOR").is_none()),
         None | Some("") => Shape::Line,
         Some("json") => Shape::Json,
         Some(template) => Shape::Template(format::parse(template)?),
@@ -74,6 +77,8 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
 
 enum Shape {
     Line,
+    /// For a terminal, in colours or not.
+    People(bool),
     Json,
     Template(Template),
 }
@@ -86,6 +91,10 @@ impl Shape {
         match self {
             Self::Json => Ok(String::from_utf8_lossy(text.trim_ascii()).into_owned()),
             Self::Line => Ok(line(&engine_api::json::from_slice(text).map_err(|error| broken(&error))?)),
+            Self::People(colours) => {
+                let event = engine_api::json::from_slice(text).map_err(|error| broken(&error))?;
+                Ok(for_people(&event, *colours))
+            }
             Self::Template(template) => {
                 let value = Value::parse(text).map_err(|error| broken(&error))?;
                 template
@@ -107,6 +116,48 @@ fn line(event: &EventMessage) -> String {
     text
 }
 
+/// The time of day, what it is about, what happened, its name, and what else matters.
+fn for_people(event: &EventMessage, colours: bool) -> String {
+    const SAID: [&str; 4] = ["name", "image", "execDuration", "execID"];
+    let attributes = &event.actor.attributes;
+    let time = time::local(event.time);
+    let time = time.split(' ').nth(1).unwrap_or_default();
+    let name = match attributes.get("name") {
+        Some(name) if event.kind != "network" || event.action == "create" => name.clone(),
+        _ if event.actor.id.len() == 64 => event.actor.id.chars().take(12).collect(),
+        _ => event.actor.id.clone(),
+    };
+    let mut more: Vec<String> = Vec::new();
+    match attributes.get("exitCode") {
+        Some(code) => more.push(format!("exit code {code}")),
+        None if event.kind == "container" && event.action == "create" => {
+            more.extend(attributes.get("image").map(|image| format!("image {image}")));
+        }
+        None => {}
+    }
+    let of_labels = |name: &str| name.contains('.');
+    let short = |value: &str| if value.len() == 64 { value[..12].to_owned() } else { value.to_owned() };
+    let others =
+        attributes.iter().filter(|(name, _)| !SAID.contains(&name.as_str()) && *name != "exitCode" && !of_labels(name));
+    if event.kind != "container" || matches!(event.action.as_str(), "kill" | "rename" | "resize") {
+        more.extend(others.map(|(name, value)| format!("{name} {}", short(value))));
+    }
+    let bad = event.action == "oom"
+        || event.action == "health_status: unhealthy"
+        || (event.action == "die" && attributes.get("exitCode").is_some_and(|code| code != "0"));
+    let good = matches!(event.action.as_str(), "start" | "health_status: healthy");
+    let (before, after) = match (colours, bad, good) {
+        (true, true, _) => ("\x1b[31m", "\x1b[0m"),
+        (true, _, true) => ("\x1b[32m", "\x1b[0m"),
+        _ => ("", ""),
+    };
+    let plain = crate::output::table::printable;
+    let (kind, action, name) = (plain(&event.kind), plain(&event.action), plain(&name));
+    let line = format!("{time}  {kind:<9}  {before}{action:<12}{after}  {name}");
+    let more = plain(&more.join(", "));
+    if more.is_empty() { line } else { format!("{line}  ({more})") }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -121,6 +172,19 @@ mod tests {
             text.contains(".000000002") && text.ends_with(" container start 4c01 (image=busybox, name=web)"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn people_see_what_matters() {
+        let event = |text: &str| for_people(&engine_api::json::from_slice(text.as_bytes()).unwrap(), false);
+        let die = event(
+            r#"{"Type":"container","Action":"die","Actor":{"ID":"4c01","Attributes":{"name":"web","image":"busybox","exitCode":"3","execDuration":"1"}},"time":1}"#,
+        );
+        assert!(die.ends_with("  container  die           web  (exit code 3)"), "{die}");
+        let pull = event(
+            r#"{"Type":"image","Action":"pull","Actor":{"ID":"busybox:latest","Attributes":{"name":"busybox"}},"time":1}"#,
+        );
+        assert!(pull.ends_with("  image      pull          busybox"), "{pull}");
     }
 
     #[test]

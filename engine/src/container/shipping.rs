@@ -1,0 +1,281 @@
+//! Output on its way to a syslog, a journal, a fluentd or a GELF server: one task for each running container that has such a
+//! driver, which reads the log as it grows. How far it has come is written down, so that the next engine sends on from there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::Regex;
+
+use super::inventory::{Inner, Shared};
+use super::record::Record;
+use super::{Config, Error};
+use crate::logs::LogOptions;
+use crate::logs::remote::{DRIVERS, Remote, Source};
+
+/// The file in the container's directory that tells how far sending has come.
+const PLACE: &str = "sent";
+/// The wait before the second try to connect; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long the last lines of a container may take before it is removed.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
+/// Whether output is sent elsewhere.
+pub(super) fn is_remote(config: &Config) -> bool {
+    DRIVERS.contains(&config.host.log.driver.as_str())
+}
+
+/// The labels and variables that the options of a log driver ask for, and the tag when one was given.
+pub(super) fn attributes(record: &Record) -> Result<BTreeMap<String, String>, Error> {
+    let config = &record.config;
+    let options = &config.host.log.options;
+    let regex = |name: &str| match options.get(name) {
+        Some(text) => {
+            Regex::new(text).map(Some).map_err(|error| Error::invalid(format!("invalid value for {name}: {error}")))
+        }
+        None => Ok(None),
+    };
+    let mut attributes = BTreeMap::new();
+    let mut pick = |names: &str, pattern: &str, all: Vec<(&str, &str)>| {
+        let wanted: Vec<&str> = options.get(names).map(|names| names.split(',').collect()).unwrap_or_default();
+        let pattern = regex(pattern)?;
+        for (name, value) in all {
+            if wanted.contains(&name) || pattern.as_ref().is_some_and(|pattern| pattern.is_match(name)) {
+                attributes.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        Ok::<_, Error>(())
+    };
+    pick(
+        "labels",
+        "labels-regex",
+        config.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+    )?;
+    pick("env", "env-regex", config.env.iter().filter_map(|entry| entry.split_once('=')).collect())?;
+    Ok(attributes)
+}
+
+/// What `--details` shows of each line.
+pub(super) fn details(record: &Record) -> Result<BTreeMap<String, String>, Error> {
+    let mut details = attributes(record)?;
+    if record.config.host.log.options.contains_key("tag") {
+        details.insert("tag".to_owned(), tag(record)?);
+    }
+    Ok(details)
+}
+
+/// What tells containers apart where their lines come together: a template of Docker's words.
+pub(super) fn tag(record: &Record) -> Result<String, Error> {
+    let template = record.config.host.log.options.get("tag").map_or("{{.ID}}", String::as_str);
+    let mut tag = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let unknown = || {
+            Error::invalid(format!(
+                "invalid log tag {template:?}: use {{{{.ID}}}}, {{{{.FullID}}}}, {{{{.Name}}}}, {{{{.ImageID}}}}, {{{{.ImageFullID}}}}, {{{{.ImageName}}}} and {{{{.DaemonName}}}}"
+            ))
+        };
+        let (word, after) = after.split_once("}}").ok_or_else(unknown)?;
+        tag.push_str(before);
+        let image = record.image.as_str();
+        tag.push_str(match word.trim() {
+            ".ID" => record.id.short(),
+            ".FullID" => record.id.as_str(),
+            ".Name" => &record.name,
+            ".ImageID" => image.strip_prefix("sha256:").unwrap_or(image).get(..12).unwrap_or(image),
+            ".ImageFullID" => image,
+            ".ImageName" => &record.config.image,
+            ".DaemonName" => "engine",
+            _ => return Err(unknown()),
+        });
+        rest = after;
+    }
+    tag.push_str(rest);
+    Ok(tag)
+}
+
+fn source(record: &Record) -> Result<Source, Error> {
+    let (program, arguments) = record.config.process();
+    let created = jiff::Timestamp::from_nanosecond(record.created_at.into()).unwrap_or_default();
+    Ok(Source {
+        id: record.id.to_string(),
+        name: record.name.clone(),
+        image: record.config.image.clone(),
+        image_id: record.image.to_string(),
+        command: [&[program], &arguments[..]].concat().join(" "),
+        created: created.to_string(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        tag: tag(record)?,
+        attributes: attributes(record)?,
+    })
+}
+
+/// Refuses to start a container whose output could not be sent; whoever asks for `fluentd-async` takes that upon himself.
+pub(super) async fn reach(record: &Record) -> Result<(), Error> {
+    let log = &record.config.host.log;
+    if !is_remote(&record.config) || log.options.get("fluentd-async").is_some_and(|value| value == "true") {
+        return Ok(());
+    }
+    Remote::connect(&log.driver, &log.options, source(record)?).await.map(drop).map_err(|error| Error::Start {
+        code: 128,
+        message: format!("failed to create task for container: failed to initialize logging driver: {error}"),
+    })
+}
+
+/// Sends what a container writes from now on. Must be called within a tokio runtime.
+pub(super) fn begin(shared: &Arc<Shared>, inner: &Arc<Inner>) {
+    if !is_remote(&inner.record().config) {
+        return;
+    }
+    let (shared, inner) = (Arc::clone(shared), Arc::clone(inner));
+    tokio::spawn(async move {
+        let mut running = inner.running.subscribe();
+        loop {
+            {
+                // Whoever sends already goes on with this run.
+                let Ok(_alone) = inner.shipping.try_lock() else { return };
+                if let Err(error) = ship(&shared, &inner).await {
+                    tracing::error!(container = %inner.id, %error, "the output of a container is not sent any more");
+                    return;
+                }
+            }
+            if !*running.borrow_and_update() || shared.open().is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Waits until the last lines of a container that has ended are sent, for a while.
+pub(super) async fn last_lines(inner: &Inner) {
+    if is_remote(&inner.record().config) {
+        let _ = tokio::time::timeout(LAST_LINES, inner.shipping.lock()).await;
+    }
+}
+
+async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
+    let record = inner.record();
+    let log = &record.config.host.log;
+    let directory = shared.directory(&inner.id);
+    let (mut last, mut count) = read_place(&directory);
+    let mut known = count;
+    let mut options = LogOptions::default().follow(true);
+    options.since = Some(last).filter(|last| *last > 0);
+    let mut lines =
+        crate::logs::read(&directory, &super::start::log_name(&inner.id), options, inner.running.subscribe());
+    let source = source(&record)?;
+    let mut closing = shared.closing.subscribe();
+    let mut remote = None;
+    loop {
+        let batch = tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => return Ok(()),
+            batch = lines.next_batch() => batch,
+        };
+        let Some(batch) = batch else { return Ok(()) };
+        for line in batch? {
+            if line.at == last && known > 0 {
+                known -= 1;
+                continue;
+            }
+            let mut wait = FIRST_WAIT;
+            loop {
+                let sent = match &mut remote {
+                    Some(remote) => Remote::send(remote, &line).await.map_err(|error| error.to_string()),
+                    None => match Remote::connect(&log.driver, &log.options, source.clone()).await {
+                        Ok(connected) => {
+                            remote = Some(connected);
+                            continue;
+                        }
+                        Err(error) => Err(error),
+                    },
+                };
+                let Err(error) = sent else { break };
+                remote = None;
+                tracing::warn!(container = %inner.id, driver = log.driver, %error, "output cannot be sent at the moment");
+                tokio::select! {
+                    _ = closing.wait_for(|closing| *closing) => return Ok(()),
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
+                }
+                if inner.is_gone() {
+                    return Ok(());
+                }
+            }
+            (last, count) = if line.at == last { (last, count + 1) } else { (line.at, 1) };
+        }
+        write_place(&directory, last, count);
+    }
+}
+
+/// The time of the last line that was sent, and how many of that time were.
+fn read_place(directory: &Path) -> (i64, u64) {
+    let text = std::fs::read_to_string(directory.join(PLACE)).unwrap_or_default();
+    let numbers = text.trim().split_once(' ').and_then(|(last, count)| Some((last.parse().ok()?, count.parse().ok()?)));
+    numbers.unwrap_or_default()
+}
+
+fn write_place(directory: &Path, last: i64, count: u64) {
+    // At worst some lines are sent twice.
+    let draft = directory.join(format!(".{PLACE}"));
+    if std::fs::write(&draft, format!("{last} {count}\n")).is_ok() {
+        let _ = std::fs::rename(draft, directory.join(PLACE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::container::ContainerState;
+    use crate::id::ContainerId;
+
+    fn record(options: &[(&str, &str)]) -> Record {
+        let mut config = Config { image: "busybox".to_owned(), ..Config::default() };
+        config.labels = [("tier".to_owned(), "db".to_owned()), ("other".to_owned(), "x".to_owned())].into();
+        config.env = ["A=1", "AB=2", "C=3"].map(str::to_owned).to_vec();
+        config.host.log.options =
+            options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let image = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
+        let mut record = Record::new(ContainerId::random(), image, config, ContainerState::default());
+        record.name = "web".to_owned();
+        record
+    }
+
+    #[test]
+    fn labels_and_variables_are_picked() {
+        let of = |options: &[(&str, &str)]| {
+            details(&record(options))
+                .unwrap()
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&[("labels", "tier,nope"), ("env", "C")]), "C=3,tier=db");
+        assert_eq!(of(&[("labels-regex", "^o"), ("env-regex", "^A")]), "A=1,AB=2,other=x");
+        assert_eq!(of(&[("tag", "{{.Name}}/{{.ImageName}}")]), "tag=web/busybox");
+        assert!(details(&record(&[("env-regex", "(")])).is_err());
+    }
+
+    #[test]
+    fn tags_are_dockers_templates() {
+        let web = record(&[]);
+        assert_eq!(tag(&web).unwrap(), web.id.short());
+        assert_eq!(tag(&record(&[("tag", "a {{ .ImageID }} b")])).unwrap(), "a 111111111111 b");
+        for wrong in ["{{.Bogus}}", "{{.ID"] {
+            assert!(tag(&record(&[("tag", wrong)])).unwrap_err().to_string().contains("invalid log tag"));
+        }
+    }
+
+    #[test]
+    fn how_far_it_came_is_found_again() {
+        let place = tempfile::tempdir().unwrap();
+        assert_eq!(read_place(place.path()), (0, 0));
+        write_place(place.path(), 7, 3);
+        assert_eq!(read_place(place.path()), (7, 3));
+        std::fs::write(place.path().join(PLACE), "x").unwrap();
+        assert_eq!(read_place(place.path()), (0, 0));
+    }
+}
