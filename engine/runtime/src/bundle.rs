@@ -32,6 +32,8 @@ pub struct Bundle {
     pub additional_groups: Vec<String>,
     /// Make the working directory when the image has none.
     pub make_working_directory: bool,
+    /// The directory of the OCI bundle, which hooks are told of.
+    pub directory: Option<PathBuf>,
     /// Do not execute the process before [`crate::Runtime::connect`]'s monitor is sent `Start` (OCI's create).
     pub wait_for_start: bool,
 }
@@ -51,6 +53,7 @@ impl Bundle {
             user: None,
             additional_groups: Vec::new(),
             make_working_directory: false,
+            directory: None,
             wait_for_start: false,
         }
     }

@@ -74,6 +74,14 @@ pub enum Error {
         /// What a shell would report: 127 not found, 126 not executable, 128 otherwise.
         exit_code: i32,
     },
+    /// A hook of the specification failed.
+    #[error("error running {name}: {reason}")]
+    Hook {
+        /// Which one, such as `createRuntime hook #0`.
+        name: String,
+        /// How it failed.
+        reason: String,
+    },
     /// The process that starts containers, or the new monitor, failed.
     #[error(transparent)]
     Spawner(LaunchError),
@@ -97,7 +105,7 @@ impl Error {
             Self::Io { .. } | Self::Resource { .. } | Self::Busy { .. } | Self::Spawner(_) | Self::Monitor(_) => {
                 ErrorKind::Internal
             }
-            Self::Process { .. } => ErrorKind::Process,
+            Self::Process { .. } | Self::Hook { .. } => ErrorKind::Process,
         }
     }
 

@@ -59,6 +59,14 @@ fn describe(steps: &[Op<'_>], failure: Failure) -> (String, i32) {
             128,
         ),
         Reason::Died => ("the process was killed before it could become the program".to_owned(), 128),
+        Reason::HookFailed => (format!("error running {}: exit status {}", hook(step), failure.errno), 128),
+        Reason::HookTimedOut => {
+            let milliseconds = match step {
+                Some(Op::Hook { milliseconds, .. }) => *milliseconds,
+                _ => 0,
+            };
+            (format!("error running {}: it took longer than {} s", hook(step), milliseconds / 1000), 128)
+        }
         Reason::Impostor => {
             let what = step.map_or_else(String::new, |op| what(steps, op));
             (format!("{what}: something else lies there (possible attack)"), 128)
@@ -76,6 +84,10 @@ fn describe(steps: &[Op<'_>], failure: Failure) -> (String, i32) {
             (format!("{what}: {errno}{hint}"), code)
         }
     }
+}
+
+fn hook(step: Option<&Op<'_>>) -> String {
+    if let Some(Op::Hook { name, .. }) = step { text(name) } else { "a hook".to_owned() }
 }
 
 /// What a step says about users.
@@ -116,6 +128,18 @@ fn what(steps: &[Op<'_>], op: &Op<'_>) -> String {
         Op::FsMount { slot, .. } | Op::SetAttributes { slot, .. } => {
             of_file_system(steps, *slot, op, &source(steps, *slot, op))
         }
+        Op::CloneDevice { path, .. } => format!("error mounting device node {}", text(path)),
+        Op::CopyUp { path, .. } => format!("error copying {:?} into the tmpfs that covers it", text(path)),
+        Op::SetAttributesAt { path, .. } => format!("error remounting {:?}", text(path)),
+        Op::RootAt { path, .. } => format!("error mounting the root file system at {:?}", text(path)),
+        Op::MapIds { slot, .. } => {
+            format!("{}: map ids", of_file_system(steps, *slot, op, &source(steps, *slot, op)))
+        }
+        Op::UserNamespace { .. } => "unable to make the user namespace or to map its ids".to_owned(),
+        Op::TimeOffsets { .. } => "unable to set the clocks of the time namespace".to_owned(),
+        Op::JoinNamespace { kind, .. } | Op::JoinAtContinue { kind, .. } => {
+            format!("unable to join the {} namespace", crate::plan::name_of_namespace(*kind))
+        }
         Op::MakeNode { path, .. } => format!("error creating device node {}", text(path)),
         Op::MakeLink { path, .. } => format!("error creating symbolic link {}", text(path)),
         Op::MakeDirectory { path, .. } => format!("error creating directory {}", text(path)),
@@ -125,6 +149,12 @@ fn what(steps: &[Op<'_>], op: &Op<'_>) -> String {
         Op::Rlimit { resource, .. } => format!("error setting rlimit type {resource}"),
         Op::WorkingDirectory { path, .. } => format!("chdir to cwd ({:?}) set in config.json failed", text(path)),
         Op::Seccomp { .. } => "unable to init seccomp: error loading seccomp filter into kernel".to_owned(),
+        Op::SeccompListener { .. } => "unable to prepare the seccomp listener".to_owned(),
+        Op::Scheduler { .. } => "error setting scheduler attributes".to_owned(),
+        Op::IoPriority { .. } => "failed to set io priority".to_owned(),
+        Op::Affinity { .. } => "error setting CPU affinity".to_owned(),
+        Op::MemoryPolicy { .. } => "error setting the memory policy".to_owned(),
+        Op::SecurityLabel { label, .. } => format!("unable to apply the security label {:?}", text(label)),
         Op::Capabilities { .. } => "unable to apply caps".to_owned(),
         Op::User { user } => format!("unable to setup user {}", text(user)),
         Op::Hostname { name } => format!("sethostname {:?}", text(name)),

@@ -33,6 +33,13 @@ pub struct KernelVersion {
 }
 
 impl KernelVersion {
+    /// The kernel that runs.
+    pub(crate) fn of_machine() -> Result<Self, Error> {
+        let release = rustix::system::uname();
+        let release = release.release().to_string_lossy();
+        Self::parse(&release).ok_or_else(|| Error::Unsupported(format!("a kernel whose release is {release:?}")))
+    }
+
     /// Reads a release such as `6.18.4-generic`.
     #[must_use]
     pub fn parse(release: &str) -> Option<Self> {
@@ -52,8 +59,20 @@ pub struct Features {
     pub overlay_append: bool,
     /// Cgroup namespaces (Linux 4.6, may be configured out).
     pub cgroup_namespace: bool,
+    /// User namespaces (may be configured out or forbidden).
+    pub user_namespace: bool,
+    /// Time namespaces (Linux 5.6, may be configured out).
+    pub time_namespace: bool,
+    /// `mount_setattr` (Linux 5.12): attributes of whole trees of mounts, and mounts that show files as those of others.
+    pub mount_setattr: bool,
+    /// A process can be born in a cgroup of version 2 (Linux 5.7).
+    pub clone_into_cgroup: bool,
     /// POSIX message queues (`mqueue`; may be configured out).
     pub mqueue: bool,
+    /// AppArmor.
+    pub apparmor: bool,
+    /// SELinux.
+    pub selinux: bool,
     /// Seccomp filters.
     pub seccomp: bool,
     /// `/proc/kcore` is there, so that `/dev/core` makes sense.
@@ -66,10 +85,7 @@ impl Host {
     /// # Errors
     /// When `/proc` cannot be read or has an unknown form.
     pub fn probe() -> Result<Self, Error> {
-        let release = rustix::system::uname();
-        let release = release.release().to_string_lossy();
-        let kernel = KernelVersion::parse(&release)
-            .ok_or_else(|| Error::Unsupported(format!("a kernel whose release is {release:?}")))?;
+        let kernel = KernelVersion::of_machine()?;
         let bounding = caps::read(None, caps::CapSet::Bounding)
             .map_err(|error| Error::Unsupported(format!("read of the capability bounding set: {error}")))?;
         let filesystems =
@@ -81,8 +97,17 @@ impl Host {
             kernel,
             features: Features {
                 overlay_append: kernel >= KernelVersion { major: 6, minor: 7 },
+                user_namespace: Path::new("/proc/self/ns/user").exists()
+                    && !std::fs::read_to_string("/proc/sys/user/max_user_namespaces")
+                        .is_ok_and(|most| most.trim() == "0"),
+                time_namespace: Path::new("/proc/self/ns/time").exists(),
+                mount_setattr: kernel >= KernelVersion { major: 5, minor: 12 },
+                clone_into_cgroup: kernel >= KernelVersion { major: 5, minor: 7 },
                 cgroup_namespace: Path::new("/proc/self/ns/cgroup").exists(),
                 mqueue: filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "mqueue"),
+                apparmor: std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                    .is_ok_and(|enabled| enabled.trim() == "Y"),
+                selinux: Path::new("/sys/fs/selinux/enforce").exists(),
                 seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
                 kcore: Path::new("/proc/kcore").exists(),
             },

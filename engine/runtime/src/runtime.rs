@@ -13,11 +13,12 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::Places;
 use crate::failure::{self, During};
+use crate::hooks;
 use crate::plan::{self, Plan, Resource};
 use crate::protocol::Failure;
 use crate::seccomp::{self, Filter};
 use crate::spawner::{LaunchError, Launched, Spawner};
-use crate::{Bundle, Cgroup, Error, Exec, ExitRecord, Host, Monitor, Unattended};
+use crate::{Bundle, Cgroup, ContainerState, Error, Exec, ExitRecord, Host, Monitor, Unattended, state};
 
 /// Filters that are kept compiled. Most containers of a machine have one of a few.
 const FILTERS: usize = 16;
@@ -125,7 +126,8 @@ impl Runtime {
     }
 
     /// Launches a container: returns once its program runs, or waits for start. `network` is a network namespace to join; without
-    /// it the specification decides.
+    /// it the specification decides. The hooks of the specification are run on the way; those after the start only when it does not
+    /// wait for it (see [`crate::hooks::run`]).
     ///
     /// # Errors
     /// As [`Runtime::prepare`] and [`Prepared::launch`].
@@ -163,7 +165,8 @@ impl Runtime {
         let resources = linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
         cgroup.create(resources)?;
         made.cgroup = Some(cgroup);
-        Ok(Prepared { spawner: &self.shared.spawner, plan, made })
+        let hooks = bundle.spec.hooks().is_some().then(|| Box::new(bundle.clone()));
+        Ok(Prepared { spawner: &self.shared.spawner, plan, made, hooks })
     }
 
     /// The error behind an [`crate::protocol::Event::StartFailed`] of a container that waited for its start: its program
@@ -220,6 +223,15 @@ impl Runtime {
     pub fn connect(&self, id: &str) -> Result<Option<Monitor>, Error> {
         plan::check_id(id)?;
         Monitor::connect(&self.directory(id).join(SOCKET)).map_err(Error::Monitor)
+    }
+
+    /// Where a container is in its life, seen from outside: it may have been launched by another engine.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none of that name, [`Error::Monitor`].
+    pub fn state(&self, id: &str) -> Result<ContainerState, Error> {
+        plan::check_id(id)?;
+        state::look(&self.directory(id), SOCKET, &self.cgroup(id)?)
     }
 
     /// How a container ended; `None` when it runs, was killed together with its monitor, or is not known.
@@ -329,6 +341,8 @@ pub struct Prepared<'a> {
     spawner: &'a Spawner,
     plan: Plan,
     made: Made,
+    /// The bundle of a container that has hooks.
+    hooks: Option<Box<Bundle>>,
 }
 
 impl Prepared<'_> {
@@ -336,28 +350,38 @@ impl Prepared<'_> {
     /// when that was prepared.
     ///
     /// # Errors
-    /// [`Error::Process`] when the reason lies in the container, with the words of the OCI runtimes. Nothing is left then, and after
-    /// any other error neither.
+    /// [`Error::Process`] when the reason lies in the container, with the words of the OCI runtimes, [`Error::Hook`] when one of its
+    /// hooks fails. Nothing is left then, and after any other error neither.
     pub fn launch(self, network: Option<OwnedFd>) -> Result<Launched, Error> {
         let spawner = self.spawner;
-        self.launch_by(network, |plan, descriptors| {
-            spawner.launch(plan.bytes(), descriptors).map_err(|error| match error {
+        self.launch_by(network, |plan, descriptors, hooks| {
+            let mut hooks = |pid| hooks(pid).map_err(Box::new).map_err(LaunchError::Hooks);
+            let launched = spawner.launch_with(plan.bytes(), descriptors, &mut hooks).map_err(|error| match error {
                 LaunchError::Step { index, errno, reason } => {
                     failure::render(plan, Failure { index, errno, reason }, During::Launch)
                 }
+                LaunchError::Hooks(error) => *error,
                 other => Error::Spawner(other),
-            })
+            })?;
+            Ok((launched.pid, launched.waiting, launched))
         })
     }
 
+    /// `launch` calls the hooks when the plan waits for them, and says what init's pid is and whether it waits for its start.
     pub(crate) fn launch_by<T>(
         self,
         network: Option<OwnedFd>,
-        launch: impl FnOnce(&Plan, &[BorrowedFd<'_>]) -> Result<T, Error>,
+        launch: impl FnOnce(&Plan, &[BorrowedFd<'_>], &dyn Fn(u32) -> Result<(), Error>) -> Result<(u32, bool, T), Error>,
     ) -> Result<T, Error> {
         let descriptors = self.made.open(&self.plan, network)?;
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-        let launched = launch(&self.plan, &borrowed)?;
+        let bundle = self.hooks.as_deref();
+        let before = |pid| bundle.map_or(Ok(()), |bundle| hooks::before(bundle, pid));
+        let (pid, waits, launched) = launch(&self.plan, &borrowed, &before)?;
+        if let Some(bundle) = bundle.filter(|_| !waits) {
+            // Dropped on failure, what was made goes, and the container with it.
+            hooks::after(bundle, pid)?;
+        }
         self.made.keep();
         Ok(launched)
     }
@@ -421,7 +445,12 @@ impl Drop for Made {
 }
 
 fn open(resource: &Resource) -> Result<OwnedFd, Error> {
+    if let Resource::Connected(path) = resource {
+        return socket::connect_stream(path).map_err(Error::io("connect to the seccomp listener at", path));
+    }
     let (path, flags) = match resource {
+        // Whatever else lies there is not waited for; that it is a namespace is seen by who joins it.
+        Resource::Namespace(path) => (path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY),
         Resource::Read(path) => (path, OFlags::RDONLY),
         Resource::Write(path) => (path, OFlags::WRONLY),
         Resource::Directory(path) => (path, OFlags::RDONLY | OFlags::DIRECTORY),

@@ -42,6 +42,9 @@ pub enum LaunchError {
         /// Why.
         reason: Reason,
     },
+    /// A hook failed that had to be run before the container goes on; nothing of the container is left.
+    #[error(transparent)]
+    Hooks(Box<crate::Error>),
     /// The monitor died or could not be understood.
     #[error("the monitor of the container went away while it was being started")]
     Lost,
@@ -87,6 +90,19 @@ impl Spawner {
     /// # Errors
     /// [`LaunchError`].
     pub fn launch(&self, plan: &PlanBytes, descriptors: &[BorrowedFd<'_>]) -> Result<Launched, LaunchError> {
+        self.launch_with(plan, descriptors, &mut |_| Ok(()))
+    }
+
+    /// As [`Spawner::launch`]. When the plan waits for hooks, `hooks` is called with init's pid and lets it go on or not.
+    ///
+    /// # Errors
+    /// [`LaunchError`].
+    pub fn launch_with(
+        &self,
+        plan: &PlanBytes,
+        descriptors: &[BorrowedFd<'_>],
+        hooks: &mut dyn FnMut(u32) -> Result<(), LaunchError>,
+    ) -> Result<Launched, LaunchError> {
         if descriptors.len() != plan.descriptors() {
             return Err(LaunchError::HandOver(io::ErrorKind::InvalidInput.into()));
         }
@@ -105,7 +121,7 @@ impl Spawner {
             let sent = socket::send(&*spawner, message, &all, true);
             drop(theirs);
             let outcome = match sent {
-                Ok(()) => receive_outcome(ours),
+                Ok(()) => receive_outcome(ours, hooks),
                 Err(error) if is_gone(&error) => Err(LaunchError::Lost),
                 Err(error) => return Err(LaunchError::HandOver(error)),
             };
@@ -192,22 +208,32 @@ fn spawn(program: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-fn receive_outcome(ours: OwnedFd) -> Result<Launched, LaunchError> {
+fn receive_outcome(
+    ours: OwnedFd,
+    hooks: &mut dyn FnMut(u32) -> Result<(), LaunchError>,
+) -> Result<Launched, LaunchError> {
     let monitor = Monitor::from_socket(ours);
-    let (event, descriptors) = monitor.receive().map_err(|error| match error {
-        MonitorError::Receive(source) => LaunchError::HandOver(source),
-        _ => LaunchError::Lost,
-    })?;
-    let (pid, waiting) = match event {
-        Event::Started { pid } => (pid, false),
-        Event::Waiting { pid } => (pid, true),
-        Event::StartFailed { failure } => {
-            return Err(LaunchError::Step { index: failure.index, errno: failure.errno, reason: failure.reason });
-        }
-        _ => return Err(LaunchError::Lost),
-    };
-    let process = descriptors.into_iter().next().ok_or(LaunchError::Lost)?;
-    Ok(Launched { monitor, pid, process, waiting })
+    loop {
+        let (event, descriptors) = monitor.receive().map_err(|error| match error {
+            MonitorError::Receive(source) => LaunchError::HandOver(source),
+            _ => LaunchError::Lost,
+        })?;
+        let (pid, waiting) = match event {
+            Event::Started { pid } => (pid, false),
+            Event::Waiting { pid } => (pid, true),
+            Event::Prepared { pid } => {
+                hooks(pid)?;
+                monitor.send(&Request::Continue {}, &[]).map_err(|_| LaunchError::Lost)?;
+                continue;
+            }
+            Event::StartFailed { failure } => {
+                return Err(LaunchError::Step { index: failure.index, errno: failure.errno, reason: failure.reason });
+            }
+            _ => return Err(LaunchError::Lost),
+        };
+        let process = descriptors.into_iter().next().ok_or(LaunchError::Lost)?;
+        return Ok(Launched { monitor, pid, process, waiting });
+    }
 }
 
 fn is_gone(error: &io::Error) -> bool {

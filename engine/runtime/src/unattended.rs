@@ -40,11 +40,12 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::launch`].
     pub fn launch_unattended(&self, bundle: &Bundle, how: &Unattended) -> Result<Begun, Error> {
-        self.prepare_as(bundle, false, Some(how))?.launch_by(None, |plan, descriptors| {
+        self.prepare_as(bundle, false, Some(how))?.launch_by(None, |plan, descriptors, hooks| {
             let file = memfd::sealed("engine-plan", plan.bytes().as_bytes(), memfd::Use::Read)
                 .map_err(Error::io("make", "the memory file of a plan"))?;
             let all: Vec<_> = std::iter::once(file.as_fd()).chain(descriptors.iter().copied()).collect();
-            self.begin(plan, &all, how, During::Launch)
+            let begun = self.begin(plan, &all, how, During::Launch, hooks)?;
+            Ok((begun.pid, bundle.wait_for_start, begun))
         })
     }
 
@@ -54,7 +55,7 @@ impl Runtime {
     /// As [`Runtime::exec`], and [`Error::Process`] when the reason lies in the container.
     pub fn exec_unattended(&self, exec: &Exec<'_>, how: &Unattended) -> Result<Begun, Error> {
         let prepared = self.prepare_exec(exec, Some(how))?;
-        self.begin(prepared.plan(), &prepared.descriptors(), how, During::Exec)
+        self.begin(prepared.plan(), &prepared.descriptors(), how, During::Exec, &|_| Ok(()))
     }
 
     /// Whether a container that was launched without a monitor still waits for its start.
@@ -105,6 +106,7 @@ impl Runtime {
         descriptors: &[BorrowedFd<'_>],
         how: &Unattended,
         during: During,
+        hooks: &dyn Fn(u32) -> Result<(), Error>,
     ) -> Result<Begun, Error> {
         let failed = |source| Error::Spawner(LaunchError::HandOver(source));
         let (ours, theirs) = socket::pair().map_err(failed)?;
@@ -125,6 +127,10 @@ impl Runtime {
         while family.heard.wants_more() {
             let news = receive(&ours).map_err(failed)?;
             family.heard.take(news);
+            if let Some(pid) = family.heard.wants_hooks() {
+                hooks(pid)?;
+                socket::send(&ours, b"g", &[], true).map_err(failed)?;
+            }
         }
         if let Some(failure) = family.heard.failure() {
             return Err(failure::render(plan, failure, during));
@@ -139,6 +145,7 @@ struct Heard {
     born: Option<u32>,
     moved: Option<u32>,
     terminal: Option<OwnedFd>,
+    prepared: bool,
     waiting: bool,
     executing: bool,
     failed: Option<Failure>,
@@ -157,10 +164,19 @@ impl Heard {
             Some(Report::Born(pid)) => self.born = u32::try_from(pid).ok(),
             Some(Report::Moved(pid)) => self.moved = u32::try_from(pid).ok(),
             Some(Report::Terminal) => self.terminal = descriptors.into_iter().next(),
+            Some(Report::Prepared) => self.prepared = true,
             Some(Report::Waiting) => self.waiting = true,
             Some(Report::Executing) => self.executing = true,
             Some(Report::Failed(failure)) => self.failed = Some(failure),
         }
+    }
+
+    /// The pid for which hooks are to be run now, once. Who is prepared may be heard of before the one who made it has said its
+    /// pid.
+    fn wants_hooks(&mut self) -> Option<u32> {
+        let pid = self.moved.or(self.born).filter(|_| self.prepared)?;
+        self.prepared = false;
+        Some(pid)
     }
 
     fn failure(&self) -> Option<Failure> {

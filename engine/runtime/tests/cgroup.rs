@@ -227,6 +227,15 @@ fn processes_of_version_2_alone() {
 }
 
 #[test]
+fn processes_of_version_2_before_it_could_kill() {
+    if let Some(mut place) = Place::of_version_2() {
+        place.layout.unified.as_mut().unwrap().kills = false;
+        place.cgroup = Cgroup::at(&place.parent.join("c1"), &place.layout).unwrap();
+        processes_are_found_stopped_and_killed(&place);
+    }
+}
+
+#[test]
 fn removing_kills_and_takes_nested_cgroups_along() {
     let place = Place::of_machine();
     place.cgroup.create(&LinuxResources::default()).unwrap();

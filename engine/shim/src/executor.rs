@@ -1,17 +1,23 @@
 //! The executor: does a plan step by step and becomes the container's program. It runs in a fresh child of the
 //! monitor, single-threaded and not dumpable, holding no descriptor of the host but those of the plan.
 
+mod copy;
+mod hooks;
 mod mounts;
+mod namespaces;
 mod process;
+mod remount;
 
 pub(crate) use process::decimal;
+
+use mounts::Attributes;
 
 use core::ffi::CStr;
 
 use crate::plan::{Fd, MAX_SLOTS, Op, Plan, Slot};
 use crate::protocol::{Failure, Reason};
 use crate::report::Report;
-use crate::system::{self, Descriptor, Errno, Forked};
+use crate::system::{self, Descriptor, Errno};
 
 const PR_SET_DUMPABLE: u32 = 4;
 
@@ -67,6 +73,14 @@ pub(crate) struct Executor<'a> {
     input_is_null: bool,
     /// There is no monitor: the standard streams, and so many descriptors from 3 on, are those of the caller.
     inherits: Option<u32>,
+    /// The pid as the host sees it, 0 when that is not known.
+    host_pid: i32,
+    /// Attributes are set by remounting.
+    old_attributes: bool,
+    /// The slots whose mounts are in place.
+    attached: u128,
+    /// What is to be set by remounting once the mount of a slot is attached.
+    deferred: &'static mut [Attributes],
     /// What the execution needs that was said earlier.
     pending: process::Pending<'a>,
 }
@@ -85,6 +99,10 @@ impl<'a> Executor<'a> {
             empty: -1,
             input_is_null: false,
             inherits: None,
+            host_pid: 0,
+            old_attributes: false,
+            attached: 0,
+            deferred: &mut [],
             pending: process::Pending::default(),
         }
     }
@@ -140,6 +158,7 @@ impl<'a> Executor<'a> {
             | Op::OpenStdin { .. }
             | Op::DieWithLauncher {}
             | Op::OomCounter { .. }
+            | Op::OomNotifier { .. }
             | Op::DiscardOutput {} => Ok(()),
             Op::TerminalSize { rows, columns } => {
                 self.pending.terminal_size = Some((rows, columns));
@@ -164,6 +183,10 @@ impl<'a> Executor<'a> {
                 Ok(system::write_all(self.descriptor(file)?, b"0")?)
             }
             Op::Unshare { flags } => Ok(system::unshare(flags)?),
+            Op::JoinAtContinue { namespace, kind } => Ok(system::join_namespace(self.descriptor(namespace)?, kind)?),
+            Op::Continue { namespaces } => self.go_on_in_child(namespaces),
+            Op::UserNamespace { uids, gids } => self.make_user_namespace(uids, gids),
+            Op::TimeOffsets { offsets } => self.write_proc(c"self/timens_offsets", offsets.to_bytes()),
 
             Op::Propagation { flags } => Ok(system::change_propagation(flags)?),
             Op::FsOpen { slot, kind } => {
@@ -185,7 +208,7 @@ impl<'a> Executor<'a> {
             Op::CloneTreeOf { slot, descriptor, recursive } => self.clone_descriptor(slot, descriptor, recursive != 0),
             Op::CloneTreeBeneath { slot, path, recursive } => self.clone_beneath(slot, path, recursive != 0),
             Op::SetAttributes { slot, set, clear, propagation, recursive } => {
-                Ok(system::set_mount_attributes(self.slot(slot)?, set, clear, propagation, recursive != 0)?)
+                self.set_attributes(slot, Attributes { set, clear, propagation, recursive: recursive != 0 })
             }
             Op::Root { slot } => self.take_root(slot),
             Op::MoveMount { slot, path, strict } => self.move_mount(slot, path, strict != 0),
@@ -200,6 +223,15 @@ impl<'a> Executor<'a> {
             Op::PivotRoot {} => self.pivot_root(),
             Op::RootReadOnly {} => self.make_root_read_only(),
             Op::OverlayOf { slot, directory, options } => self.mount_overlay(slot, directory, options),
+            Op::MapIds { slot, uids, gids, recursive } => self.map_ids(slot, uids, gids, recursive != 0),
+            Op::CopyUp { slot, path } => self.copy_up(slot, path),
+            Op::SetAttributesAt { path, set, clear, propagation, recursive } => {
+                self.set_attributes_at(path, set, clear, propagation, recursive != 0)
+            }
+            Op::RootAt { slot, path } => self.take_root_at(slot, path),
+            Op::ChangeRoot {} => self.change_root(),
+            Op::CloneDevice { slot, path, kind, major, minor } => self.clone_device(slot, path, kind, (major, minor)),
+            Op::OldAttributes {} => self.use_old_attributes(),
 
             Op::Hostname { name } => Ok(system::set_host_name(name)?),
             Op::Domainname { name } => Ok(system::set_domain_name(name)?),
@@ -230,7 +262,30 @@ impl<'a> Executor<'a> {
                 self.pending.filter = Some(process::Filter { flags, filter, index: self.index });
                 Ok(())
             }
+            Op::Scheduler { policy, nice, priority, flags, runtime, deadline, period } => {
+                let size = size_of::<system::SchedulerAttributes>() as u32;
+                let all =
+                    system::SchedulerAttributes { size, policy, flags, nice, priority, runtime, deadline, period };
+                Ok(system::set_scheduler(&all)?)
+            }
+            Op::IoPriority { value } => Ok(system::set_io_priority(value)?),
+            Op::Affinity { mask } => Ok(system::set_affinity(mask)?),
+            Op::Personality { persona } => Ok(system::set_personality(persona)?),
+            Op::MemoryPolicy { mode, nodes } => Ok(system::set_memory_policy(mode, nodes)?),
+            Op::SecurityLabel { file, label } => self.set_security_label(file, label),
+            Op::SeccompListener { socket, before, between, after } => self.prepare_listener(process::Listener {
+                socket: self.descriptor(socket)?,
+                text: [before, between, after],
+            }),
             Op::Execute {} => self.execute(),
+
+            Op::WaitForHooks {} => self.wait_for_hooks(),
+            // Read together with the hook.
+            Op::HookArgument { .. } | Op::HookVariable { .. } => Ok(()),
+            Op::Hook { at_start, .. } if at_start != 0 => Ok(()),
+            Op::Hook { path, before, after, milliseconds, .. } => {
+                self.run_hook(hooks::Hook { path, before, after, milliseconds, index: self.index })
+            }
         }
     }
 
@@ -250,29 +305,7 @@ impl<'a> Executor<'a> {
     fn fill(&mut self, slot: Slot, descriptor: Descriptor) {
         if let Some(place) = self.slots.get_mut(usize::from(slot.0)) {
             system::close(core::mem::replace(place, descriptor));
-        }
-    }
-
-    /// Joins namespaces. Those of pids hold for children only, so the executor goes on in one that has the monitor as
-    /// its parent.
-    fn join(&mut self, of: Fd, kinds: u64) -> Step {
-        system::join_namespace(self.descriptor(of)?, kinds)?;
-        if kinds & system::CLONE_NEWPID == 0 {
-            return Ok(());
-        }
-        let (told, tell) = system::pipe()?;
-        match system::fork(system::CLONE_PARENT, None)? {
-            Forked::Child => {
-                // Nothing may happen before the monitor can know whose doing it is: the end of the pipe says so.
-                system::close(tell);
-                let _ = system::read(told, &mut [0]);
-                system::close(told);
-                Ok(system::new_session()?)
-            }
-            Forked::Parent(pid, _) => {
-                let _ = Report::Moved(pid).send(self.channel, &[]);
-                system::exit(0)
-            }
+            self.attached &= !(1 << slot.0);
         }
     }
 

@@ -16,6 +16,7 @@ use processes::Process;
 pub(crate) use processes::with_plan;
 use table::Table;
 
+use crate::executor::decimal;
 use crate::plan::{Op, Plan};
 use crate::protocol::{Event, Failure, INIT, MAX_MESSAGE, Reason, Stage};
 use crate::system::{self, Descriptor, Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, PollEntry};
@@ -23,11 +24,14 @@ use crate::system::{self, Descriptor, Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, 
 const MAX_CONNECTIONS: usize = 64;
 const MAX_CLIENTS: usize = 512;
 const MAX_PROCESSES: usize = 1024;
-const MAX_ENTRIES: usize = 3 + MAX_CONNECTIONS + MAX_CLIENTS + 4 * MAX_PROCESSES;
+const MAX_ENTRIES: usize = 4 + MAX_CONNECTIONS + MAX_CLIENTS + 4 * MAX_PROCESSES;
 /// What is read at once, in bytes.
 const CHUNK: usize = 32 << 10;
 /// After this time without anything to do, memory that was used in passing is given back.
 const REST_MILLISECONDS: u32 = 200;
+/// How often and how soon the counter of killed processes is looked at after memory has run out.
+const OOM_LOOKS: u32 = 40;
+const OOM_LOOK_MILLISECONDS: u32 = 5;
 /// How long clients may take for the last output after the container is gone.
 const LINGER_MILLISECONDS: u64 = 300_000;
 
@@ -48,6 +52,7 @@ enum Source {
     Signals,
     Listener,
     OomCounter,
+    OomNotifier,
     Connection(usize),
     Client(usize),
     Channel(usize),
@@ -64,6 +69,10 @@ struct Monitor {
     listener: Descriptor,
     run_directory: Descriptor,
     oom_counter: Descriptor,
+    /// Says that memory has run out, in version 1; -1 otherwise.
+    oom_notifier: Descriptor,
+    /// How often the counter is still looked at because of that: the kernel counts once the process is dead.
+    oom_looks: u32,
     oom_kills: u64,
     signals: Descriptor,
     die_with_launcher: bool,
@@ -122,6 +131,8 @@ impl Monitor {
             listener: -1,
             run_directory: -1,
             oom_counter: -1,
+            oom_notifier: -1,
+            oom_looks: 0,
             oom_kills: 0,
             signals: system::signal_descriptor(system::SIGCHLD)?,
             die_with_launcher: false,
@@ -169,6 +180,12 @@ impl Monitor {
                     log = Some((directory, take(directory)?, name, max_size, max_files, index));
                 }
                 Op::OomCounter { file } => self.oom_counter = take(file)?,
+                Op::OomNotifier { control } => {
+                    let control = take(control)?;
+                    let notified = self.notify_oom(control);
+                    system::close(control);
+                    notified.map_err(failed)?;
+                }
                 Op::DieWithLauncher {} => self.die_with_launcher = true,
                 _ => {}
             }
@@ -189,7 +206,9 @@ impl Monitor {
         let mut used = true;
         while !self.finished {
             self.gather_entries();
-            let timeout = if used {
+            let timeout = if self.oom_looks > 0 {
+                Some(OOM_LOOK_MILLISECONDS)
+            } else if used {
                 Some(REST_MILLISECONDS)
             } else if self.linger_until > 0 {
                 Some(1000)
@@ -197,6 +216,10 @@ impl Monitor {
                 None
             };
             match system::poll(&mut self.entries, timeout) {
+                Ok(0) if self.oom_looks > 0 => {
+                    self.oom_looks -= 1;
+                    self.look_for_oom_kills();
+                }
                 Ok(0) => {
                     self.rest();
                     used = false;
@@ -232,6 +255,7 @@ impl Monitor {
         add(self.signals, POLLIN, Source::Signals);
         add(if self.connections.is_full() { -1 } else { self.listener }, POLLIN, Source::Listener);
         add(self.oom_counter, POLLPRI, Source::OomCounter);
+        add(self.oom_notifier, POLLIN, Source::OomNotifier);
         for (place, connection) in self.connections.iter().enumerate() {
             add(connection.socket, POLLIN, Source::Connection(place));
         }
@@ -266,6 +290,12 @@ impl Monitor {
                 Source::Signals => self.reap(),
                 Source::Listener => self.accept(),
                 Source::OomCounter => self.look_for_oom_kills(),
+                Source::OomNotifier => {
+                    if system::read(self.oom_notifier, &mut [0; 8]).is_err() {
+                        system::close(core::mem::replace(&mut self.oom_notifier, -1));
+                    }
+                    self.oom_looks = OOM_LOOKS;
+                }
                 Source::Connection(place) => self.take_requests(place),
                 Source::Client(place) => self.serve_client(place, happened),
                 Source::Channel(place) => self.take_reports(place),
@@ -301,8 +331,21 @@ impl Monitor {
     fn look_for_oom_kills(&mut self) {
         let before = self.oom_kills;
         if self.count_oom_kills() > before {
+            self.oom_looks = 0;
             self.broadcast(&Event::OutOfMemory { kills: self.oom_kills }, None);
         }
+    }
+
+    /// Has the kernel say when memory runs out: version 1 wants an event and the counter named in one line.
+    fn notify_oom(&mut self, control: Descriptor) -> system::Result<()> {
+        self.oom_notifier = system::event_descriptor()?;
+        let mut line = [0; 32];
+        let mut length = 0;
+        for part in [decimal(self.oom_notifier, &mut [0; 12]), b" ", decimal(self.oom_counter, &mut [0; 12])] {
+            line[length..length + part.len()].copy_from_slice(part);
+            length += part.len();
+        }
+        system::write(control, &line[..length]).map(drop)
     }
 
     /// How many processes of the container the kernel has killed for lack of memory.

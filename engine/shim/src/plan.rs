@@ -16,7 +16,7 @@ pub const HEADER_LEN: usize = 24;
 /// The longest plan that a reader accepts, in bytes. The kernel's own limit on arguments and environment is 2 MiB.
 pub const MAX_LEN: usize = 8 << 20;
 /// The most detached mounts that a plan can hold at once.
-pub const MAX_SLOTS: usize = 32;
+pub const MAX_SLOTS: usize = 128;
 /// The most descriptors that can travel with a plan; the kernel's limit of one message is 253.
 pub const MAX_DESCRIPTORS: usize = 128;
 
@@ -83,6 +83,9 @@ operations! {
     DieWithLauncher = 0x008 {}
     /// Monitor: a file with a line `oom_kill N` (v2 `memory.events`, v1 `memory.oom_control`), read at exit.
     OomCounter = 0x009 { file: Fd }
+    /// Monitor: an event of version 1 is to say when memory runs out; `control` is `cgroup.event_control` beside the counter of
+    /// [`Op::OomCounter`].
+    OomNotifier = 0x00e { control: Fd }
     /// Monitor: init stops before [`Op::Execute`] until a `Start` request comes (the OCI create/start split).
     WaitForStart = 0x00a {}
     /// Monitor: nothing is read from the process's standard output and error: both are `/dev/null`.
@@ -106,6 +109,14 @@ operations! {
     JoinProcs = 0x104 { procs: Fd }
     /// `unshare` of namespaces that must come after others, such as the cgroup namespace.
     Unshare = 0x105 { flags: u64 }
+    /// Go on in a new child of the monitor, which is cloned into new namespaces (`CLONE_NEW*`).
+    Continue = 0x106 { namespaces: u64 }
+    /// Join a namespace with the next child: that of [`Op::Continue`].
+    JoinAtContinue = 0x109 { namespace: Fd, kind: u64 }
+    /// A new user namespace with these maps, in the form of `/proc/PID/uid_map`; the executor is its superuser from then on.
+    UserNamespace = 0x107 { uids: &'a CStr, gids: &'a CStr }
+    /// The clocks of the time namespace that was unshared, in the form of `/proc/PID/timens_offsets`.
+    TimeOffsets = 0x108 { offsets: &'a CStr }
 
     // ---- mounts -----------------------------------------------------------------------------------------
     /// Change the propagation of every mount of the namespace (`MS_SLAVE` or `MS_PRIVATE`, with `MS_REC`).
@@ -156,6 +167,21 @@ operations! {
     /// kernels that take all layers in one option. `directory` becomes the working directory, so that the layers can have short
     /// names; the overlay is mounted on it for a moment in this mount namespace, and ends up detached in `slot`.
     OverlayOf = 0x215 { slot: Slot, directory: &'a CStr, options: &'a CStr }
+    /// Show the files of a detached mount as those of others, by maps in the form of `/proc/PID/uid_map`.
+    MapIds = 0x216 { slot: Slot, uids: &'a CStr, gids: &'a CStr, recursive: u8 }
+    /// Copy what lies at a path beneath the root into the detached mount in `slot`.
+    CopyUp = 0x217 { slot: Slot, path: &'a CStr }
+    /// `mount_setattr` on what is mounted at a path beneath the root; `propagation` is an `MS_*` flag or 0.
+    SetAttributesAt = 0x218 { path: &'a CStr, set: u64, clear: u64, propagation: u64, recursive: u8 }
+    /// As [`Op::Root`], mounted at a path of a mount namespace that others are in too.
+    RootAt = 0x219 { slot: Slot, path: &'a CStr }
+    /// `chroot` into the root, in place of [`Op::PivotRoot`] where others are in the mount namespace.
+    ChangeRoot = 0x21a {}
+    /// `open_tree(OPEN_TREE_CLONE)` of a device node of the host; one that is another device is refused.
+    CloneDevice = 0x21b { slot: Slot, path: &'a CStr, kind: u32, major: u32, minor: u32 }
+    /// From here on `mount_setattr` is not used (it came with Linux 5.12): attributes are set by remounting, once a mount is
+    /// attached.
+    OldAttributes = 0x21c {}
 
     // ---- the process ------------------------------------------------------------------------------------
     /// `sethostname`.
@@ -188,8 +214,33 @@ operations! {
     Arg = 0x30d { value: &'a CStr }
     /// A variable of the environment as `NAME=value`.
     Env = 0x30e { value: &'a CStr }
+    /// `sched_setattr`, by the numbers of `struct sched_attr`.
+    Scheduler = 0x310 { policy: u32, nice: i32, priority: u32, flags: u64, runtime: u64, deadline: u64, period: u64 }
+    /// `ioprio_set` of the process.
+    IoPriority = 0x311 { value: u32 }
+    /// `sched_setaffinity`: a mask of processors.
+    Affinity = 0x312 { mask: &'a [u8] }
+    /// `personality`.
+    Personality = 0x313 { persona: u32 }
+    /// `set_mempolicy`: a mode with its flags, and a mask of nodes.
+    MemoryPolicy = 0x314 { mode: u32, nodes: &'a [u8] }
+    /// What a security module is to make of the process at `execve`: a file beneath `/proc/self/attr`, and what is written to it.
+    SecurityLabel = 0x315 { file: &'a CStr, label: &'a CStr }
+    /// Where the listener of a filter goes: a connected socket, and what is sent along, with the pid put in between the parts.
+    SeccompListener = 0x316 { socket: Fd, before: &'a CStr, between: &'a CStr, after: &'a CStr }
     /// Become the process: search the program in `PATH`, take user, capabilities and filter, `execve`.
     Execute = 0x30f {}
+
+    // ---- hooks ------------------------------------------------------------------------------------------
+    /// Namespaces and mounts are there, the root is not yet the root: wait until the engine has run the hooks of that moment.
+    WaitForHooks = 0x401 {}
+    /// An argument of the next [`Op::Hook`].
+    HookArgument = 0x402 { value: &'a CStr }
+    /// A variable of the environment of the next [`Op::Hook`].
+    HookVariable = 0x403 { value: &'a CStr }
+    /// Run a program of a specification's hooks and wait for it, at most `milliseconds`. Its standard input is `before`, the pid
+    /// and `after`. With `at_start` it is run as the user and in the root of the container, right before its program.
+    Hook = 0x404 { path: &'a CStr, name: &'a CStr, before: &'a CStr, after: &'a CStr, milliseconds: u32, at_start: u8 }
 }
 
 /// Why a plan was refused.

@@ -53,6 +53,10 @@ pub enum Reason {
     Malformed = 13,
     /// The process died before it could become the program.
     Died = 14,
+    /// A hook ended with a code other than 0, which stands in place of the errno.
+    HookFailed = 15,
+    /// A hook did not end in its time.
+    HookTimedOut = 16,
 }
 
 impl Reason {
@@ -74,6 +78,8 @@ impl Reason {
             12 => Self::Impostor,
             13 => Self::Malformed,
             14 => Self::Died,
+            15 => Self::HookFailed,
+            16 => Self::HookTimedOut,
             _ => return None,
         })
     }
@@ -119,6 +125,8 @@ pub enum Stage {
     Running,
     /// Init is gone and its last output is being delivered.
     Exited,
+    /// Hooks are being run; only a container that has some is seen like this.
+    Creating,
 }
 
 impl<'a> Field<'a> for Stage {
@@ -127,6 +135,7 @@ impl<'a> Field<'a> for Stage {
             Self::Waiting => 0,
             Self::Running => 1,
             Self::Exited => 2,
+            Self::Creating => 3,
         };
         number.put(out);
     }
@@ -135,6 +144,7 @@ impl<'a> Field<'a> for Stage {
             0 => Self::Waiting,
             1 => Self::Running,
             2 => Self::Exited,
+            3 => Self::Creating,
             _ => return None,
         })
     }
@@ -365,6 +375,8 @@ messages! {
         }
         /// Open the log file again, because somebody renamed or removed it.
         ReopenLog = 0x19 {}
+        /// Let init go on after [`Event::Prepared`]: the hooks have been run.
+        Continue = 0x1b {}
         /// As [`Request::Attach`], for a client that is given the log up to [`Event::Attached`]'s position by somebody
         /// else: it first gets the beginnings of lines that are not in the log yet, so that nothing is missing between.
         AttachAfterLog = 0x1a {
@@ -381,6 +393,11 @@ messages! {
         Ready = 0x81 {}
         /// The container is made and init waits for [`Request::Start`]. Descriptor: init's pidfd.
         Waiting = 0x90 {
+            /// Init's pid, as the host sees it.
+            pid: u32,
+        }
+        /// The container is made up to its hooks, and init waits for [`Request::Continue`]. Descriptor: init's pidfd.
+        Prepared = 0x9c {
             /// Init's pid, as the host sees it.
             pid: u32,
         }

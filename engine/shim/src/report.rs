@@ -19,6 +19,8 @@ pub enum Report {
     Executing,
     /// A launch without a monitor: the executor is the child of the launcher's parent and has this pid.
     Born(i32),
+    /// The hooks of the engine's side are to be run; one byte of the monitor lets the executor go on.
+    Prepared,
 }
 
 /// The length of a report, in bytes.
@@ -33,6 +35,7 @@ impl Report {
             Self::Waiting => [4, 0, 0, 0],
             Self::Executing => [5, 0, 0, 0],
             Self::Born(pid) => [6, pid.cast_unsigned(), 0, 0],
+            Self::Prepared => [7, 0, 0, 0],
         };
         let mut bytes = [0; LENGTH];
         for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
@@ -62,6 +65,7 @@ impl Report {
             4 => Self::Waiting,
             5 => Self::Executing,
             6 => Self::Born(words[1].cast_signed()),
+            7 => Self::Prepared,
             _ => return None,
         })
     }
@@ -114,6 +118,7 @@ mod tests {
             Report::Waiting,
             Report::Executing,
             Report::Born(7),
+            Report::Prepared,
         ];
         assert_eq!(receive(ours), Heard::Nothing);
         for report in all {

@@ -66,10 +66,13 @@ pub(crate) const RESOLVE_IN_ROOT: u64 = 0x10;
 pub(crate) const S_IFMT: u32 = 0o170_000;
 pub(crate) const S_IFREG: u32 = 0o100_000;
 pub(crate) const S_IFDIR: u32 = 0o040_000;
+pub(crate) const S_IFIFO: u32 = 0o010_000;
+pub(crate) const S_IFLNK: u32 = 0o120_000;
 pub(crate) const S_IFCHR: u32 = 0o020_000;
 
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 pub(crate) const CLONE_PARENT: u64 = 0x8000;
+pub(crate) const CLONE_NEWUSER: u64 = 0x1000_0000;
 pub(crate) const CLONE_NEWPID: u64 = 0x2000_0000;
 pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -128,6 +131,9 @@ macro_rules! syscall {
     ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => { syscall!(@ $number, $a, $b, $c, $d, $e, 0) };
     ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr, $f:expr) => { syscall!(@ $number, $a, $b, $c, $d, $e, $f) };
 }
+
+mod sockets;
+pub(crate) use sockets::{MAX_RIGHTS, accept, peer_uid, receive, send, shut_down_writing, socket_pair};
 
 /// Ends the process.
 pub(crate) fn exit(code: i32) -> ! {
@@ -353,6 +359,7 @@ pub(crate) struct Metadata {
     pub(crate) size: u64,
     pub(crate) device: (u32, u32),
     pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl Metadata {
@@ -373,7 +380,7 @@ fn statx(directory: Descriptor, path: &CStr, flags: u32) -> Result<Metadata> {
     // SAFETY: plain numbers, zeroed and then filled by the kernel.
     let found = unsafe { buffer.assume_init() };
     let device = (found.device_major, found.device_minor);
-    Ok(Metadata { mode: u32::from(found.mode), size: found.size, device, uid: found.uid })
+    Ok(Metadata { mode: u32::from(found.mode), size: found.size, device, uid: found.uid, gid: found.gid })
 }
 
 pub(crate) fn metadata(descriptor: Descriptor) -> Result<Metadata> {
@@ -385,11 +392,33 @@ pub(crate) fn metadata_at(directory: Descriptor, path: &CStr) -> Result<Metadata
     statx(directory, path, 0)
 }
 
+/// As `lstat`: a symbolic link is what it is.
+pub(crate) fn metadata_of_link(directory: Descriptor, path: &CStr) -> Result<Metadata> {
+    statx(directory, path, AT_SYMLINK_NOFOLLOW)
+}
+
+/// Entries of a directory as `struct linux_dirent64`, one behind the other; 0 bytes at the end.
+pub(crate) fn entries(directory: Descriptor, buffer: &mut [u8]) -> Result<usize> {
+    syscall!(GETDENTS64, directory, buffer.as_mut_ptr(), buffer.len())
+}
+
+pub(crate) fn change_mode(descriptor: Descriptor, mode: u32) -> Result<()> {
+    syscall!(FCHMOD, descriptor, mode).map(drop)
+}
+
 /// The magic number of the file system that a descriptor lies on.
 pub(crate) fn file_system_of(descriptor: Descriptor) -> Result<u64> {
     let mut buffer = [0u64; 16];
     syscall!(FSTATFS, descriptor, buffer.as_mut_ptr())?;
     Ok(buffer[0])
+}
+
+/// The `ST_*` flags of the mount that a descriptor lies on.
+pub(crate) fn mount_flags_of(descriptor: Descriptor) -> Result<u64> {
+    let mut buffer = [0u64; 16];
+    syscall!(FSTATFS, descriptor, buffer.as_mut_ptr())?;
+    // struct statfs: type, bsize, blocks, bfree, bavail, files, ffree, fsid (8 bytes), namelen, frsize, flags.
+    Ok(buffer[10])
 }
 
 pub(crate) fn make_directory_at(directory: Descriptor, name: &CStr, mode: u32) -> Result<()> {
@@ -452,6 +481,11 @@ pub(crate) fn change_propagation(flags: u64) -> Result<()> {
     syscall!(MOUNT, 0, c"/".as_ptr(), 0, flags, 0).map(drop)
 }
 
+/// Changes what is mounted at a path by the old call.
+pub(crate) fn remount(path: &CStr, flags: u64) -> Result<()> {
+    syscall!(MOUNT, 0, path.as_ptr(), 0, flags, 0).map(drop)
+}
+
 /// Mounts an overlay on the working directory, by the old call.
 pub(crate) fn mount_overlay_here(options: &CStr) -> Result<()> {
     let kind = c"overlay".as_ptr();
@@ -510,6 +544,15 @@ struct MountAttributes {
     user_namespace: u64,
 }
 
+/// Shows the files of a detached mount as the user namespace maps them.
+pub(crate) fn map_mount(mount: Descriptor, user_namespace: Descriptor, recursive: bool) -> Result<()> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+    let attributes =
+        MountAttributes { set: MOUNT_ATTR_IDMAP, clear: 0, propagation: 0, user_namespace: user_namespace as u64 };
+    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    syscall!(MOUNT_SETATTR, mount, c"".as_ptr(), flags, &raw const attributes, size_of::<MountAttributes>()).map(drop)
+}
+
 pub(crate) fn set_mount_attributes(
     mount: Descriptor,
     set: u64,
@@ -531,6 +574,11 @@ pub(crate) fn attach_mount(mount: Descriptor, target: Descriptor) -> Result<()> 
 /// Makes the working directory the root and leaves the old root stacked on it.
 pub(crate) fn pivot_root_here() -> Result<()> {
     syscall!(PIVOT_ROOT, c".".as_ptr(), c".".as_ptr()).map(drop)
+}
+
+/// Makes the working directory the root of this process.
+pub(crate) fn change_root_here() -> Result<()> {
+    syscall!(CHROOT, c".".as_ptr()).map(drop)
 }
 
 pub(crate) fn detach_mount_here() -> Result<()> {
@@ -587,7 +635,11 @@ pub(crate) fn fork(flags: u64, cgroup: Option<Descriptor>) -> Result<Forked> {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = directory as u64;
     }
-    let child = syscall!(CLONE3, &raw mut arguments, size_of::<CloneArguments>())?;
+    let child = match syscall!(CLONE3, &raw mut arguments, size_of::<CloneArguments>()) {
+        // A filter cannot look into its arguments, so many refuse it.
+        Err(Errno::NOSYS) if cgroup.is_none() => syscall!(CLONE, flags | arguments.exit_signal, 0, &raw mut pidfd)?,
+        cloned => cloned?,
+    };
     // SAFETY: reads what the kernel may have written.
     let pidfd = unsafe { (&raw const pidfd).read_volatile() };
     Ok(if child == 0 { Forked::Child } else { Forked::Parent(child as i32, pidfd) })
@@ -625,6 +677,28 @@ pub(crate) fn look_for_ended(pid: Option<i32>, reap: bool) -> Result<Option<Ende
         return Ok(None);
     }
     Ok(Some(Ended { pid, code: if code == CLD_EXITED { status } else { 128 + (status & 0x7f) } }))
+}
+
+/// Waits for the end of a child and reaps it; the code as a shell would say it.
+pub(crate) fn wait_for(pid: i32) -> Result<i32> {
+    const P_PID: usize = 1;
+    const WEXITED: usize = 4;
+    const CLD_EXITED: i32 = 1;
+    let mut information = [0i32; 32];
+    loop {
+        match syscall!(WAITID, P_PID, pid, information.as_mut_ptr(), WEXITED, 0) {
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    let [_, _, code, _, _, _, status, ..] = information;
+    Ok(if code == CLD_EXITED { status } else { 128 + (status & 0x7f) })
+}
+
+/// The pid of this process in its own pid namespace.
+pub(crate) fn own_pid() -> i32 {
+    syscall!(GETPID).map_or(0, |pid| pid as i32)
 }
 
 pub(crate) fn new_session() -> Result<()> {
@@ -711,15 +785,59 @@ struct FilterProgram {
     filter: *const u8,
 }
 
-/// Installs a cBPF program; `filter` holds whole instructions of 8 bytes.
-pub(crate) fn set_filter(flags: u32, filter: &[u8]) -> Result<()> {
+/// Installs a cBPF program; `filter` holds whole instructions of 8 bytes. With the flag for one, its listener is returned.
+pub(crate) fn set_filter(flags: u32, filter: &[u8]) -> Result<Descriptor> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     let length = u16::try_from(filter.len() / 8).map_err(|_| Errno::INVAL)?;
     if !filter.len().is_multiple_of(8) {
         return Err(Errno::INVAL);
     }
     let program = FilterProgram { length, filter: filter.as_ptr() };
-    syscall!(SECCOMP, SECCOMP_SET_MODE_FILTER, flags, &raw const program).map(drop)
+    syscall!(SECCOMP, SECCOMP_SET_MODE_FILTER, flags, &raw const program).map(|listener| listener as Descriptor)
+}
+
+#[repr(C)]
+pub(crate) struct SchedulerAttributes {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+}
+
+pub(crate) fn set_scheduler(attributes: &SchedulerAttributes) -> Result<()> {
+    syscall!(SCHED_SETATTR, 0, &raw const *attributes, 0).map(drop)
+}
+
+pub(crate) fn set_io_priority(value: u32) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: usize = 1;
+    syscall!(IOPRIO_SET, IOPRIO_WHO_PROCESS, 0, value).map(drop)
+}
+
+pub(crate) fn set_affinity(mask: &[u8]) -> Result<()> {
+    syscall!(SCHED_SETAFFINITY, 0, mask.len(), mask.as_ptr()).map(drop)
+}
+
+pub(crate) fn set_personality(persona: u32) -> Result<()> {
+    syscall!(PERSONALITY, persona).map(drop)
+}
+
+/// `nodes` is copied into words, as the kernel reads them.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[u8]) -> Result<()> {
+    let mut words = [0u64; 16];
+    for (at, byte) in nodes.iter().enumerate() {
+        *words.get_mut(at / 8).ok_or(Errno::INVAL)? |= u64::from(*byte) << (8 * (at % 8));
+    }
+    let (mask, bits) = if nodes.is_empty() { (core::ptr::null(), 0) } else { (words.as_ptr(), 16 * 64) };
+    syscall!(SET_MEMPOLICY, mode, mask, bits).map(drop)
+}
+
+/// A nonblocking counter of events.
+pub(crate) fn event_descriptor() -> Result<Descriptor> {
+    syscall!(EVENTFD2, 0, O_CLOEXEC | O_NONBLOCK).map(|made| made as Descriptor)
 }
 
 pub(crate) fn join_new_session_keyring() -> Result<()> {
@@ -751,7 +869,15 @@ pub(crate) fn reset_signals() {
 
 pub(crate) fn ignore_signal(signal: i32) {
     const SIG_IGN: u64 = 1;
-    let action = [SIG_IGN, 0, 0, 0];
+    set_action(signal, SIG_IGN);
+}
+
+pub(crate) fn default_signal(signal: i32) {
+    set_action(signal, 0);
+}
+
+fn set_action(signal: i32, handler: u64) {
+    let action = [handler, 0, 0, 0];
     let _ = syscall!(RT_SIGACTION, signal, action.as_ptr(), 0, 8);
 }
 
@@ -808,146 +934,4 @@ pub(crate) fn set_terminal_size(terminal: Descriptor, rows: u16, columns: u16) -
 pub(crate) fn control_terminal(terminal: Descriptor) -> Result<()> {
     const TIOCSCTTY: usize = 0x540e;
     syscall!(IOCTL, terminal, TIOCSCTTY, 0).map(drop)
-}
-
-// ---- sockets --------------------------------------------------------------------------------------------
-
-const AF_UNIX: usize = 1;
-const SOCK_SEQPACKET_CLOEXEC: usize = 5 | O_CLOEXEC as usize;
-const MSG_CTRUNC: i32 = 0x08;
-const MSG_TRUNC: i32 = 0x20;
-const MSG_DONTWAIT: i32 = 0x40;
-const MSG_NOSIGNAL: i32 = 0x4000;
-const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
-const SOL_SOCKET: i32 = 1;
-const SCM_RIGHTS: i32 = 1;
-/// The most descriptors in one message.
-pub(crate) const MAX_RIGHTS: usize = 200;
-
-pub(crate) fn socket_pair() -> Result<(Descriptor, Descriptor)> {
-    let mut ends = [0i32; 2];
-    syscall!(SOCKETPAIR, AF_UNIX, SOCK_SEQPACKET_CLOEXEC, 0, ends.as_mut_ptr())?;
-    Ok((ends[0], ends[1]))
-}
-
-pub(crate) fn accept(listener: Descriptor) -> Result<Descriptor> {
-    syscall!(ACCEPT4, listener, 0, 0, O_CLOEXEC | O_NONBLOCK).map(|accepted| accepted as Descriptor)
-}
-
-/// The user who connected.
-pub(crate) fn peer_uid(socket: Descriptor) -> Result<u32> {
-    const SO_PEERCRED: usize = 17;
-    let mut credentials = [0u32; 3];
-    let mut length = size_of_val(&credentials) as u32;
-    syscall!(GETSOCKOPT, socket, SOL_SOCKET, SO_PEERCRED, credentials.as_mut_ptr(), &raw mut length)?;
-    Ok(credentials[1])
-}
-
-/// Ends the writing side of a connection.
-pub(crate) fn shut_down_writing(socket: Descriptor) {
-    const SHUT_WR: usize = 1;
-    let _ = syscall!(SHUTDOWN, socket, SHUT_WR);
-}
-
-#[repr(C)]
-struct Vector {
-    start: *mut u8,
-    length: usize,
-}
-
-#[repr(C)]
-struct Header {
-    name: *mut u8,
-    name_length: u32,
-    vectors: *mut Vector,
-    vector_count: usize,
-    control: *mut u8,
-    control_length: usize,
-    flags: i32,
-}
-
-#[repr(C)]
-struct Control {
-    length: usize,
-    level: i32,
-    kind: i32,
-    rights: [Descriptor; MAX_RIGHTS],
-}
-
-/// Sends one datagram (or what a stream takes) without blocking and without `SIGPIPE`.
-pub(crate) fn send(socket: Descriptor, bytes: &[u8], rights: &[Descriptor]) -> Result<usize> {
-    let mut vector = Vector { start: bytes.as_ptr().cast_mut(), length: bytes.len() };
-    let mut control = MaybeUninit::<[usize; 4]>::uninit();
-    let mut header = Header {
-        name: core::ptr::null_mut(),
-        name_length: 0,
-        vectors: &raw mut vector,
-        vector_count: 1,
-        control: core::ptr::null_mut(),
-        control_length: 0,
-        flags: 0,
-    };
-    if let Some(&first) = rights.first() {
-        // One descriptor is all that this program ever sends.
-        let second = rights.get(1).copied();
-        let length = 16 + 4 * (1 + usize::from(second.is_some()));
-        control.write([
-            length,
-            SOL_SOCKET as usize | (SCM_RIGHTS as usize) << 32,
-            first as u32 as usize | (second.unwrap_or(0) as u32 as usize) << 32,
-            0,
-        ]);
-        header.control = control.as_mut_ptr().cast();
-        header.control_length = 24;
-    }
-    loop {
-        match syscall!(SENDMSG, socket, &raw mut header, MSG_DONTWAIT | MSG_NOSIGNAL) {
-            Err(Errno::INTR) => {}
-            other => return other,
-        }
-    }
-}
-
-/// What came with a datagram.
-#[derive(Debug)]
-pub(crate) struct Received {
-    /// Bytes; 0 is the end of the connection.
-    pub(crate) length: usize,
-    /// Descriptors, close-on-exec.
-    pub(crate) rights: usize,
-    /// Something did not fit; the descriptors that did are open nevertheless.
-    pub(crate) truncated: bool,
-}
-
-/// Receives one datagram and its descriptors.
-pub(crate) fn receive(
-    socket: Descriptor,
-    buffer: &mut [u8],
-    rights: &mut [Descriptor; MAX_RIGHTS],
-    wait: bool,
-) -> Result<Received> {
-    let mut vector = Vector { start: buffer.as_mut_ptr(), length: buffer.len() };
-    let mut control = Control { length: 0, level: 0, kind: 0, rights: [-1; MAX_RIGHTS] };
-    let mut header = Header {
-        name: core::ptr::null_mut(),
-        name_length: 0,
-        vectors: &raw mut vector,
-        vector_count: 1,
-        control: (&raw mut control).cast(),
-        control_length: size_of::<Control>(),
-        flags: 0,
-    };
-    let flags = MSG_CMSG_CLOEXEC | if wait { 0 } else { MSG_DONTWAIT };
-    let length = loop {
-        match syscall!(RECVMSG, socket, &raw mut header, flags) {
-            Err(Errno::INTR) => {}
-            other => break other?,
-        }
-    };
-    let mut count = 0;
-    if header.control_length >= 16 && control.level == SOL_SOCKET && control.kind == SCM_RIGHTS {
-        count = (control.length.saturating_sub(16) / 4).min(MAX_RIGHTS);
-        rights[..count].copy_from_slice(&control.rights[..count]);
-    }
-    Ok(Received { length, rights: count, truncated: header.flags & (MSG_TRUNC | MSG_CTRUNC) != 0 })
 }

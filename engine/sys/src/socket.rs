@@ -46,6 +46,16 @@ pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Connects to a stream socket that listens at a path of any length.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_stream(path: &Path) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    with_short_address(path, |address| rustix::net::connect(&socket, address))?;
+    Ok(socket)
+}
+
 /// An address holds 107 bytes; a longer path is reached through the descriptor of its directory.
 fn with_short_address(path: &Path, then: impl Fn(&SocketAddrUnix) -> rustix::io::Result<()>) -> io::Result<()> {
     if let Ok(address) = SocketAddrUnix::new(path) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::{Process, Spec};
 use engine_runtime::unattended::Begun;
-use engine_runtime::{Bundle, Rootfs, Runtime, Unattended, defaults};
+use engine_runtime::{Bundle, Rootfs, Runtime, Unattended, defaults, hooks};
 use engine_sys::process;
 use jiff::Timestamp;
 
@@ -87,6 +87,7 @@ fn run(call: &Call<'_>) -> Result<u8, Failure> {
             let _ = process::signal(&begun.process, SIGKILL);
         }
         runtime.remove(call.id())?;
+        state::after_end(call, &asked.bundle);
     }
     code
 }
@@ -101,7 +102,17 @@ fn start(call: &Call<'_>) -> Result<u8, Failure> {
         Status::Running => return refused("cannot start an already running container"),
         Status::Paused => return refused("cannot start a container in the paused state"),
     }
-    runtime.start_unattended(&record.launched(&runtime)?)?;
+    let bundle = record.launched(&runtime)?;
+    runtime.start_unattended(&bundle)?;
+    let hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_deref());
+    let done = hooks::run("poststart", hooks, &hooks::State::new(&bundle, "running", Some(record.pid)));
+    if done.is_err()
+        && let Some(init) = record.init()
+    {
+        // The failure that led here is the one that is reported.
+        let _ = process::signal(&init, SIGKILL);
+    }
+    done?;
     Ok(0)
 }
 
@@ -134,6 +145,7 @@ impl Asked {
         let mut bundle = Bundle::new(call.id(), spec, Rootfs::Directory(rootfs.clone()));
         bundle.wait_for_start = wait_for_start;
         bundle.make_working_directory = true;
+        bundle.directory = Some(directory.clone());
         Ok(Self { bundle, directory, rootfs, config, how, socket })
     }
 

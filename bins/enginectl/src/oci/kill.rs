@@ -103,7 +103,11 @@ fn delete(call: &Call<'_>) -> Result<u8, Failure> {
             return Err(Failure::new("container init still running"));
         }
     }
+    let bundle = record.launched(&runtime);
     runtime.remove(id)?;
+    if let Ok(bundle) = bundle {
+        state::after_end(call, &bundle);
+    }
     Ok(0)
 }
 

@@ -104,6 +104,11 @@ impl Call<'_> {
         Ok(Runtime::open(settings)?)
     }
 
+    /// What went wrong without changing what was asked for.
+    fn warn(&self, text: &str) {
+        let _ = (&self.io.stderr).write_all(format!("{text}\n").as_bytes());
+    }
+
     fn print(&self, text: &str) -> Result<(), Failure> {
         (&self.io.stdout).write_all(text.as_bytes()).map_err(Failure::io("write to standard output"))
     }

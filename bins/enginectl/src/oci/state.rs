@@ -7,11 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::Spec;
-use engine_runtime::{Bundle, Error, Rootfs, Runtime};
+use engine_runtime::{Bundle, Error, Rootfs, Runtime, hooks};
 use engine_sys::{file, process};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::Call;
 use super::failure::Failure;
 
 const STATE: &str = "state.json";
@@ -106,6 +107,7 @@ impl Record {
     pub(super) fn launched(&self, runtime: &Runtime) -> Result<Bundle, Failure> {
         let mut bundle = Bundle::new(&self.id, self.spec(runtime)?, Rootfs::Directory(self.rootfs.clone()));
         bundle.wait_for_start = true;
+        bundle.directory = Some(self.bundle.clone());
         Ok(bundle)
     }
 
@@ -149,6 +151,14 @@ impl Record {
             annotations: self.annotations,
             owner: String::new(),
         })
+    }
+}
+
+/// Runs the hooks of a container that is gone. One that fails is told of, and changes nothing.
+pub(super) fn after_end(call: &Call<'_>, bundle: &Bundle) {
+    let hooks = bundle.spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
+    if let Err(error) = hooks::run("poststop", hooks, &hooks::State::new(bundle, "stopped", None)) {
+        call.warn(&error.to_string());
     }
 }
 

@@ -129,6 +129,8 @@ impl Cgroup {
                 // A machine without swap accounting has no such file, and its containers no swap to bound.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && setting.file.contains("memsw") => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && setting.file == "memory.swap.max" => {}
+                // Before Linux 5.7 reservations of huge pages are not counted.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && setting.file.contains(".rsvd.") => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound && directory.exists() => {
                     return Err(Error::Unsupported(format!("{}: this kernel has no such file", file.display())));
                 }

@@ -29,6 +29,8 @@ pub struct Unified {
     pub mount: PathBuf,
     /// The controllers that it has to give, such as `memory` and `pids`.
     pub controllers: Vec<String>,
+    /// `cgroup.kill` is there (Linux 5.14): all processes are killed in one step.
+    pub kills: bool,
 }
 
 impl Layout {
@@ -42,6 +44,8 @@ impl Layout {
         if let Some(unified) = &mut layout.unified {
             let path = unified.mount.join("cgroup.controllers");
             let controllers = std::fs::read_to_string(&path).map_err(Error::io("read", path))?;
+            // The root, which is all that there is for certain, does not have the file.
+            unified.kills = crate::KernelVersion::of_machine()? >= crate::KernelVersion { major: 5, minor: 14 };
             unified.controllers = controllers.split_whitespace().map(str::to_owned).collect();
         }
         Ok(layout)
@@ -58,7 +62,7 @@ impl Layout {
             let Some(mount) = mount.split(' ').nth(4).map(unescape) else { continue };
             match kind {
                 Some("cgroup2") if layout.unified.is_none() => {
-                    layout.unified = Some(Unified { mount, controllers: Vec::new() });
+                    layout.unified = Some(Unified { mount, controllers: Vec::new(), kills: true });
                 }
                 Some("cgroup") => {
                     let controllers: Vec<String> = file_system

@@ -79,6 +79,11 @@ impl Places {
         self.hierarchies().map(|(_, directory)| directory).chain(self.unified())
     }
 
+    /// The file of version 1 by which the kernel is asked to tell of want of memory.
+    pub(crate) fn event_control(&self) -> Option<PathBuf> {
+        Some(self.controller("memory")?.join("cgroup.event_control"))
+    }
+
     /// The file that counts how often the kernel killed for want of memory.
     pub(crate) fn oom_counter(&self) -> Option<PathBuf> {
         match self.controller("memory") {

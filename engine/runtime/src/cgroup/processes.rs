@@ -108,7 +108,8 @@ impl Cgroup {
     /// [`Error::Io`]; a cgroup that is gone has nobody to kill.
     pub fn kill(&self) -> Result<(), Error> {
         // Version 2 does it in one step that nobody escapes (Linux 5.14). Every process is in it, in the hybrid layout too.
-        if let Some(directory) = self.places.unified() {
+        let kills = self.places.layout().unified.as_ref().is_some_and(|unified| unified.kills);
+        if let Some(directory) = self.places.unified().filter(|_| kills) {
             match files::write(&directory.join("cgroup.kill"), "1") {
                 Ok(()) => {
                     // Who is stopped by version 1 dies when it goes on.
@@ -130,7 +131,7 @@ impl Cgroup {
                     let _ = kill_process(pid, Signal::KILL);
                 }
             }
-            if self.exists() && self.places.controller("freezer").is_some() {
+            if self.exists() {
                 let _ = self.thaw();
             }
             if pids.is_empty() || frozen {

@@ -53,6 +53,9 @@ pub(crate) fn settings(resources: &LinuxResources, layout: &Layout) -> Result<Ve
         }
         let (one, two) = (format!("hugetlb.{size}.limit_in_bytes"), format!("hugetlb.{size}.max"));
         all.push("hugetlb", &one, &two, limit.limit())?;
+        // What is reserved counts too, so that a container that maps more is told and not killed.
+        let (one, two) = (format!("hugetlb.{size}.rsvd.limit_in_bytes"), format!("hugetlb.{size}.rsvd.max"));
+        all.push("hugetlb", &one, &two, limit.limit())?;
     }
     if let Some(network) = resources.network() {
         if let Some(class) = network.class_id() {
@@ -345,7 +348,10 @@ mod tests {
 
     fn two() -> Layout {
         let controllers = ["cpu", "cpuset", "io", "memory", "pids", "hugetlb"].map(str::to_owned).to_vec();
-        Layout { hierarchies: Vec::new(), unified: Some(Unified { mount: "/sys/fs/cgroup".into(), controllers }) }
+        Layout {
+            hierarchies: Vec::new(),
+            unified: Some(Unified { mount: "/sys/fs/cgroup".into(), controllers, kills: true }),
+        }
     }
 
     fn files(json: &str, layout: &Layout) -> Vec<(String, String)> {
@@ -442,7 +448,7 @@ mod tests {
             assert!(refused(&format!(r#"{{"unified": {{"{bad}": "5"}}}}"#), &two()).contains("unified"), "{bad}");
         }
         let huge = r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 4096}]}"#;
-        assert_eq!(files(huge, &two()), pairs(&[("hugetlb.2MB.max", "4096")]));
+        assert_eq!(files(huge, &two()), pairs(&[("hugetlb.2MB.max", "4096"), ("hugetlb.2MB.rsvd.max", "4096")]));
         assert!(refused(r#"{"hugepageLimits": [{"pageSize": "../2MB", "limit": 1}]}"#, &two()).contains("2MB"));
     }
 }

@@ -32,6 +32,12 @@ pub(super) struct Attributes {
     /// An `MS_*` flag, 0 when the options do not say, and whether it is for all mounts below too.
     pub(super) propagation: u64,
     pub(super) propagation_all: bool,
+    /// What is mounted at the destination already is changed.
+    pub(super) remount: bool,
+    /// What the image has there is copied into the new file system.
+    pub(super) copy_up: bool,
+    /// Files are shown as those of other users; with everything below or not.
+    pub(super) mapped: Option<bool>,
     /// Flags and settings of the file system itself.
     pub(super) settings: Vec<(String, Option<String>)>,
 }
@@ -76,7 +82,19 @@ impl Attributes {
                 self.clear_all = (self.clear_all & !one.set) | one.clear;
                 return Ok(());
             }
-            "remount" | "tmpcopyup" | "copy-symlink" | "idmap" | "ridmap" | "mand" | "iversion" => {
+            "remount" => {
+                self.remount = true;
+                return Ok(());
+            }
+            "tmpcopyup" => {
+                self.copy_up = true;
+                return Ok(());
+            }
+            "idmap" | "ridmap" => {
+                self.mapped = Some(option == "ridmap");
+                return Ok(());
+            }
+            "copy-symlink" | "src-nofollow" | "dest-nofollow" | "mand" | "iversion" => {
                 return Err(Error::Unsupported(format!("mount option {option}")));
             }
             setting => {
@@ -143,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused() {
-        assert!(Attributes::parse(&["tmpcopyup".to_owned()]).is_err());
-        assert!(Attributes::parse(&["idmap".to_owned()]).is_err());
+        assert!(Attributes::parse(&["mand".to_owned()]).is_err());
+        assert!(Attributes::parse(&["copy-symlink".to_owned()]).is_err());
     }
 }

@@ -16,36 +16,23 @@ pub(crate) fn id(id: &str) -> Result<(), Error> {
 }
 
 pub(super) fn spec(spec: &Spec) -> Result<(), Error> {
-    let hooks = spec.hooks().as_ref().is_some_and(|hooks| *hooks != oci_spec::runtime::Hooks::default());
     let foreign = spec.solaris().is_some() || spec.windows().is_some() || spec.vm().is_some() || spec.zos().is_some();
-    refuse(&[(hooks, "hooks"), (foreign, "a specification for another kind of machine")])?;
+    refuse(&[(foreign, "a specification for another kind of machine")])?;
     spec.linux().as_ref().map_or(Ok(()), linux)?;
     spec.process().as_ref().map_or(Ok(()), process)
 }
 
 fn linux(linux: &Linux) -> Result<(), Error> {
-    let ids = linux.uid_mappings().iter().chain(linux.gid_mappings()).any(|map| !map.is_empty());
     refuse(&[
-        (ids, "user namespace mappings"),
         (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "network devices to move"),
         (linux.intel_rdt().is_some(), "Intel RDT"),
-        (linux.memory_policy().is_some(), "a memory policy"),
-        (linux.personality().is_some(), "a personality"),
-        (linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()), "time offsets"),
         (linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()), "SELinux labels of mounts"),
     ])
 }
 
 pub(super) fn process(process: &Process) -> Result<(), Error> {
-    let profile = process.apparmor_profile().as_deref().unwrap_or_default();
-    let label = process.selinux_label().as_deref().unwrap_or_default();
     refuse(&[
-        (!matches!(profile, "" | "unconfined"), "AppArmor profiles"),
-        (!label.is_empty(), "SELinux labels"),
         (process.command_line().is_some(), "a Windows command line"),
-        (process.io_priority().is_some(), "an I/O priority"),
-        (process.scheduler().is_some(), "a scheduler"),
-        (process.exec_cpu_affinity().is_some(), "a CPU affinity of exec"),
         (process.user().username().as_ref().is_some_and(|name| !name.is_empty()), "a Windows user name"),
     ])?;
     if process.args().as_ref().is_none_or(Vec::is_empty) {

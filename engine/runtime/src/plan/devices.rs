@@ -1,9 +1,9 @@
 //! What lies in `/dev`: the nodes that every container has, those of the specification, and links.
 
-use engine_shim::plan::Op;
-use oci_spec::runtime::{Linux, LinuxDeviceType as Kind};
+use engine_shim::plan::{Op, Slot};
+use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType as Kind};
 
-use super::mounts::clean;
+use super::mounts::{clean, move_to};
 use super::writer::Writer;
 use crate::{Error, Host};
 
@@ -21,9 +21,57 @@ pub(super) fn write(plan: &mut Writer, linux: &Linux, host: &Host) -> Result<(),
     for (path, major, minor) in NODES {
         plan.with_text(path, |path| Op::MakeNode { path, mode: libc::S_IFCHR | 0o666, major, minor, uid: 0, gid: 0 });
     }
+    for node in nodes(linux)? {
+        let Node { device, kind, major, minor, .. } = node;
+        plan.with_text(&node.path, |path| Op::MakeNode {
+            path,
+            mode: kind | (device.file_mode().unwrap_or(0o666) & 0o7777),
+            major,
+            minor,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+        });
+    }
+    links(plan, host);
+    Ok(())
+}
+
+/// In a user namespace no node can be made: those of the host are shown instead, found there under the same paths.
+pub(super) fn clone(plan: &mut Writer, linux: &Linux) -> Result<Vec<(String, Slot)>, Error> {
+    let mut slots = Vec::new();
+    let fixed = NODES.map(|(path, major, minor)| (path.to_owned(), libc::S_IFCHR, major, minor));
+    let own = nodes(linux)?.into_iter().map(|node| (node.path, node.kind, node.major, node.minor));
+    for (path, kind, major, minor) in fixed.into_iter().chain(own) {
+        let slot = plan.slot();
+        plan.with_text(&path, |path| Op::CloneDevice { slot, path, kind, major, minor });
+        slots.push((path, slot));
+    }
+    Ok(slots)
+}
+
+/// Puts the nodes of [`clone`] in place.
+pub(super) fn attach(plan: &mut Writer, nodes: Vec<(String, Slot)>, host: &Host) {
+    for (path, slot) in nodes {
+        move_to(plan, slot, &path);
+        plan.release(slot);
+    }
+    links(plan, host);
+}
+
+/// A device of the specification whose numbers have been read.
+struct Node<'a> {
+    device: &'a LinuxDevice,
+    path: String,
+    kind: u32,
+    major: u32,
+    minor: u32,
+}
+
+fn nodes(linux: &Linux) -> Result<Vec<Node<'_>>, Error> {
+    let mut nodes = Vec::new();
     for device in linux.devices().iter().flatten() {
         let path = clean(device.path())?;
-        // Made above, and never another device under their names. The terminal's own are made by the console.
+        // Made anyway, and never another device under their names. The terminal's own are made by the console.
         if NODES.iter().any(|(known, ..)| *known == path) || path == "/dev/console" || path == "/dev/ptmx" {
             continue;
         }
@@ -38,15 +86,12 @@ pub(super) fn write(plan: &mut Writer, linux: &Linux, host: &Host) -> Result<(),
         };
         let (major, minor) =
             if kind == libc::S_IFIFO { (0, 0) } else { (number(device.major())?, number(device.minor())?) };
-        plan.with_text(&path, |path| Op::MakeNode {
-            path,
-            mode: kind | (device.file_mode().unwrap_or(0o666) & 0o7777),
-            major,
-            minor,
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
-        });
+        nodes.push(Node { device, path, kind, major, minor });
     }
+    Ok(nodes)
+}
+
+fn links(plan: &mut Writer, host: &Host) {
     let mut links = vec![
         ("/proc/self/fd", "/dev/fd"),
         ("/proc/self/fd/0", "/dev/stdin"),
@@ -60,5 +105,4 @@ pub(super) fn write(plan: &mut Writer, linux: &Linux, host: &Host) -> Result<(),
     for (target, path) in links {
         plan.with_texts(target, path, |target, path| Op::MakeLink { target, path });
     }
-    Ok(())
 }

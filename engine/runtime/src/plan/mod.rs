@@ -4,10 +4,13 @@
 mod attributes;
 mod check;
 mod devices;
+mod hooks;
+mod listener;
 mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
+mod schedule;
 mod sysctl;
 #[cfg(test)]
 mod tests;
@@ -17,15 +20,17 @@ use std::fmt;
 use std::path::PathBuf;
 
 use engine_shim::plan::{Op, Plan as Parsed};
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Linux, Process};
 
 use crate::cgroup::Places;
+use crate::hooks::State;
 use crate::protocol::PlanBytes;
 use crate::seccomp::{self, Filter};
 use crate::{Bundle, Error, Exec, Host, Output, Stdin, Unattended};
 use writer::Writer;
 
 pub(crate) use check::id as check_id;
+pub(crate) use namespaces::name_of as name_of_namespace;
 
 /// What the shim executes, and what has to be opened for it.
 #[derive(Clone, PartialEq, Eq)]
@@ -46,10 +51,14 @@ pub enum Resource {
     Listener,
     /// The run directory of the container.
     RunDirectory,
-    /// A file that is read: a namespace, a counter.
+    /// A namespace that is joined.
+    Namespace(PathBuf),
+    /// A file that is read: a counter.
     Read(PathBuf),
     /// A file that is written: a `tasks` file of a cgroup.
     Write(PathBuf),
+    /// A socket that is connected to whoever listens there.
+    Connected(PathBuf),
     /// A directory: where the log goes, a cgroup of version 2.
     Directory(PathBuf),
 }
@@ -124,30 +133,46 @@ pub(crate) fn compile_with(
     let terminal = process.terminal().unwrap_or(false);
 
     let mut plan = Writer::default();
-    plan.push(Op::Namespaces { flags: namespaces.new });
+    plan.push(Op::Namespaces { flags: namespaces.at_birth() });
     match unattended {
-        None => monitor(&mut plan, bundle, process, &cgroup),
+        None => monitor(&mut plan, bundle, process, linux, &cgroup),
         Some(how) => caller(&mut plan, how, process, bundle.wait_for_start),
     }
-    namespaces.write(&mut plan, &cgroup);
-    rootfs::write(&mut plan, bundle, linux, host, &cgroup, &namespaces)?;
+    namespaces.write(&mut plan, &cgroup, host);
+    if namespaces.has_user() {
+        process::privileged(&mut plan, process, host)?;
+    }
+    if !host.features.mount_setattr {
+        plan.push(Op::OldAttributes {});
+    }
+    let files = rootfs::prepare(&mut plan, bundle, linux, host, &cgroup, &namespaces)?;
+    namespaces.go_on(&mut plan);
+    listener::write(&mut plan, linux.seccomp().as_ref(), &State::new(bundle, "creating", None), filter)?;
+    files.assemble(&mut plan, linux, host, &cgroup)?;
     sysctl::write(&mut plan, linux, &namespaces)?;
     if terminal {
         plan.push(Op::Console {});
     }
-    rootfs::finish(&mut plan, spec, linux)?;
+    hooks::before_pivot(&mut plan, bundle)?;
+    rootfs::finish(&mut plan, spec, linux, &namespaces)?;
     namespaces.names(&mut plan, spec)?;
+    if !namespaces.has_user() {
+        process::privileged(&mut plan, process, host)?;
+    }
+    schedule::personality(&mut plan, linux)?;
     let user = process::User {
         name: bundle.user.as_deref(),
         groups: &bundle.additional_groups,
         make_working_directory: bundle.make_working_directory,
+        in_namespace: namespaces.has_user(),
     };
+    hooks::at_start(&mut plan, bundle)?;
     process::write(&mut plan, process, &user, host, filter)?;
     plan.finish()
 }
 
 /// What the monitor reads.
-fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, cgroup: &Places) {
+fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, linux: &Linux, cgroup: &Places) {
     let terminal = process.terminal().unwrap_or(false);
     let socket = plan.descriptor(Resource::Listener);
     plan.push(Op::Listener { socket });
@@ -173,6 +198,14 @@ fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, cgroup: &Place
     if let Some(file) = cgroup.oom_counter() {
         let file = plan.descriptor(Resource::Read(file));
         plan.push(Op::OomCounter { file });
+        let memory = linux.resources().as_ref().and_then(|resources| resources.memory().as_ref());
+        // Without a limit of its own a container does not run out of memory before the machine does.
+        if memory.and_then(oci_spec::runtime::LinuxMemory::limit).is_some_and(|limit| limit > 0)
+            && let Some(control) = cgroup.event_control()
+        {
+            let control = plan.descriptor(Resource::Write(control));
+            plan.push(Op::OomNotifier { control });
+        }
     }
     if bundle.wait_for_start {
         plan.push(Op::WaitForStart {});
@@ -223,16 +256,32 @@ pub(crate) fn compile_exec(
             plan.push(Op::TerminalSize { rows, columns });
         }
     }
-    namespaces::enter(&mut plan, cgroup);
+    let in_namespace = namespaces::enters_user(exec.spec);
+    let affinity = exec.command.exec_cpu_affinity().as_ref();
+    schedule::affinity(&mut plan, affinity.and_then(|affinity| affinity.initial().as_deref()))?;
+    if in_namespace {
+        process::privileged(&mut plan, exec.command, host)?;
+    }
+    namespaces::enter(&mut plan, cgroup, host, exec.spec);
+    schedule::affinity(&mut plan, affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref()))?;
+    if !in_namespace {
+        process::privileged(&mut plan, exec.command, host)?;
+    }
+    if let Some(linux) = exec.spec.linux() {
+        schedule::personality(&mut plan, linux)?;
+        let state = State { pid: None, ..State::of_spec(exec.id, exec.spec, "running") };
+        listener::write(&mut plan, linux.seccomp().as_ref(), &state, filter)?;
+    }
     if terminal {
         plan.push(Op::Console {});
     }
     let mut command = std::borrow::Cow::Borrowed(exec.command);
     if exec.privileged {
-        let all = crate::capabilities::set(host.bounding);
+        let all = crate::capabilities::set(if in_namespace { u64::MAX } else { host.bounding });
         command.to_mut().set_capabilities(Some(crate::defaults::capability_sets(&all)));
     }
-    let user = process::User { name: exec.user, groups: exec.additional_groups, make_working_directory: false };
+    let user =
+        process::User { name: exec.user, groups: exec.additional_groups, make_working_directory: false, in_namespace };
     process::write(&mut plan, &command, &user, host, filter)?;
     plan.finish()
 }

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use engine_shim::plan::Op;
 use oci_spec::runtime::{Capabilities, PosixRlimitType as Limit, Process};
 
+use super::schedule;
 use super::writer::Writer;
 use crate::seccomp::Filter;
 use crate::{Error, Host, capabilities};
@@ -16,15 +17,12 @@ pub(super) struct User<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) groups: &'a [String],
     pub(super) make_working_directory: bool,
+    /// In a user namespace, whose superuser holds every capability in it.
+    pub(super) in_namespace: bool,
 }
 
-pub(super) fn write(
-    plan: &mut Writer,
-    process: &Process,
-    user: &User<'_>,
-    host: &Host,
-    filter: Option<&Filter>,
-) -> Result<(), Error> {
+/// What may take privilege on the host, and is done before a user namespace is entered.
+pub(super) fn privileged(plan: &mut Writer, process: &Process, host: &Host) -> Result<(), Error> {
     for limit in process.rlimits().iter().flatten() {
         if limit.soft() > limit.hard() {
             return Err(Error::Invalid(format!(
@@ -42,6 +40,17 @@ pub(super) fn write(
         }
         plan.push(Op::OomScoreAdjust { value });
     }
+    schedule::write(plan, process)?;
+    schedule::labels(plan, process, host)
+}
+
+pub(super) fn write(
+    plan: &mut Writer,
+    process: &Process,
+    user: &User<'_>,
+    host: &Host,
+    filter: Option<&Filter>,
+) -> Result<(), Error> {
     plan.push(Op::Umask { mode: process.user().umask().unwrap_or(0o022) & 0o777 });
     for group in process.user().additional_gids().iter().flatten() {
         plan.with_text(group.to_string(), |group| Op::Group { group });
@@ -51,7 +60,7 @@ pub(super) fn write(
     }
     let numbers = format!("{}:{}", process.user().uid(), process.user().gid());
     plan.with_text(user.name.unwrap_or(&numbers), |user| Op::User { user });
-    plan.push(held(process, host));
+    plan.push(held(process, if user.in_namespace { u64::MAX } else { host.bounding }));
     if process.no_new_privileges().unwrap_or(false) {
         plan.push(Op::NoNewPrivileges {});
     }
@@ -71,12 +80,12 @@ pub(super) fn write(
 }
 
 /// The sets as they can be on this machine: the kernel refuses a set that is larger than the one it has to lie in.
-fn held(process: &Process, host: &Host) -> Op<'static> {
+fn held(process: &Process, most: u64) -> Op<'static> {
     let sets = process.capabilities().clone();
     let mask = |set: Option<&Option<Capabilities>>| set.and_then(Option::as_ref).map_or(0, capabilities::mask);
     let sets = sets.as_ref();
-    let bounding = mask(sets.map(|sets| sets.bounding())) & host.bounding;
-    let permitted = mask(sets.map(|sets| sets.permitted())) & host.bounding;
+    let bounding = mask(sets.map(|sets| sets.bounding())) & most;
+    let permitted = mask(sets.map(|sets| sets.permitted())) & most;
     let effective = mask(sets.map(|sets| sets.effective())) & permitted;
     let inheritable = mask(sets.map(|sets| sets.inheritable())) & bounding;
     let ambient = mask(sets.map(|sets| sets.ambient())) & permitted & inheritable;

@@ -20,44 +20,94 @@ const MAX_VALUE: usize = 255;
 /// The longest options that `mount` takes: a page with a NUL.
 const MAX_OPTIONS: usize = 4095;
 
-pub(super) fn write(
+/// The root file system and the mounts of a container, on the way from one to the other.
+pub(super) struct Files<'a> {
+    root: Slot,
+    mounts: Vec<Planned<'a>>,
+    /// Device nodes of the host, for where none can be made.
+    nodes: Option<Vec<(String, Slot)>>,
+    /// Where the root is put when others are in the mount namespace.
+    shared_at: Option<&'a Path>,
+}
+
+/// Writes what has to be done before namespaces are entered: in a user namespace much of the host is out of reach, and once
+/// mounts are slaves nothing can be shared with it any more.
+pub(super) fn prepare<'a>(
     plan: &mut Writer,
-    bundle: &Bundle,
+    bundle: &'a Bundle,
     linux: &Linux,
     host: &Host,
     cgroup: &Places,
-    _namespaces: &Namespaces,
-) -> Result<(), Error> {
+    namespaces: &Namespaces,
+) -> Result<Files<'a>, Error> {
     let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
-    let mut mounts = mounts.iter().map(Planned::of).collect::<Result<Vec<_>, _>>()?;
+    let all_early = namespaces.has_user() || namespaces.shares_mounts();
+    let mut mounts = mounts.iter().map(|mount| Planned::of(mount, host, namespaces)).collect::<Result<Vec<_>, _>>()?;
     for mount in &mut mounts {
-        mount.clone_early(plan);
+        mount.clone_early(plan, all_early, cgroup)?;
     }
     // From here on nothing that is mounted reaches the host.
     plan.push(Op::Propagation { flags: MS_SLAVE | MS_REC });
-    root(plan, &bundle.rootfs, host)?;
-    let mut late = Vec::new();
-    for mount in &mounts {
-        late.extend(mount.write(plan, host, cgroup)?);
+    for mount in &mut mounts {
+        mount.make_early(plan, host, namespaces);
     }
+    let shared_at = match (&bundle.rootfs, namespaces.shares_mounts()) {
+        (_, false) => None,
+        (Rootfs::Directory(path), true) => Some(path.as_path()),
+        (Rootfs::Overlay { .. }, true) => {
+            return Err(Error::Unsupported("an overlay as the root in a mount namespace to join".to_owned()));
+        }
+    };
+    let root = root(plan, &bundle.rootfs, linux, host)?;
     // Who brings a /dev brings all of it.
-    if !mounts.iter().any(|mount| mount.destination == "/dev" && mount.is_bind()) {
-        devices::write(plan, linux, host)?;
-    }
-    for slot in late {
-        plan.push(Op::SetAttributes { slot, set: RDONLY, clear: 0, propagation: 0, recursive: 0 });
-        plan.release(slot);
-    }
-    Ok(())
+    let brings = mounts.iter().any(|mount| mount.destination == "/dev" && mount.is_bind());
+    let nodes = match (brings, namespaces.has_user()) {
+        (false, true) => Some(devices::clone(plan, linux)?),
+        (true, true) => Some(Vec::new()),
+        (_, false) => None,
+    };
+    Ok(Files { root, mounts, nodes, shared_at })
 }
 
-fn root(plan: &mut Writer, rootfs: &Rootfs, host: &Host) -> Result<(), Error> {
+impl Files<'_> {
+    /// Writes what happens in the namespaces.
+    pub(super) fn assemble(self, plan: &mut Writer, linux: &Linux, host: &Host, cgroup: &Places) -> Result<(), Error> {
+        let slot = self.root;
+        match self.shared_at {
+            Some(path) => plan.with_text(path.as_os_str().as_bytes(), |path| Op::RootAt { slot, path }),
+            None => plan.push(Op::Root { slot }),
+        }
+        let mut late = Vec::new();
+        for mount in &self.mounts {
+            late.extend(mount.write(plan, host, cgroup)?);
+        }
+        if !self.mounts.iter().any(|mount| mount.destination == "/dev" && mount.is_bind()) {
+            match self.nodes {
+                Some(nodes) => devices::attach(plan, nodes, host),
+                None => devices::write(plan, linux, host)?,
+            }
+        }
+        for slot in late {
+            plan.push(Op::SetAttributes { slot, set: RDONLY, clear: 0, propagation: 0, recursive: 0 });
+            plan.release(slot);
+        }
+        Ok(())
+    }
+}
+
+fn root(plan: &mut Writer, rootfs: &Rootfs, linux: &Linux, host: &Host) -> Result<Slot, Error> {
     let slot = plan.slot();
     match rootfs {
         Rootfs::Directory(path) => {
             absolute(path)?;
             plan.with_text(path.as_os_str().as_bytes(), |path| Op::CloneTree { slot, path, recursive: 1 });
-            plan.push(Op::SetAttributes { slot, set: 0, clear: 0, propagation: MS_PRIVATE, recursive: 1 });
+            // Who asks for it sees what the host mounts below it later on.
+            let (propagation, recursive) = match linux.rootfs_propagation().as_deref() {
+                Some("slave") => (MS_SLAVE, 0),
+                Some("rslave") => (MS_SLAVE, 1),
+                _ => (MS_PRIVATE, 1),
+            };
+            plan.push(Op::SetAttributes { slot, set: 0, clear: 0, propagation, recursive });
         }
         Rootfs::Overlay { lower, upper, work, volatile } => {
             if lower.is_empty() {
@@ -67,8 +117,7 @@ fn root(plan: &mut Writer, rootfs: &Rootfs, host: &Host) -> Result<(), Error> {
             if host.features.overlay_append { overlay.write(plan, slot)? } else { overlay.write_at_once(plan, slot)? }
         }
     }
-    plan.push(Op::Root { slot });
-    Ok(())
+    Ok(slot)
 }
 
 struct Overlay<'a> {
@@ -174,7 +223,7 @@ fn absolute(path: &Path) -> Result<(), Error> {
 }
 
 /// Hides what is to be hidden and makes the root the root.
-pub(super) fn finish(plan: &mut Writer, spec: &Spec, linux: &Linux) -> Result<(), Error> {
+pub(super) fn finish(plan: &mut Writer, spec: &Spec, linux: &Linux, namespaces: &Namespaces) -> Result<(), Error> {
     for path in linux.masked_paths().iter().flatten() {
         let path = clean(Path::new(path))?;
         plan.with_text(path, |path| Op::Mask { path });
@@ -183,7 +232,7 @@ pub(super) fn finish(plan: &mut Writer, spec: &Spec, linux: &Linux) -> Result<()
         let path = clean(Path::new(path))?;
         plan.with_text(path, |path| Op::ReadOnly { path });
     }
-    plan.push(Op::PivotRoot {});
+    plan.push(if namespaces.shares_mounts() { Op::ChangeRoot {} } else { Op::PivotRoot {} });
     let all = |flag: u64, word: &str| if word.starts_with('r') { flag | MS_REC } else { flag };
     match linux.rootfs_propagation().as_deref().unwrap_or_default() {
         // The root is private already, and bind mounts say for themselves what they are.

@@ -17,7 +17,19 @@ fn host(cgroups: Layout) -> Host {
         cgroups,
         cgroup_parent: "engine".to_owned(),
         kernel: KernelVersion { major: 6, minor: 18 },
-        features: Features { overlay_append: true, cgroup_namespace: true, mqueue: true, seccomp: true, kcore: true },
+        features: Features {
+            overlay_append: true,
+            cgroup_namespace: true,
+            user_namespace: true,
+            time_namespace: true,
+            mount_setattr: true,
+            clone_into_cgroup: true,
+            mqueue: true,
+            apparmor: false,
+            selinux: false,
+            seccomp: true,
+            kcore: true,
+        },
         throttled_cpus: vec![0, 1],
     }
 }
@@ -33,13 +45,16 @@ fn hybrid() -> Host {
             hierarchy("memory", &["memory"]),
             hierarchy("systemd", &["name=systemd"]),
         ],
-        unified: Some(Unified { mount: "/sys/fs/cgroup/unified".into(), controllers: Vec::new() }),
+        unified: Some(Unified { mount: "/sys/fs/cgroup/unified".into(), controllers: Vec::new(), kills: true }),
     })
 }
 
-fn unified() -> Host {
+pub(super) fn unified() -> Host {
     let controllers = ["cpu", "memory", "pids"].map(str::to_owned).to_vec();
-    host(Layout { hierarchies: Vec::new(), unified: Some(Unified { mount: "/sys/fs/cgroup".into(), controllers }) })
+    host(Layout {
+        hierarchies: Vec::new(),
+        unified: Some(Unified { mount: "/sys/fs/cgroup".into(), controllers, kills: true }),
+    })
 }
 
 fn overlay() -> Rootfs {
@@ -183,20 +198,24 @@ fn layers_of_an_older_kernel() {
 fn what_is_not_supported_is_refused() {
     let host = hybrid();
     type Change = fn(&mut Spec);
-    let cases: [(&str, Change); 9] = [
-        ("hooks", |spec| {
-            let hook = oci_spec::runtime::HookBuilder::default().path("/bin/true").build().unwrap();
-            let hooks = oci_spec::runtime::HooksBuilder::default().poststop(vec![hook]).build().unwrap();
+    let cases: [(&str, Change); 10] = [
+        ("timeout has to be greater", |spec| {
+            let hook = oci_spec::runtime::HookBuilder::default().path("/bin/true").timeout(-1).build().unwrap();
+            let hooks = oci_spec::runtime::HooksBuilder::default().create_container(vec![hook]).build().unwrap();
             spec.set_hooks(Some(hooks));
         }),
-        ("user namespace mappings", |spec| {
+        ("user namespace isn't enabled", |spec| {
             let map = oci_spec::runtime::LinuxIdMappingBuilder::default().size(1_u32).build().unwrap();
             spec.linux_mut().as_mut().unwrap().set_uid_mappings(Some(vec![map]));
         }),
-        ("user namespace", |spec| {
+        ("at least one", |spec| {
             let mut namespace = oci_spec::runtime::LinuxNamespace::default();
             namespace.set_typ(LinuxNamespaceType::User);
             spec.linux_mut().as_mut().unwrap().namespaces_mut().as_mut().unwrap().push(namespace);
+        }),
+        ("without a time namespace", |spec| {
+            let offset = oci_spec::runtime::LinuxTimeOffset::default();
+            spec.linux_mut().as_mut().unwrap().set_time_offsets(Some([("boottime".to_owned(), offset)].into()));
         }),
         ("AppArmor", |spec| {
             spec.process_mut().as_mut().unwrap().set_apparmor_profile(Some("docker-default".to_owned()));

@@ -13,7 +13,7 @@ use crate::protocol::PlanWriter;
 pub(super) struct Writer {
     operations: PlanWriter,
     resources: Vec<Resource>,
-    slots: u32,
+    slots: u128,
     wrong: Option<Error>,
 }
 
@@ -41,6 +41,13 @@ impl Writer {
     ) {
         if let (Some(first), Some(second)) = (self.text(first.as_ref()), self.text(second.as_ref())) {
             self.push(op(&first, &second));
+        }
+    }
+
+    /// Pushes an operation that has four texts.
+    pub(super) fn with_four(&mut self, texts: [&[u8]; 4], op: impl for<'a> FnOnce([&'a CStr; 4]) -> Op<'a>) {
+        if let [Some(a), Some(b), Some(c), Some(d)] = texts.map(|text| self.text(text)) {
+            self.push(op([&a, &b, &c, &d]));
         }
     }
 

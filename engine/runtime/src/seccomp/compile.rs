@@ -17,6 +17,7 @@ use crate::Error;
 
 const ALLOW: u32 = 0x7fff_0000;
 const LOG: u32 = 0x7ffc_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
 const TRACE: u32 = 0x7ff0_0000;
 const ERRNO: u32 = 0x0005_0000;
 const TRAP: u32 = 0x0003_0000;
@@ -57,15 +58,13 @@ impl Filter {
 /// refuse it, so that a program falls back to an older one.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for a listener, [`Error::Invalid`] for what makes no sense.
+/// [`Error::Invalid`] for what makes no sense.
 pub fn compile(seccomp: &LinuxSeccomp) -> Result<Filter, Error> {
     compile_on(seccomp, Abi::NATIVE)
 }
 
 pub(super) fn compile_on(seccomp: &LinuxSeccomp, native: Abi) -> Result<Filter, Error> {
-    if seccomp.listener_path().is_some() || seccomp.listener_metadata().is_some() {
-        return Err(Error::Unsupported("a listener for seccomp notifications".to_owned()));
-    }
+    check_listener(seccomp)?;
     let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
     let calls = calls(seccomp, is_permissive(default))?;
     let mut abis = vec![native];
@@ -101,6 +100,29 @@ pub(super) fn compile_on(seccomp: &LinuxSeccomp, native: Abi) -> Result<Filter, 
         )));
     }
     Ok(Filter { flags: flags(seccomp)?, program: code.finish() })
+}
+
+/// Whether rules ask somebody who listens.
+fn notifies(seccomp: &LinuxSeccomp) -> bool {
+    seccomp.syscalls().iter().flatten().any(|call| call.action() == Action::ScmpActNotify)
+}
+
+fn check_listener(seccomp: &LinuxSeccomp) -> Result<(), Error> {
+    let invalid = |text: &str| Err(Error::Invalid(format!("seccomp: {text}")));
+    if seccomp.default_action() == Action::ScmpActNotify {
+        return invalid("SCMP_ACT_NOTIFY cannot be used as the default action");
+    }
+    let notified = seccomp.syscalls().iter().flatten().filter(|call| call.action() == Action::ScmpActNotify);
+    if notified.flat_map(|call| call.names()).any(|name| name == "sendmsg") {
+        return invalid("SCMP_ACT_NOTIFY cannot be used for sendmsg, which hands the listener over");
+    }
+    match (seccomp.listener_path(), notifies(seccomp)) {
+        (None, true) => invalid("SCMP_ACT_NOTIFY needs a listenerPath"),
+        (Some(path), true) if !path.is_absolute() => invalid("the listenerPath is not absolute"),
+        (Some(_), false) => invalid("a listenerPath without a rule that notifies"),
+        (None, false) if seccomp.listener_metadata().is_some() => invalid("listenerMetadata without a listenerPath"),
+        _ => Ok(()),
+    }
 }
 
 /// Offsets of `struct seccomp_data`.
@@ -320,23 +342,27 @@ fn action(action: Action, errno: Option<u32>) -> Result<u32, Error> {
         Action::ScmpActTrap => TRAP,
         Action::ScmpActKill | Action::ScmpActKillThread => KILL_THREAD,
         Action::ScmpActKillProcess => KILL_PROCESS,
-        Action::ScmpActNotify => return Err(Error::Unsupported("seccomp notifications".to_owned())),
+        Action::ScmpActNotify => NOTIFY,
     })
 }
 
 fn flags(seccomp: &LinuxSeccomp) -> Result<u32, Error> {
+    let listener = if notifies(seccomp) { NEW_LISTENER } else { 0 };
     // Without a word a filter does not slow speculation down, as with runc.
-    let Some(flags) = seccomp.flags() else { return Ok(SPEC_ALLOW) };
-    flags.iter().try_fold(0, |all, flag| match flag {
+    let Some(flags) = seccomp.flags() else { return Ok(SPEC_ALLOW | listener) };
+    flags.iter().try_fold(listener, |all, flag| match flag {
         Flag::SeccompFilterFlagLog => Ok(all | FLAG_LOG),
         Flag::SeccompFilterFlagSpecAllow => Ok(all | SPEC_ALLOW),
         // It spreads a filter to other threads; there is one.
         Flag::SeccompFilterFlagTsync => Ok(all),
-        Flag::SeccompFilterFlagWaitKillableRecv => {
-            Err(Error::Unsupported("a seccomp flag that needs a listener".to_owned()))
-        }
+        Flag::SeccompFilterFlagWaitKillableRecv if listener != 0 => Ok(all | WAIT_KILLABLE),
+        Flag::SeccompFilterFlagWaitKillableRecv => Err(Error::Invalid(
+            "seccomp: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV without a rule that notifies".to_owned(),
+        )),
     })
 }
 
 const FLAG_LOG: u32 = 1 << 1;
 const SPEC_ALLOW: u32 = 1 << 2;
+const NEW_LISTENER: u32 = 1 << 3;
+const WAIT_KILLABLE: u32 = 1 << 5;

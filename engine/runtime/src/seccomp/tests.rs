@@ -296,7 +296,7 @@ fn what_cannot_be_compiled_is_refused() {
     let allow = Action::ScmpActAllow;
     assert!(refuse(vec![call(&["reed"], Action::ScmpActErrno, &[])]).contains("reed"));
     assert!(refuse(vec![call(&["read"], allow, &[argument(6, Op::ScmpCmpEq, 0, 0)])]).contains("argument 6"));
-    assert!(refuse(vec![call(&["read"], Action::ScmpActNotify, &[])]).contains("notifications"));
+    assert!(refuse(vec![call(&["read"], Action::ScmpActNotify, &[])]).contains("needs a listenerPath"));
     let mut errno = call(&["read"], Action::ScmpActErrno, &[]);
     errno.set_errno_ret(Some(5000));
     assert!(refuse(vec![errno]).contains("5000"));

@@ -77,3 +77,58 @@ fn layers_as_one_option() {
     }
     assert_eq!(place.says(&bundle), "39\nalive\n1\n");
 }
+
+/// What mounts look like from inside, as far as options and propagation go.
+fn mounts(place: &Place) -> String {
+    let data = place.path("data");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("file"), "x").unwrap();
+    let mut bundle = place.shell("awk '{ print $5, $6, $7 }' /proc/self/mountinfo | sed 's/:[0-9]*//g'");
+    let mount = |destination: &str, source: &str, options: &[&str]| {
+        let mut mount = engine_runtime::spec::Mount::default();
+        mount
+            .set_destination(destination.into())
+            .set_typ(Some("bind".to_owned()))
+            .set_source(Some(data.join(source)))
+            .set_options(Some(options.iter().map(|&option| option.to_owned()).collect()));
+        mount
+    };
+    bundle.spec.mounts_mut().as_mut().unwrap().extend([
+        mount("/ro", "", &["rbind", "ro", "nosuid"]),
+        mount("/file", "file", &["bind", "ro", "noatime"]),
+        mount("/shared", "", &["bind", "rshared", "noexec"]),
+        mount("/slave", "", &["bind", "slave"]),
+    ]);
+    bundle.spec.root_mut().as_mut().unwrap().set_readonly(Some(true));
+    place.says(&bundle)
+}
+
+#[test]
+fn attributes_of_mounts_by_remounting() {
+    let mut host = Host::probe().unwrap();
+    let expected = mounts(&Place::on(host.clone()));
+    host.features.mount_setattr = false;
+    let place = Place::on(host);
+    assert_eq!(mounts(&place), expected);
+
+    let mut bundle = place.shell("true");
+    let mut mount = engine_runtime::spec::Mount::default();
+    mount
+        .set_destination("/data".into())
+        .set_source(Some(place.path("data")))
+        .set_options(Some(vec!["rbind".to_owned(), "rro".to_owned()]));
+    bundle.spec.mounts_mut().as_mut().unwrap().push(mount);
+    let error = place.refuses(&bundle).to_string();
+    assert!(error.contains("attributes of whole trees and mapped ids need Linux 5.12"), "{error}");
+}
+
+#[test]
+fn cgroups_entered_after_birth() {
+    let mut host = Host::probe().unwrap();
+    host.features.clone_into_cgroup = false;
+    lives_and_takes_an_exec(Place::on(host.clone()));
+    host.cgroups.hierarchies.clear();
+    if host.cgroups.unified.is_some() {
+        lives_and_takes_an_exec(Place::on(host));
+    }
+}

@@ -1,11 +1,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 //! Real containers with Docker's default specification, through [`engine_runtime::Runtime`].
 
+mod attributes;
 mod exec;
 mod fallbacks;
+mod hooks;
 mod identity;
 mod isolation;
 mod limits;
 mod mounts;
+mod namespaces;
 mod place;
 mod refusals;

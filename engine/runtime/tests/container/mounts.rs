@@ -146,3 +146,64 @@ fn the_working_directory_is_made_when_it_may_be() {
     bundle.make_working_directory = true;
     assert_eq!(place.says(&bundle), "/srv/app\n0 755\n");
 }
+
+#[test]
+fn what_is_covered_is_copied_up() {
+    let place = Place::new();
+    fs::create_dir_all(place.lower().join("srv/a/b")).unwrap();
+    fs::write(place.lower().join("srv/a/file"), "kept\n").unwrap();
+    std::os::unix::fs::symlink("a/file", place.lower().join("srv/link")).unwrap();
+    fs::set_permissions(place.lower().join("srv"), std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    let mut bundle = place.shell(
+        "cat /srv/link; stat -c %a /srv; echo more > /srv/a/file; cat /srv/a/file; grep -c ' /srv tmpfs ' /proc/mounts; \
+         ls /new",
+    );
+    bundle.spec.mounts_mut().as_mut().unwrap().extend([
+        mount("/srv", "tmpfs", "tmpfs", &["tmpcopyup", "size=1m"]),
+        mount("/new", "tmpfs", "tmpfs", &["tmpcopyup", "ro"]),
+    ]);
+    assert_eq!(place.says(&bundle), "kept\n750\nmore\n1\n");
+    assert_eq!(fs::read_to_string(place.lower().join("srv/a/file")).unwrap(), "kept\n");
+    // What does not fit is an error and not a half.
+    fs::write(place.lower().join("srv/large"), vec![0; 3 << 20]).unwrap();
+    let mut bundle = place.shell("true");
+    bundle.spec.mounts_mut().as_mut().unwrap().push(mount("/srv", "tmpfs", "tmpfs", &["tmpcopyup", "size=1m"]));
+    let error = place.refuses(&bundle).to_string();
+    assert!(error.contains("error copying \"/srv\" into the tmpfs that covers it: no space left"), "{error}");
+}
+
+#[test]
+fn what_is_mounted_is_changed() {
+    let place = Place::new();
+    let mut bundle = place.shell("awk '$2 == \"/proc\" || $2 == \"/dev/shm\" { print $2, $4 }' /proc/mounts");
+    bundle.spec.mounts_mut().as_mut().unwrap().extend([
+        mount("/proc", "proc", "proc", &["remount", "ro"]),
+        mount("/dev/shm", "none", "none", &["bind", "remount", "exec", "noatime"]),
+    ]);
+    let said = place.says(&bundle);
+    let line = |path: &str| said.lines().find(|line| line.starts_with(&format!("{path} "))).unwrap().to_owned();
+    assert!(line("/proc").starts_with("/proc ro,nosuid,nodev,noexec"), "{said}");
+    assert!(line("/dev/shm").contains("rw,nosuid,nodev,noatime"), "{said}");
+    bundle.spec.mounts_mut().as_mut().unwrap().push(mount("/dev/shm", "tmpfs", "tmpfs", &["remount", "size=1m"]));
+    assert!(place.refuses(&bundle).to_string().contains("a remount has no option size"));
+}
+
+#[test]
+fn the_root_receives_mounts_of_the_host_when_it_is_to() {
+    let place = Place::new();
+    for (word, expected) in
+        [("private", ""), ("rprivate", ""), ("shared", "shared:"), ("unbindable", "unbindable"), ("slave", "")]
+    {
+        let mut bundle = place.shell("awk '$5 == \"/\" { print $7 }' /proc/self/mountinfo");
+        bundle.rootfs = engine_runtime::Rootfs::Directory(place.lower());
+        linux(&mut bundle.spec).set_rootfs_propagation(Some(word.to_owned()));
+        let said = place.says(&bundle);
+        // A slave has a master only where the host's own mount is shared.
+        let fits =
+            if word == "slave" { said.starts_with("master:") || said == "-\n" } else { said.starts_with(expected) };
+        assert!(fits, "{word}: {said}");
+    }
+    let mut bundle = place.shell("true");
+    linux(&mut bundle.spec).set_rootfs_propagation(Some("sideways".to_owned()));
+    assert!(place.refuses(&bundle).to_string().contains("sideways"));
+}

@@ -15,7 +15,55 @@ const MOUNT_ATTR_NODEV: u64 = 0x4;
 const MOUNT_ATTR_NOEXEC: u64 = 0x8;
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
+/// What is to become of a mount: `MOUNT_ATTR_*` to set and to clear, and an `MS_*` flag of propagation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attributes {
+    pub(super) set: u64,
+    pub(super) clear: u64,
+    pub(super) propagation: u64,
+    pub(super) recursive: bool,
+}
+
+impl Attributes {
+    pub(super) const NONE: Self = Self { set: 0, clear: 0, propagation: 0, recursive: false };
+
+    /// Both, where a later word overrules an earlier one.
+    pub(super) fn and(self, later: Self) -> Self {
+        let propagates = later.propagation != 0;
+        Self {
+            set: self.set & !later.clear | later.set,
+            clear: self.clear & !later.set | later.clear,
+            propagation: if propagates { later.propagation } else { self.propagation },
+            recursive: if propagates { later.recursive } else { self.recursive },
+        }
+    }
+}
+
 impl Executor<'_> {
+    /// Changes a mount that is in place already.
+    pub(super) fn set_attributes_at(
+        &mut self,
+        path: &CStr,
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        recursive: bool,
+    ) -> Step {
+        let root = self.root()?;
+        let mount = beneath::open(root, path, system::O_PATH, Links::Refuse)?;
+        let done = self.change_mount(mount, Attributes { set, clear, propagation, recursive });
+        system::close(mount);
+        Ok(done?)
+    }
+
+    /// A device node of the host, for where none can be made.
+    pub(super) fn clone_device(&mut self, slot: Slot, path: &CStr, kind: u32, device: (u32, u32)) -> Step {
+        self.clone_tree(slot, system::AT_FDCWD, path, false)?;
+        let found = system::metadata(self.slot(slot)?)?;
+        let same = found.is(kind) && (kind == system::S_IFIFO || found.device == device);
+        if same { Ok(()) } else { Err(Reason::Impostor.into()) }
+    }
+
     pub(super) fn clone_tree(&mut self, slot: Slot, directory: Descriptor, path: &CStr, recursive: bool) -> Step {
         let tree = system::clone_tree(directory, path, recursive)?;
         self.fill(slot, tree);
@@ -52,7 +100,28 @@ impl Executor<'_> {
         system::close(self.root);
         self.root = system::duplicate_above(mount, 3)?;
         self.assembling = true;
-        Ok(())
+        self.is_attached(slot)
+    }
+
+    /// In a mount namespace that others are in the root may not be put over theirs.
+    pub(super) fn take_root_at(&mut self, slot: Slot, path: &CStr) -> Step {
+        let mount = self.slot(slot)?;
+        let target = system::open_at(system::AT_FDCWD, path, system::O_PATH | system::O_DIRECTORY, 0)?;
+        let attached = system::attach_mount(mount, target);
+        system::close(target);
+        attached?;
+        system::close(self.root);
+        self.root = system::duplicate_above(mount, 3)?;
+        self.assembling = true;
+        self.is_attached(slot)
+    }
+
+    pub(super) fn change_root(&mut self) -> Step {
+        let root = self.root()?;
+        system::change_directory(root)?;
+        system::change_root_here()?;
+        self.assembling = false;
+        Ok(system::change_directory_to(c"/")?)
     }
 
     pub(super) fn move_mount(&mut self, slot: Slot, path: &CStr, strict: bool) -> Step {
@@ -63,7 +132,8 @@ impl Executor<'_> {
         let target = beneath::ensure(root, path, leaf, if strict { Links::Refuse } else { Links::Follow })?;
         let attached = system::attach_mount(mount, target);
         system::close(target);
-        Ok(attached?)
+        attached?;
+        self.is_attached(slot)
     }
 
     pub(super) fn make_directory(&mut self, path: &CStr, mode: u32) -> Step {
@@ -163,8 +233,12 @@ impl Executor<'_> {
             opened => opened?,
         };
         let covered = system::clone_tree(target, c"", true).and_then(|tree| {
-            let done = system::set_mount_attributes(tree, MOUNT_ATTR_RDONLY, 0, 0, true)
-                .and_then(|()| system::attach_mount(tree, target));
+            let read_only = Attributes { set: MOUNT_ATTR_RDONLY, recursive: true, ..Attributes::NONE };
+            let done = if self.old_attributes {
+                system::attach_mount(tree, target).and_then(|()| self.change_mount(tree, read_only))
+            } else {
+                self.change_mount(tree, read_only).and_then(|()| system::attach_mount(tree, target))
+            };
             system::close(tree);
             done
         });
@@ -231,6 +305,6 @@ impl Executor<'_> {
 
     pub(super) fn make_root_read_only(&mut self) -> Step {
         let root = self.root()?;
-        Ok(system::set_mount_attributes(root, MOUNT_ATTR_RDONLY, 0, 0, false)?)
+        Ok(self.change_mount(root, Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::NONE })?)
     }
 }

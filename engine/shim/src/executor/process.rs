@@ -15,6 +15,8 @@ const MAX_ACCOUNTS: usize = 1 << 20;
 /// The kernel's own bound of supplementary groups.
 const MAX_GROUPS: usize = 65_536;
 const PATH_MAX: usize = 4096;
+/// The longest state that goes with a listener, in bytes.
+const MAX_STATE: usize = 256 << 10;
 
 const PR_SET_PDEATHSIG: u32 = 1;
 const PR_SET_KEEPCAPS: u32 = 8;
@@ -57,6 +59,13 @@ pub(super) struct Who {
     home: &'static [u8],
 }
 
+/// Where the listener of a filter goes, and the text around the pid that goes with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listener<'a> {
+    pub(super) socket: Descriptor,
+    pub(super) text: [&'a CStr; 3],
+}
+
 /// What was said before [`Op::Execute`] and takes effect there.
 #[derive(Debug, Default)]
 pub(super) struct Pending<'a> {
@@ -69,6 +78,7 @@ pub(super) struct Pending<'a> {
     pub(super) no_new_privileges: bool,
     pub(super) directory: Option<Directory<'a>>,
     pub(super) filter: Option<Filter<'a>>,
+    pub(super) notified: Option<Listener<'a>>,
     pub(super) who: Option<Who>,
 }
 
@@ -204,6 +214,7 @@ impl<'a> Executor<'a> {
         if self.pending.no_new_privileges {
             self.install_filter()?;
         }
+        self.run_start_hooks()?;
         Err(image.execute(self.channel))
     }
 
@@ -233,7 +244,9 @@ impl<'a> Executor<'a> {
             let connection = system::accept(listener)?;
             let mut news = [PollEntry { descriptor: connection, events: system::POLLIN, happened: 0 }];
             system::poll(&mut news, None)?;
-            if matches!(system::read(connection, &mut [0; 1]), Ok(1)) {
+            let mut byte = [0; 1];
+            // Whoever only looks who is there may ask other things.
+            if matches!(system::read(connection, &mut byte), Ok(1)) && byte == *b"g" {
                 system::close(listener);
                 system::close(core::mem::replace(&mut self.channel, connection));
                 return Ok(());
@@ -282,10 +295,50 @@ impl<'a> Executor<'a> {
     }
 
     fn install_filter(&mut self) -> Step {
-        match self.pending.filter {
-            Some(filter) => self.at(filter.index, |_| Ok(system::set_filter(filter.flags, filter.filter)?)),
-            None => Ok(()),
+        let Some(filter) = self.pending.filter else { return Ok(()) };
+        let listener = self.pending.notified;
+        let pid = self.host_pid;
+        self.at(filter.index, |_| {
+            // All that is sent has to be there before: what comes after the filter may already be stopped by it.
+            let mut digits = [0; 12];
+            let pid = decimal(pid, &mut digits);
+            let mut length = 0;
+            let text = match listener {
+                Some(_) => system::map(MAX_STATE)?,
+                None => &mut [][..],
+            };
+            if let Some(Listener { text: [before, between, after], .. }) = listener {
+                for part in [before.to_bytes(), pid, between.to_bytes(), pid, after.to_bytes()] {
+                    text.get_mut(length..length + part.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(part);
+                    length += part.len();
+                }
+            }
+            let descriptor = system::set_filter(filter.flags, filter.filter)?;
+            if let Some(listener) = listener {
+                system::send(listener.socket, &text[..length], &[descriptor])?;
+                system::close(descriptor);
+            }
+            Ok(())
+        })
+    }
+
+    /// The host's own `/proc` says what pid this is there; the container's does not.
+    pub(super) fn prepare_listener(&mut self, listener: Listener<'a>) -> Step {
+        self.pending.notified = Some(listener);
+        if self.host_pid == 0 {
+            let mut digits = [0; 16];
+            let length = system::read_link_at(system::AT_FDCWD, c"/proc/self", &mut digits)?;
+            for digit in digits.get(..length).unwrap_or_default() {
+                self.host_pid = self.host_pid.wrapping_mul(10).wrapping_add(i32::from(digit.wrapping_sub(b'0')));
+            }
         }
+        Ok(())
+    }
+
+    pub(super) fn set_security_label(&mut self, file: &CStr, label: &CStr) -> Step {
+        let mut path = [0; 128];
+        let path = join(&mut path, &[b"self/attr/", file.to_bytes()])?;
+        self.write_proc(path, label.to_bytes())
     }
 
     fn become_user(&mut self, who: &Who) -> Step {
@@ -359,7 +412,7 @@ fn read_bounded(file: Descriptor) -> Step<&'static [u8]> {
 }
 
 /// Puts parts together to a path in `buffer`.
-fn join<'b>(buffer: &'b mut [u8], parts: &[&[u8]]) -> Step<&'b CStr> {
+pub(super) fn join<'b>(buffer: &'b mut [u8], parts: &[&[u8]]) -> Step<&'b CStr> {
     let mut length = 0;
     for part in parts {
         let place = buffer.get_mut(length..length + part.len()).ok_or(Errno::NAMETOOLONG)?;

@@ -57,6 +57,8 @@ pub(super) struct Process {
     /// Where the executor reports; -1 once the program runs.
     pub(super) channel: Descriptor,
     waiting: bool,
+    /// It waits for the engine's hooks.
+    prepared: bool,
     executing: bool,
     failure: Option<Failure>,
     /// The exit code, once it is gone.
@@ -136,9 +138,17 @@ impl Process {
         system::set_terminal_size(self.outputs[0].descriptor, rows, columns)
     }
 
-    /// Lets an executor go on that waits.
+    /// Lets an executor go on that waits for its start.
     pub(super) fn go_on(&mut self) -> Result<(), Errno> {
         if !core::mem::replace(&mut self.waiting, false) {
+            return Err(Errno::INVAL);
+        }
+        system::send(self.channel, b"g", &[]).map(drop)
+    }
+
+    /// Lets an executor go on that waits for hooks.
+    pub(super) fn go_on_after_hooks(&mut self) -> Result<(), Errno> {
+        if !core::mem::replace(&mut self.prepared, false) {
             return Err(Errno::INVAL);
         }
         system::send(self.channel, b"g", &[]).map(drop)
@@ -288,6 +298,7 @@ impl Monitor {
                     pidfd,
                     channel: ours,
                     waiting: false,
+                    prepared: false,
                     executing: false,
                     failure: None,
                     code: None,
@@ -336,6 +347,15 @@ impl Monitor {
                         Report::Moved(pid) => process.move_to(pid),
                         Report::Executing => process.executing = true,
                         Report::Terminal | Report::Born(_) => {}
+                        Report::Prepared => {
+                            process.prepared = true;
+                            let event = Event::Prepared { pid: process.pid as u32 };
+                            let (id, requester, pidfd) = (process.id, process.requester, process.pidfd);
+                            if id == INIT {
+                                self.stage = Stage::Creating;
+                                self.tell(requester, &event, Some(pidfd));
+                            }
+                        }
                         Report::Waiting => {
                             process.waiting = true;
                             if process.id == INIT {

@@ -1,8 +1,8 @@
 //! What engines ask for.
 
-use super::Monitor;
 use super::clients::Client;
 use super::processes::with_plan;
+use super::{LAUNCHER, Monitor};
 use crate::protocol::{Attach, Event, INIT, Refusal, Request};
 use crate::system::{self, Descriptor, Errno, MAX_RIGHTS};
 
@@ -62,6 +62,13 @@ impl Monitor {
                 Ok(())
             }
             Request::Start {} => self.with_process(INIT, |process| process.go_on()),
+            Request::Continue {} => {
+                // Only who launched it knows that its hooks were run.
+                if serial != LAUNCHER {
+                    return Err((INIT, Refusal::NotPossible, 0));
+                }
+                self.with_process(INIT, |process| process.go_on_after_hooks())
+            }
             Request::Attach { attach } => self.attach(serial, &attach, rights.first_mut()),
             Request::AttachAfterLog { attach } => {
                 self.attach(serial, &attach, rights.first_mut())?;
