@@ -15,7 +15,7 @@ use super::flags::{Flag, Place, switch, value};
 use super::foreground::Foreground;
 use super::kill::SIGKILL;
 use super::state::{self, Record, Status};
-use super::{Call, Verb};
+use super::{CGROUP, Call, Verb};
 
 pub(super) const CREATE: Verb = Verb {
     name: "create",
@@ -142,6 +142,7 @@ impl Asked {
         let descriptors = descriptors(call, spec.process_mut().as_mut())?;
         let how = Unattended { descriptors, keep_keyring: call.given.is_on("no-new-keyring") };
         allow_harmless_devices(&mut spec);
+        name_cgroup(&mut spec, call.id());
         let mut bundle = Bundle::new(call.id(), spec, Rootfs::Directory(rootfs.clone()));
         bundle.wait_for_start = wait_for_start;
         bundle.make_working_directory = true;
@@ -195,6 +196,14 @@ fn allow_harmless_devices(spec: &mut Spec) {
     rules.extend(allowed);
     resources.set_devices(Some(rules));
     linux.set_resources(Some(resources));
+}
+
+/// A cgroup that nobody names is right beneath the root: a parent would have to be shared with calls that come and go.
+fn name_cgroup(spec: &mut Spec, id: &str) {
+    let Some(linux) = spec.linux_mut() else { return };
+    if linux.cgroups_path().as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
+        linux.set_cgroups_path(Some(PathBuf::from(format!("/{CGROUP}-{id}"))));
+    }
 }
 
 fn rootfs(bundle: &Path, spec: &Spec) -> Result<PathBuf, Failure> {

@@ -30,6 +30,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "dev",
     "diratime",
     "exec",
+    "idmap",
     "loud",
     "noatime",
     "nodev",
@@ -48,7 +49,9 @@ const MOUNT_OPTIONS: &[&str] = &[
     "rdev",
     "rdiratime",
     "relatime",
+    "remount",
     "rexec",
+    "ridmap",
     "rnoatime",
     "rnodev",
     "rnodiratime",
@@ -75,6 +78,7 @@ const MOUNT_OPTIONS: &[&str] = &[
     "strictatime",
     "suid",
     "symfollow",
+    "tmpcopyup",
     "unbindable",
 ];
 
@@ -85,16 +89,17 @@ fn document(host: &Host) -> Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPECIFICATION,
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": MOUNT_OPTIONS,
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": held,
             "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false },
             "seccomp": {
                 "enabled": host.features.seccomp,
                 "actions": [
                     "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
-                    "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"
+                    "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"
                 ],
                 "operators": [
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
@@ -102,9 +107,11 @@ fn document(host: &Host) -> Value {
                 ],
                 "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]
             },
-            "apparmor": off,
-            "selinux": off,
-            "intelRdt": off
+            "apparmor": { "enabled": host.features.apparmor },
+            "selinux": { "enabled": host.features.selinux },
+            "intelRdt": off,
+            "mountExtensions": { "idmap": { "enabled": host.features.mount_setattr } },
+            "netDevices": off
         }
     })
 }

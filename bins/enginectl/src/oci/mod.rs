@@ -33,8 +33,8 @@ use flags::{Flag, Given, Place, switch, value};
 const PROGRAM: &str = "engine-oci";
 /// Where containers are written down unless `--root` says otherwise.
 const ROOT: &str = "/run/engine-oci";
-/// The cgroup of containers whose specification names none.
-const CGROUP_PARENT: &str = "engine-oci";
+/// How the cgroup of a container begins whose specification names none.
+const CGROUP: &str = "engine-oci";
 /// The version of the specification that is implemented.
 const SPECIFICATION: &str = "1.2.1";
 
@@ -97,7 +97,7 @@ impl Call<'_> {
     }
 
     fn runtime(&self) -> Result<Runtime, Failure> {
-        let settings = RuntimeSettings { run_directory: self.root.clone(), cgroup_parent: CGROUP_PARENT.to_owned() };
+        let settings = RuntimeSettings { run_directory: self.root.clone(), cgroup_parent: CGROUP.to_owned() };
         if self.systemd {
             return Err(Failure::new("--systemd-cgroup is not supported: cgroups are made by the engine itself"));
         }

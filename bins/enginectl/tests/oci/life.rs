@@ -116,3 +116,66 @@ fn limits_are_changed_and_lists_are_printed() {
     assert_eq!(place.leave(&["delete", &place.id]), 0);
     assert_eq!(wait(pid), 137);
 }
+
+#[test]
+fn hooks_are_run_at_their_moments() {
+    let place = Place::new("hooks", "sleep 1000");
+    let said = place.text("said");
+    place.change(|config| {
+        let hook = |name: &str| {
+            let line = format!("read state; echo {name} $state >>{said}");
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", line] }])
+        };
+        config["hooks"] = json!({
+            "prestart": hook("prestart"), "createRuntime": hook("createRuntime"),
+            "poststart": hook("poststart"), "poststop": hook("poststop")
+        });
+    });
+    let said = || {
+        let text = fs::read_to_string(place.path("said")).unwrap_or_default();
+        let moment = |line: &str| {
+            let (name, state) = line.split_once(' ').unwrap();
+            assert!(state.contains(&place.id) && state.contains(&place.text("bundle")), "{state}");
+            name.to_owned()
+        };
+        text.lines().map(moment).collect::<Vec<_>>()
+    };
+    let pid = place.create();
+    assert_eq!(said(), ["prestart", "createRuntime"]);
+    assert_eq!(place.leave(&["start", &place.id]), 0);
+    assert_eq!(said()[2..], ["poststart"]);
+    assert_eq!(place.leave(&["delete", "--force", &place.id]), 0);
+    assert_eq!(said()[3..], ["poststop"]);
+    assert_eq!(wait(pid), 137);
+}
+
+#[test]
+fn a_hook_that_fails_leaves_nothing() {
+    let place = Place::new("bad-hook", "sleep 1000");
+    place.change(|config| {
+        let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo oh no >&2; exit 3"] }]);
+        config["hooks"] = json!({ "createRuntime": hook });
+    });
+    let text = place.refused(&["create", "--bundle", &place.text("bundle"), &place.id]);
+    assert!(text.contains("createRuntime hook #0") && text.contains("oh no"), "{text}");
+    assert_eq!(place.left(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_container_has_users_of_its_own() {
+    let place = Place::new("users", "cat /proc/self/uid_map; id -u");
+    place.change(|config| {
+        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 }]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    });
+    // They must be able to reach the root file system, and to make the places in it that are mounted on.
+    std::os::unix::fs::chown(place.bundle().join("rootfs"), Some(100_000), Some(100_000)).unwrap();
+    for path in [place.path(""), place.bundle()] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let output = place.call(&["run", "--bundle", &place.text("bundle"), &place.id]);
+    let words = String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(words, ["0", "100000", "1000", "0"], "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -115,10 +115,11 @@ impl Place {
     /// What is left of the container on this machine.
     pub(crate) fn left(&self) -> Vec<PathBuf> {
         let mut left = vec![self.path("root/containers").join(&self.id)];
+        let cgroup = format!("engine-oci-{}", self.id);
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            left.push(hierarchy.path().join("engine-oci").join(&self.id));
+            left.push(hierarchy.path().join(&cgroup));
         }
-        left.push(Path::new("/sys/fs/cgroup/engine-oci").join(&self.id));
+        left.push(Path::new("/sys/fs/cgroup").join(&cgroup));
         left.retain(|path| path.exists());
         left
     }
