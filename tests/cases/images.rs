@@ -92,13 +92,25 @@ pub fn hostile_archives(client: Client) {
     daemon.finish();
 }
 
-/// Debian's registry, filled by hand and reachable at 127.0.0.1:5000 in the daemon's network.
+/// Debian's registry, in the daemon's network.
 struct Registry {
     process: Child,
     _files: tempfile::TempDir,
 }
 
+/// How a registry is set up.
+#[derive(Default)]
+struct Setup {
+    /// Host and port; 127.0.0.1:5000 when empty.
+    address: String,
+    /// Names and passwords, as `htpasswd` writes them.
+    accounts: Option<&'static str>,
+    /// With TLS, and a certificate of the client.
+    tls: bool,
+}
+
 impl Registry {
+    /// One that has an image; filled by hand.
     fn start(daemon: &Daemon, image: &Image, repository: &str, tag: &str, compression: Compression) -> Self {
         let files = tempfile::tempdir().unwrap();
         let top = files.path().join("docker/registry/v2");
@@ -119,23 +131,52 @@ impl Registry {
         let tags = of_repository.join("_manifests/tags").join(tag);
         link(&tags.join("current"), digest);
         link(&tags.join("index/sha256").join(digest), digest);
+        Self::serve(daemon, files, &Setup::default())
+    }
+
+    fn empty(daemon: &Daemon, setup: &Setup) -> Self {
+        Self::serve(daemon, tempfile::tempdir().unwrap(), setup)
+    }
+
+    fn serve(daemon: &Daemon, files: tempfile::TempDir, setup: &Setup) -> Self {
+        let address = if setup.address.is_empty() { "127.0.0.1:5000" } else { &setup.address };
         let settings = files.path().join("settings.yml");
         let root = files.path().display();
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\nhttp: {{addr: '127.0.0.1:5000'}}\n"
+        let mut http = format!("http: {{addr: '{address}'");
+        if setup.tls {
+            for name in TLS {
+                fs::write(files.path().join(name.0), name.1).unwrap();
+            }
+            http += &format!(
+                ", tls: {{certificate: {root}/server.crt, key: {root}/server.key, clientcas: [{root}/ca.crt]}}"
+            );
+        }
+        let mut text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\n{http}}}\n"
         );
+        if let Some(accounts) = setup.accounts {
+            fs::write(files.path().join("htpasswd"), accounts).unwrap();
+            text += &format!("auth: {{htpasswd: {{realm: test, path: {root}/htpasswd}}}}\n");
+        }
         fs::write(&settings, text).unwrap();
         let mut command = daemon.network().command(programs::borrowed("docker-registry"));
         command.arg("serve").arg(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().unwrap();
-        eventually("the registry answers", || {
+        let (host, port) = address.rsplit_once(':').unwrap();
+        eventually("the registry listens", || {
             let mut probe = daemon.network().command("/bin/busybox");
-            let said = crate::support::run(probe.args(["wget", "-qO-", "http://127.0.0.1:5000/v2/"]), b"");
+            let said = crate::support::run(probe.args(["nc", host, port]), b"");
             (said.code == 0).then_some(())
         });
         Self { process, _files: files }
     }
 }
+
+const TLS: [(&str, &str); 3] = [
+    ("ca.crt", include_str!("../support/tls/ca.crt")),
+    ("server.crt", include_str!("../support/tls/server.crt")),
+    ("server.key", include_str!("../support/tls/server.key")),
+];
 
 impl Drop for Registry {
     fn drop(&mut self) {
@@ -165,5 +206,144 @@ pub fn pulled_from_a_registry(client: Client) {
     client.run(&daemon, &["pull", &format!("127.0.0.1:5000/team/busybox@{digest}")]).ok();
     let said = client.run(&daemon, &["pull", "127.0.0.1:5000/team/nothing"]).code(1);
     assert!(said.stderr.contains("not found") || said.stderr.contains("manifest unknown"), "{said:?}");
+    daemon.finish();
+}
+
+/// The digest in what a push or a pull says.
+fn digest_in(said: &str) -> String {
+    let at = said.find("sha256:").unwrap_or_else(|| panic!("no digest in: {said}"));
+    said[at..at + "sha256:".len() + 64].to_owned()
+}
+
+pub fn pushed_and_saved(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let registry = Registry::empty(&daemon, &Setup::default());
+    let id = busybox().id();
+    let name = "127.0.0.1:5000/team/busybox:v1";
+    client.run(&daemon, &["tag", "busybox", name]).ok();
+    let said = client.run(&daemon, &["push", name]).ok();
+    assert!(said.contains("The push refers to repository [127.0.0.1:5000/team/busybox]"), "{said}");
+    assert!(said.contains("v1: digest: sha256:"), "{said}");
+    let digest = digest_in(&said);
+    let said = client.run(&daemon, &["push", name]).ok();
+    assert!(said.contains("Layer already exists") && said.contains(&digest), "{said}");
+    // Away with it, and back.
+    client.run(&daemon, &["rmi", "-f", &id]).ok();
+    assert_eq!(client.run(&daemon, &["images", "-q"]).ok(), "");
+    assert!(client.run(&daemon, &["pull", name]).ok().contains(&digest));
+    let digests = client.run(&daemon, &["inspect", "-f", "{{json .RepoDigests}}", name]).ok();
+    assert_eq!(digests, format!("[\"127.0.0.1:5000/team/busybox@{digest}\"]"));
+    // Another repository takes over what is there, and all tags go at once.
+    for tag in ["1", "2"] {
+        client.run(&daemon, &["tag", name, &format!("127.0.0.1:5000/other:{tag}")]).ok();
+    }
+    let said = client.run(&daemon, &["push", "--all-tags", "127.0.0.1:5000/other"]).ok();
+    assert!(said.contains("Mounted from team/busybox") && said.matches(&digest).count() >= 2, "{said}");
+    client.run(&daemon, &["rmi", "-f", &id]).ok();
+    client.run(&daemon, &["pull", "--all-tags", "127.0.0.1:5000/other"]).ok();
+    let tags = client.run(&daemon, &["images", "--format", "{{.Tag}}", "127.0.0.1:5000/other"]).ok();
+    assert_eq!(tags.lines().collect::<std::collections::BTreeSet<_>>(), ["1", "2"].into());
+    // Saved, loaded, and still what it was.
+    let file = daemon.home().join("saved.tar");
+    client.run(&daemon, &["save", "-o", file.to_str().unwrap(), "127.0.0.1:5000/other"]).ok();
+    client.run(&daemon, &["rmi", "-f", &id]).ok();
+    let said = client.run(&daemon, &["load", "-i", file.to_str().unwrap()]).ok();
+    assert!(said.contains("Loaded image: 127.0.0.1:5000/other:1"), "{said}");
+    let said = client.run(&daemon, &["push", "127.0.0.1:5000/third:x"]).code(1);
+    assert!(said.stderr.contains("does not exist locally"), "{said:?}");
+    client.run(&daemon, &["tag", "127.0.0.1:5000/other:2", "127.0.0.1:5000/third:x"]).ok();
+    assert!(client.run(&daemon, &["push", "127.0.0.1:5000/third:x"]).ok().contains(&digest));
+    let seen = daemon.get("/distribution/127.0.0.1:5000/third:x/json");
+    assert_eq!(seen["Descriptor"]["digest"], digest);
+    assert_eq!(seen["Platforms"][0]["os"], "linux");
+    assert_eq!(client.run(&daemon, &["run", "--rm", "127.0.0.1:5000/third:x", "cat", "/etc/replaced"]).ok(), "second");
+    let said = client.run(&daemon, &["search", "127.0.0.1:5000/busybox"]).code(1);
+    assert!(said.stderr.contains("does not offer search"), "{said:?}");
+    let usage = client.run(&daemon, &["system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}}"]).ok();
+    assert_eq!(usage.lines().next(), Some("Images 1 0"));
+    assert!(client.run(&daemon, &["system", "df", "-v"]).ok().contains("Local Volumes space usage:"));
+    let said = client.run(&daemon, &["image", "prune", "-a", "-f"]).ok();
+    assert!(said.contains(&format!("deleted: {id}")) && said.contains("Total reclaimed space: "), "{said}");
+    for directory in ["layers", "blobs/sha256"] {
+        let left: Vec<_> = fs::read_dir(daemon.root().join(directory)).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    drop(registry);
+    daemon.finish();
+}
+
+pub fn committed(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let script = "mkdir /made && echo new >/made/file && rm /etc/replaced && ln /made/file /made/link && rm -r /srv/data && \
+                  mkdir /srv/data && echo x >/srv/data/own && sleep 1000";
+    client.run(&daemon, &["run", "-d", "--name", "box", "-e", "A=1", "busybox", "sh", "-c", script]).ok();
+    eventually("the files are there", || {
+        (client.run(&daemon, &["exec", "box", "test", "-e", "/srv/data/own"]).code == 0).then_some(())
+    });
+    let change = ["-c", "CMD cat /made/link", "-c", "ENV B=2", "-c", "LABEL of=tests"];
+    let said = client
+        .run(&daemon, &[&["commit", "-a", "me", "-m", "a remark"], &change[..], &["box", "mine:1"]].concat())
+        .ok();
+    assert_eq!(client.run(&daemon, &["inspect", "-f", "{{.Id}}", "mine:1"]).ok(), said);
+    assert_eq!(client.run(&daemon, &["inspect", "-f", "{{.State.Status}}", "box"]).ok(), "running");
+    assert_eq!(client.run(&daemon, &["run", "--rm", "mine:1"]).ok(), "new");
+    let look = "ls /etc/replaced; ls /srv/data; echo $A$B; stat -c %h /made/file";
+    let said = client.run(&daemon, &["run", "--rm", "mine:1", "sh", "-c", look]);
+    assert_eq!(said.stdout, "own\n12\n2\n", "{said:?}");
+    let history = client.run(&daemon, &["history", "--format", "{{.Comment}}", "mine:1"]).ok();
+    assert_eq!(history.lines().next(), Some("a remark"));
+    let said = client.run(&daemon, &["commit", "-c", "RUN x", "box"]).code(1);
+    assert!(said.stderr.contains("RUN is not a valid change command"), "{said:?}");
+    // What it was built upon cannot go before it.
+    client.run(&daemon, &["rm", "-f", "box"]).ok();
+    let said = client.run(&daemon, &["rmi", &busybox().id()]).code(1);
+    assert!(said.stderr.contains("image has dependent child images"), "{said:?}");
+    // It is saved and loaded as it is, though no archive of it was ever kept.
+    let file = daemon.home().join("mine.tar");
+    client.run(&daemon, &["save", "-o", file.to_str().unwrap(), "mine:1"]).ok();
+    client.run(&daemon, &["rmi", "mine:1"]).ok();
+    client.run(&daemon, &["load", "-i", file.to_str().unwrap()]).ok();
+    assert_eq!(client.run(&daemon, &["run", "--rm", "mine:1"]).ok(), "new");
+    let exported = client.run(&daemon, &["run", "--name", "two", "mine:1", "true"]).ok();
+    assert_eq!(exported, "");
+    let tar = daemon.home().join("tree.tar");
+    client.run(&daemon, &["export", "-o", tar.to_str().unwrap(), "two"]).ok();
+    client.run(&daemon, &["import", "-c", "CMD [\"cat\", \"/made/file\"]", tar.to_str().unwrap(), "flat:1"]).ok();
+    assert_eq!(client.run(&daemon, &["run", "--rm", "flat:1"]).ok(), "new");
+    client.run(&daemon, &["rm", "two"]).ok();
+    daemon.finish();
+}
+
+pub fn registries_that_want_to_know_who_asks(client: Client) {
+    let daemon = Daemon::with_busybox();
+    daemon.network().ip("addr add 192.0.2.10/32 dev lo");
+    // The password is `secret`.
+    let accounts = Some("me:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n");
+    let setup = Setup { address: "192.0.2.10:5443".to_owned(), accounts, tls: true };
+    let _registry = Registry::empty(&daemon, &setup);
+    let name = "192.0.2.10:5443/private:1";
+    client.run(&daemon, &["tag", "busybox", name]).ok();
+    let said = client.run(&daemon, &["push", name]).code(1);
+    assert!(said.stderr.contains("certificate"), "nobody vouches for it: {said:?}");
+    let certificates = daemon.certificates().join("192.0.2.10:5443");
+    fs::create_dir_all(&certificates).unwrap();
+    fs::write(certificates.join("ca.crt"), TLS[0].1).unwrap();
+    fs::write(certificates.join("client.cert"), include_str!("../support/tls/client.crt")).unwrap();
+    fs::write(certificates.join("client.key"), include_str!("../support/tls/client.key")).unwrap();
+    let said = client.run(&daemon, &["push", name]).code(1);
+    assert!(said.stderr.contains("authentication required") || said.stderr.contains("denied"), "{said:?}");
+    let log_in = |password: &[u8]| {
+        client.run_with(&daemon, &["login", "-u", "me", "--password-stdin", "192.0.2.10:5443"], password)
+    };
+    let said = log_in(b"wrong").code(1);
+    assert!(said.stderr.contains("401 Unauthorized"), "{said:?}");
+    assert!(log_in(b"secret\n").ok().contains("Login Succeeded"));
+    let digest = digest_in(&client.run(&daemon, &["push", name]).ok());
+    client.run(&daemon, &["rmi", "-f", &busybox().id()]).ok();
+    assert!(client.run(&daemon, &["pull", name]).ok().contains(&digest));
+    client.run(&daemon, &["logout", "192.0.2.10:5443"]).ok();
+    client.run(&daemon, &["rmi", name]).ok();
+    let said = client.run(&daemon, &["pull", name]).code(1);
+    assert!(said.stderr.contains("authentication required") || said.stderr.contains("denied"), "{said:?}");
     daemon.finish();
 }

@@ -41,7 +41,10 @@ macro_rules! suite {
             networks { outbound_traffic neighbours none_is_alone made_and_removed several_at_once names_are_looked_up }
             volumes { they_outlive_containers filled_from_the_image nameless_ones_go_along host_directories }
             files { into_and_out_of whatever_it_does what_was_changed }
-            images { every_shape_of_archive names_and_removal pulled_from_a_registry hostile_archives }
+            images {
+                every_shape_of_archive names_and_removal pulled_from_a_registry hostile_archives pushed_and_saved
+                committed registries_that_want_to_know_who_asks
+            }
         }
     };
 }

@@ -56,6 +56,7 @@ impl Daemon {
         command.arg("--data-root").arg(self.root()).arg("--exec-root").arg(self.run_directory());
         command.arg("--pidfile").arg(self.room.path().join("pid"));
         command.args(["--cgroup-parent", &self.cgroup]);
+        command.arg("--registry-certificates").arg(self.certificates());
         command.arg("--host").arg(format!("unix://{}", self.socket().display()));
         command.env_clear().env("PATH", "/nowhere").env("RUST_BACKTRACE", "1");
         self.child = Some(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
@@ -150,6 +151,11 @@ impl Daemon {
     /// Its run directory.
     pub fn run_directory(&self) -> PathBuf {
         self.room.path().join("run")
+    }
+
+    /// Where it looks for the certificates of registries; not there before somebody makes it.
+    pub fn certificates(&self) -> PathBuf {
+        self.room.path().join("certs.d")
     }
 
     /// An empty home for clients.

@@ -210,7 +210,6 @@ const DOCKER_COMMANDS: &[&str] = &[
     "buildx",
     "builder",
     "checkpoint",
-    "commit",
     "compose",
     "config",
     "context",

@@ -89,7 +89,7 @@ static ROUTES: &[Route] = table! {
     POST "/containers/{name}/checkpoints" While unsupported::no_checkpoints;
     POST "/containers/{name}/exec" Finish exec::create;
     DELETE "/containers/{name}" Finish containers::remove::remove;
-    POST "/commit" While unsupported::not_built;
+    POST "/commit" Finish containers::commit::commit;
 
     POST "/exec/{name}/start" Hijack exec::start;
     POST "/exec/{name}/resize" Finish exec::resize;

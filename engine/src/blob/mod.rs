@@ -4,15 +4,16 @@
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine_sys::file;
 use engine_sys::path::Root;
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -112,7 +113,16 @@ pub struct Writer {
     file: Option<File>,
     hasher: Hasher,
     size: u64,
+    /// Bytes that were there before: the first ones that are added must be these, and are not written again.
+    existing: u64,
+    /// What is not ended stays for whoever goes on with it.
+    kept: bool,
 }
+
+/// What a blob is called while it is fetched: by its digest, so that nobody else fetches it, and another one can go on.
+const PARTIAL: &str = ".part-";
+/// How long what was fetched of a blob is kept for a pull that goes on.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Blobs {
     /// Opens the blobs beneath `root`, the engine's root directory.
@@ -171,7 +181,44 @@ impl Blobs {
         // The sweeper leaves alone what is locked.
         fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|error| Error::host("lock a new blob")(error.into()))?;
-        Ok(Writer { blobs: self.clone(), name, file: Some(file.into()), hasher: Hasher::new(), size: 0 })
+        Ok(Writer {
+            blobs: self.clone(),
+            name,
+            file: Some(file.into()),
+            hasher: Hasher::new(),
+            size: 0,
+            existing: 0,
+            kept: false,
+        })
+    }
+
+    /// The right to fetch a blob of at most `size` bytes, over all programs: `None` while somebody else has it. What was
+    /// fetched of it before is there, and comes first: see [`Writer::existing`].
+    pub fn claim(&self, digest: &Digest, size: u64) -> Result<Option<Writer>, Error> {
+        let fail = |error: Errno| Error::host(format!("make blob {digest}"))(error.into());
+        let (directory, name) = (&self.shared.directory, format!("{PARTIAL}{}", digest.hex()));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let file = fs::openat(directory, &*name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
+            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                locked => locked.map_err(fail)?,
+            }
+            let held = fs::fstat(&file).map_err(fail)?;
+            match fs::statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(named) if named.st_ino == held.st_ino => {}
+                // Who had it before has given it its name, or removed it.
+                _ => continue,
+            }
+            let mut existing = u64::try_from(held.st_size).unwrap_or(0);
+            if existing > size {
+                fs::ftruncate(&file, 0).map_err(fail)?;
+                existing = 0;
+            }
+            fs::seek(&file, SeekFrom::Start(existing)).map_err(fail)?;
+            let (blobs, file) = (self.clone(), Some(file.into()));
+            return Ok(Some(Writer { blobs, name, file, hasher: Hasher::new(), size: 0, existing, kept: false }));
+        }
     }
 
     /// Writes a small blob.
@@ -242,11 +289,17 @@ impl Blobs {
         let fail = || Error::host("look for leftovers of blobs");
         for entry in std::fs::read_dir(&self.shared.path).map_err(fail())? {
             let name = entry.map_err(fail())?.file_name();
-            if !name.as_bytes().starts_with(b".tmp-") {
+            let is_partial = name.as_bytes().starts_with(PARTIAL.as_bytes());
+            if !is_partial && !name.as_bytes().starts_with(b".tmp-") {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let Ok(file) = fs::openat(&self.shared.directory, &name, flags, Mode::empty()) else { continue };
+            let file = File::from(file);
+            let changed = file.metadata().and_then(|found| found.modified()).ok();
+            if is_partial && changed.is_some_and(|time| time.elapsed().is_ok_and(|age| age < PATIENCE)) {
+                continue;
+            }
             if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 let _ = fs::unlinkat(&self.shared.directory, &name, AtFlags::empty());
             }
@@ -260,8 +313,23 @@ impl Writer {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let Some(file) = &self.file else { return Ok(()) };
         self.hasher.update(bytes);
+        let there = usize::try_from(self.existing.saturating_sub(self.size)).unwrap_or(usize::MAX).min(bytes.len());
         self.size += bytes.len() as u64;
-        file::write_all(file.as_fd(), bytes).map_err(Error::host("write a blob"))
+        file::write_all(file.as_fd(), &bytes[there..]).map_err(Error::host("write a blob"))
+    }
+
+    /// What was there before, how many bytes that are, and a file to read them from; they have to be added first.
+    pub fn existing(&self) -> Result<Option<(u64, File)>, Error> {
+        let Some(file) = self.file.as_ref().filter(|_| self.existing > 0) else { return Ok(None) };
+        // A descriptor of its own, with a place of its own.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let file = File::open(path).map_err(Error::host("read what was fetched of a blob"))?;
+        Ok(Some((self.existing, file)))
+    }
+
+    /// Whoever gave the bytes has gone: what came stays for another attempt.
+    pub fn keep(&mut self) {
+        self.kept = self.name.starts_with(PARTIAL);
     }
 
     /// Bytes written so far.
@@ -271,6 +339,11 @@ impl Writer {
 
     /// Ends the blob, if its bytes are the expected ones.
     pub fn seal(mut self, expected: Option<&Digest>) -> Result<Sealed, Error> {
+        if self.size < self.existing
+            && let Some(file) = &self.file
+        {
+            fs::ftruncate(file, self.size).map_err(|error| Error::host("shorten a blob")(error.into()))?;
+        }
         let digest = std::mem::take(&mut self.hasher).finish();
         match expected {
             Some(expected) if *expected != digest => Err(Error::Mismatch { expected: *expected, found: digest }),
@@ -301,7 +374,7 @@ impl Sealed {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        if self.file.is_some() && !self.kept {
             let _ = fs::unlinkat(&self.blobs.shared.directory, &*self.name, AtFlags::empty());
         }
     }
@@ -367,6 +440,40 @@ mod tests {
         assert!(retire());
         assert_eq!((get(), files(root.path())), (None, 0));
         assert!(matches!(commit(&state, &blobs, None, &digest, "i"), Err(Error::Missing(_))));
+    }
+
+    #[test]
+    fn a_blob_is_fetched_by_one_and_gone_on_with_by_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(root.path()).unwrap();
+        let digest = Digest::of(b"hello world");
+        let mut first = blobs.claim(&digest, 11).unwrap().unwrap();
+        assert!(blobs.claim(&digest, 11).unwrap().is_none());
+        assert!(first.existing().unwrap().is_none());
+        first.write(b"hello ").unwrap();
+        first.keep();
+        drop(first);
+        blobs.sweep().unwrap();
+        let mut second = blobs.claim(&digest, 11).unwrap().unwrap();
+        let (length, mut file) = second.existing().unwrap().unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        assert_eq!((length, bytes.as_slice()), (6, &b"hello "[..]));
+        second.write(b"hel").unwrap();
+        second.write(b"lo wor").unwrap();
+        second.write(b"ld").unwrap();
+        second.seal(Some(&digest)).unwrap().publish().unwrap();
+        assert_eq!(blobs.read(&digest, 11).unwrap(), b"hello world");
+        // What is longer than it can be, and what nobody wants to go on with.
+        let other = Digest::of(b"x");
+        std::fs::write(root.path().join(format!("blobs/sha256/.part-{}", other.hex())), "xyz").unwrap();
+        assert!(blobs.claim(&other, 1).unwrap().unwrap().existing().unwrap().is_none());
+        assert_eq!(files(root.path()), 1);
+        let old = root.path().join(format!("blobs/sha256/.part-{}", other.hex()));
+        std::fs::write(&old, "x").unwrap();
+        File::open(&old).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        blobs.sweep().unwrap();
+        assert_eq!(files(root.path()), 1);
     }
 
     #[test]

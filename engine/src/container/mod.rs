@@ -8,6 +8,7 @@ mod attach;
 mod attaching;
 mod bundle;
 mod changes;
+mod commit;
 mod config;
 mod copy;
 mod create;
@@ -55,6 +56,7 @@ use std::sync::Arc;
 
 pub use attach::{AttachOptions, Attached, DetachKeys};
 pub use attaching::AttachHandle;
+pub use commit::CommitOptions;
 pub use config::Config;
 pub use copy::{ArchiveStream, CopyOptions, PathStat};
 pub use error::Error;

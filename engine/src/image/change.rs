@@ -1,5 +1,7 @@
 //! Changes of an image's configuration, written as the instructions of a Dockerfile that only change that.
 
+use serde_json::Value;
+
 use super::Error;
 use crate::oci::{Execution, Healthcheck};
 
@@ -229,6 +231,36 @@ fn duration(text: &str) -> Option<i64> {
     (!text.is_empty() && sum < 9e18).then_some(sum as i64)
 }
 
+/// Lays what a client's document says over what is there.
+pub(super) fn overlay(mut below: Execution, above: Value) -> Result<Execution, Error> {
+    let above: Execution =
+        serde_json::from_value(above).map_err(|error| invalid(format!("the configuration: {error}")))?;
+    for variable in above.env {
+        let name = variable.split('=').next().unwrap_or_default().to_owned() + "=";
+        below.env.retain(|known| !known.starts_with(&name));
+        below.env.push(variable);
+    }
+    if above.entrypoint.as_ref().is_some_and(|program| !program.is_empty()) {
+        below.entrypoint = above.entrypoint;
+        below.cmd = above.cmd;
+    } else if above.cmd.as_ref().is_some_and(|command| !command.is_empty()) {
+        below.cmd = above.cmd;
+    }
+    below.exposed_ports.extend(above.exposed_ports);
+    below.volumes.extend(above.volumes);
+    below.labels.extend(above.labels);
+    below.on_build.extend(above.on_build);
+    for (below, above) in [(&mut below.user, above.user), (&mut below.working_dir, above.working_dir)] {
+        if !above.is_empty() {
+            *below = above;
+        }
+    }
+    below.stop_signal = above.stop_signal.or(below.stop_signal);
+    below.healthcheck = above.healthcheck.or(below.healthcheck);
+    below.shell = above.shell.or(below.shell);
+    Ok(below)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -294,6 +326,23 @@ mod tests {
             let error = changed(&[line]).unwrap_err();
             assert!(error.contains(text), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn what_a_client_sends_lies_above() {
+        let below = Execution {
+            cmd: Some(vec!["a".to_owned()]),
+            entrypoint: Some(vec!["e".to_owned()]),
+            env: vec!["A=1".to_owned(), "B=2".to_owned()],
+            user: "u".to_owned(),
+            ..Execution::default()
+        };
+        let merged =
+            overlay(below, serde_json::json!({"Cmd": ["b"], "Env": ["A=3"], "User": "", "Labels": {"k": "v"}}));
+        let merged = merged.unwrap();
+        assert_eq!((merged.cmd.unwrap(), merged.entrypoint.unwrap()), (vec!["b".to_owned()], vec!["e".to_owned()]));
+        assert_eq!((merged.env, merged.user.as_str()), (vec!["B=2".to_owned(), "A=3".to_owned()], "u"));
+        assert_eq!(merged.labels["k"], "v");
     }
 
     proptest::proptest! {

@@ -2,11 +2,11 @@
 
 use super::record::{ImageRecord, chain_ids};
 use super::{Error, Image, Images, tag};
-use crate::blob::{BlobRecord, Sealed};
+use crate::blob::{self, BlobRecord, Sealed};
 use crate::id::ImageId;
 use crate::oci::{Digest, ImageConfig, Reference};
 use crate::snapshot::{LayerRecord, Staged};
-use crate::state::{Durability, Table};
+use crate::state::{Durability, Table, Transaction};
 
 /// An image whose parts have been fetched and checked.
 #[derive(Debug, Default)]
@@ -31,6 +31,15 @@ pub(super) struct Part {
     pub(super) staged: Option<Staged>,
     /// The blob that it was unpacked from, if that was kept.
     pub(super) blob: Option<Kept>,
+    /// The right to fetch it, until it is there.
+    pub(super) claim: Option<blob::Writer>,
+}
+
+impl Part {
+    /// A layer that is there.
+    pub(super) fn here(diff_id: Digest) -> Self {
+        Self { diff_id, staged: None, blob: None, claim: None }
+    }
 }
 
 /// A blob of an image.
@@ -51,6 +60,27 @@ impl Images {
         Ok(())
     }
 
+    /// Makes one layer a part of the state; what is returned is dropped after the transaction.
+    pub(super) fn commit_layer(
+        &self,
+        tx: &mut Transaction<'_>,
+        part: Part,
+        by: (Table, &str),
+    ) -> Result<Option<Staged>, Error> {
+        let shared = &self.shared;
+        let blob = part.blob.as_ref().map(|blob| blob.digest);
+        let surplus = shared.layers.commit(tx, &part.diff_id, part.staged, blob, by)?;
+        if let Some(Kept { digest, record, sealed }) = part.blob {
+            shared.blobs.commit(tx, &digest, sealed, &record, by)?;
+        } else if let Some(LayerRecord { blob: Some(digest), .. }) = tx.get(Table::Layer, &part.diff_id.to_string())? {
+            // A layer of another image: its blob is this image's, too.
+            tx.hold((Table::Blob, &digest.to_string()), by)?;
+        }
+        // Whoever waits for the layer finds it now.
+        drop(part.claim);
+        Ok(surplus)
+    }
+
     /// Commits an image whose parts have been [`sync`](Self::sync)ed. Blocks.
     pub(super) fn commit(&self, parts: Parts) -> Result<Image, Error> {
         let shared = &self.shared;
@@ -65,16 +95,7 @@ impl Images {
         let image = shared.state.write(Durability::Power, |tx| {
             let by = (Table::Image, id.as_str());
             for part in parts.layers {
-                let blob = part.blob.as_ref().map(|blob| blob.digest);
-                surplus.extend(shared.layers.commit(tx, &part.diff_id, part.staged, blob, by)?);
-                if let Some(Kept { digest, record, sealed }) = part.blob {
-                    shared.blobs.commit(tx, &digest, sealed, &record, by)?;
-                } else if let Some(LayerRecord { blob: Some(digest), .. }) =
-                    tx.get(Table::Layer, &part.diff_id.to_string())?
-                {
-                    // A layer of another image: its blob is this image's, too.
-                    tx.hold((Table::Blob, &digest.to_string()), by)?;
-                }
+                surplus.extend(self.commit_layer(tx, part, by)?);
             }
             let manifest = parts.manifest.as_ref().map(|manifest| manifest.digest);
             if let Some(Kept { digest, record, sealed }) = parts.manifest {

@@ -95,7 +95,7 @@ impl Images {
         self.sync()?;
         let image = self.commit(Parts {
             config,
-            layers: vec![Part { diff_id, staged: Some(staged), blob: None }],
+            layers: vec![Part { staged: Some(staged), ..Part::here(diff_id) }],
             names: reference.clone().into_iter().collect(),
             ..Parts::default()
         })?;

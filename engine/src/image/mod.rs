@@ -6,6 +6,7 @@ mod commit;
 mod contents;
 mod find;
 mod import;
+mod layering;
 mod load;
 mod prune;
 mod pull;
@@ -39,6 +40,7 @@ use crate::state::State;
 use crate::{oci, registry, state};
 
 pub use import::ImportOptions;
+pub use layering::Layering;
 pub use load::{LoadOptions, Loaded};
 pub use prune::Pruned;
 pub use pull::PullOptions;
@@ -102,6 +104,19 @@ impl Images {
         let shared = &self.shared;
         shared.layers.sweep()?;
         shared.blobs.sweep()?;
+        shared.state.write(state::Durability::Process, |tx| {
+            // A pull that was killed had taken holds for an image that it never made.
+            for table in [state::Table::Layer, state::Table::Blob] {
+                for key in tx.keys(table)? {
+                    for (by, image) in tx.holders((table, &key))? {
+                        if by == state::Table::Image && !tx.contains(by, &image)? {
+                            tx.release((table, &key), (by, &image))?;
+                        }
+                    }
+                }
+            }
+            Ok::<_, Error>(())
+        })?;
         let retired = shared.state.write(state::Durability::Process, |tx| {
             shared.blobs.collect(tx)?;
             Ok::<_, Error>(shared.layers.collect(tx)?)

@@ -328,3 +328,151 @@ async fn tokens_are_good_for_all_that_is_done_and_remembered() {
     assert!(asked_for.lock().unwrap().len() > first);
     assert_eq!(pushed.len(), 1);
 }
+
+/// An image of several layers in a registry that counts how often each blob is fetched.
+async fn shelved(layers: &[Vec<u8>]) -> (Liar, Reference, Image) {
+    let scene = Scene::new();
+    let (liar, _) = registry(|_| None);
+    let image = scene.load(saved(&["x:1"], layers)).await.unwrap().remove(0).image;
+    let name: Reference = format!("{}/x:1", liar.address).parse().unwrap();
+    scene.images.tag(&image, &name).await.unwrap();
+    scene.images.push(&name, PushOptions::default()).await.unwrap();
+    (liar, name, image)
+}
+
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    Rootfs::new().file(format!("noise{seed}"), 0o644, (0..length).map(|_| next()).collect::<Vec<u8>>()).into_archive()
+}
+
+#[tokio::test]
+async fn two_programs_that_pull_at_once_fetch_each_layer_once() {
+    let layers: Vec<_> = (1..6).map(|seed| noise(seed, 400_000)).collect();
+    let (liar, name, image) = shelved(&layers).await;
+    let before = liar.asked().len();
+    let scene = Scene::new();
+    let mut pulls = Vec::new();
+    for _ in 0..4 {
+        // Each is a program of its own, with its own connection to the state.
+        let state = State::open(scene.root.path()).unwrap();
+        let settings = crate::settings::RegistrySettings::default();
+        let images = Images::open(scene.root.path(), state, crate::events::Events::new(), &settings).unwrap();
+        let name = name.clone();
+        pulls.push(tokio::spawn(async move { images.pull(&name, PullOptions::default()).await }));
+    }
+    for pull in pulls {
+        assert_eq!(pull.await.unwrap().unwrap().id(), image.id());
+    }
+    let mut fetched: BTreeMap<String, usize> = BTreeMap::new();
+    for asked in liar.asked().split_off(before) {
+        if asked.method == "GET" && asked.path.contains("/blobs/") && !asked.path.contains(image.id().hex()) {
+            *fetched.entry(asked.path).or_default() += 1;
+        }
+    }
+    assert_eq!(fetched.len(), 5);
+    assert!(fetched.values().all(|times| *times == 1), "{fetched:?}");
+    // Layers, blobs and the manifest, and nothing in the making.
+    scene.settles_at(11).await;
+}
+
+#[tokio::test]
+async fn a_pull_that_was_cut_short_goes_on_where_it_was() {
+    let (liar, name, image) = shelved(&[noise(7, 900_000)]).await;
+    let scene = Scene::new();
+    let manifest = {
+        let mut pull = scene.images.pull(&name, PullOptions::default());
+        let _progress = pull.progress();
+        pull.await.unwrap().manifest().unwrap()
+    };
+    let bytes = scene.images.blobs().read(&manifest, 1 << 20).unwrap();
+    let manifest: Value = serde_json::from_slice(&bytes).unwrap();
+    let digest: Digest = manifest["layers"][0]["digest"].as_str().unwrap().parse().unwrap();
+    let whole = scene.images.blobs().read(&digest, 10 << 20).unwrap();
+    // As a program that was killed leaves it.
+    for (length, spoiled, from) in
+        [(300_000, false, Some(300_000)), (whole.len(), false, None), (300_000, true, Some(300_000))]
+    {
+        let other = Scene::new();
+        let part = other.root.path().join(format!("blobs/sha256/.part-{}", digest.hex()));
+        let mut partial = whole[..length].to_vec();
+        if spoiled {
+            partial[100_000] ^= 1;
+        }
+        std::fs::write(&part, partial).unwrap();
+        other.images.collect_garbage().unwrap();
+        let before = liar.asked().len();
+        let pulled = other.images.pull(&name, PullOptions::default()).await;
+        let asked = liar.asked().split_off(before);
+        let of_blob: Vec<_> = asked.iter().filter(|asked| asked.path.ends_with(digest.hex().as_str())).collect();
+        let ranges: Vec<_> = of_blob.iter().filter_map(|asked| asked.headers.get("range")).collect();
+        match from {
+            Some(from) => assert_eq!(ranges, [&format!("bytes={from}-")]),
+            None => assert!(of_blob.is_empty()),
+        }
+        if spoiled {
+            pulled.unwrap_err();
+            // What was wrong is gone, and does not spoil the next one.
+            assert!(!part.exists());
+            other.images.pull(&name, PullOptions::default()).await.unwrap();
+        } else {
+            assert_eq!(pulled.unwrap().id(), image.id());
+        }
+        other.settles_at(3).await;
+        assert!(!part.exists());
+    }
+}
+
+#[tokio::test]
+async fn what_a_container_wrote_becomes_a_layer() {
+    use std::os::unix::fs::PermissionsExt;
+    let scene = Scene::new();
+    let base = scene.load(saved(&["base:1"], &[layer("a"), layer("b")])).await.unwrap().remove(0).image;
+    let room = tempfile::tempdir().unwrap();
+    let upper = room.path().join("upper");
+    let make = |name: &str| std::fs::create_dir_all(upper.join(name)).unwrap();
+    make("etc");
+    make("dir/opaque");
+    std::fs::write(upper.join("dir/new"), "new").unwrap();
+    std::fs::hard_link(upper.join("dir/new"), upper.join("dir/again")).unwrap();
+    std::fs::set_permissions(upper.join("dir/new"), std::fs::Permissions::from_mode(0o4755)).unwrap();
+    std::fs::write(upper.join("etc/hosts"), "").unwrap();
+    let whiteout = |name: &str| {
+        let kind = rustix::fs::FileType::CharacterDevice;
+        rustix::fs::mknodat(rustix::fs::CWD, upper.join(name), kind, rustix::fs::Mode::empty(), 0).unwrap();
+    };
+    whiteout("a");
+    let opaque = std::fs::File::open(upper.join("dir/opaque")).unwrap();
+    let mark = rustix::fs::fsetxattr(&opaque, "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty());
+    mark.unwrap();
+    let commit = |layering: Layering| {
+        let (images, upper) = (scene.images.clone(), upper.clone());
+        tokio::task::spawn_blocking(move || images.layer_on(layering, &upper))
+    };
+    let mut layering = Layering::new(Some(&base), base.layers().to_vec());
+    layering.reference = Some("mine:1".parse().unwrap());
+    layering.comment = "remark".to_owned();
+    layering.change(None, &["CMD x".to_owned()]).unwrap();
+    let image = commit(layering).await.unwrap().unwrap();
+    assert_eq!((image.layers().len(), image.parent()), (3, Some(base.id())));
+    let history = &image.config().history;
+    assert_eq!((history.len(), history[2].comment.as_deref()), (3, Some("remark")));
+    let held = files(&save(&scene, &["mine:1"]).await.unwrap());
+    let top = held[&format!("blobs/sha256/{}", image.layers()[2].hex())].clone();
+    let names: Vec<String> = files(&top).into_keys().collect();
+    assert_eq!(names, [".wh.a", "dir/", "dir/again", "dir/new", "dir/opaque/", "dir/opaque/.wh..wh..opq", "etc/"]);
+    let tree = scene.images.layers().path(&image.layers()[2]);
+    let metadata = std::fs::metadata(tree.join("dir/new")).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o4755);
+    assert_eq!(std::os::unix::fs::MetadataExt::nlink(&metadata), 2);
+    assert!(tree.join("a").symlink_metadata().is_ok() && !tree.join("etc/hosts").exists());
+    // Nothing changed is no layer.
+    std::fs::remove_dir_all(&upper).unwrap();
+    std::fs::create_dir(&upper).unwrap();
+    let same = commit(Layering::new(Some(&base), base.layers().to_vec())).await.unwrap().unwrap();
+    assert_eq!(same.layers(), base.layers());
+    assert!(same.config().history.last().unwrap().empty_layer);
+}

@@ -1,23 +1,27 @@
 //! Pulling: what the registry has is compared with what is here, and what is missing is fetched, checked, inflated and
 //! unpacked while it comes, several layers at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::BytesMut;
 
 use futures_util::future;
+use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 
 use super::commit::{Kept, Part, Parts};
 use super::record::TagRecord;
 use super::task::{Meter, Reporter, Status};
-use super::unpack::{self, Order, PIECES};
+use super::unpack::{self, Order, PIECE, PIECES};
 use super::{Error, Image, Images, Pull, Task};
-use crate::blob::BlobRecord;
+use crate::blob::{self, BlobRecord};
 use crate::id::ImageId;
 use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
 use crate::registry::{self, Auth, Fetched, Session};
 use crate::snapshot::decode::Encoding;
 use crate::snapshot::pieces;
-use crate::state::Table;
+use crate::state::{Durability, Table};
 
 /// How an image is pulled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct PullOptions {
 const MAX_DEPTH: usize = 3;
 /// How often a pull begins anew because somebody removed what it had found.
 const ROUNDS: usize = 3;
+/// How long to wait before looking again at a layer that somebody else fetches.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// An image of a registry, before its layers are fetched.
 struct Remote {
@@ -202,23 +208,20 @@ impl Images {
             }
             Ok::<_, Error>(here)
         })?;
-        let permits = Semaphore::new(self.shared.registry.concurrent_downloads());
         let mut seen = BTreeSet::new();
-        let mut jobs = Vec::new();
+        let mut missing = Vec::new();
         for (descriptor, diff_id) in remote.manifest.layers.iter().zip(diff_ids) {
-            let id = descriptor.digest.short();
-            let missing = !here.contains(diff_id) && seen.insert(*diff_id);
-            reporter.tell(Some(&id), if missing { Status::PullingFsLayer } else { Status::AlreadyExists });
-            let permits = &permits;
-            jobs.push(async move {
-                if !missing {
-                    return Ok(Part { diff_id: *diff_id, staged: None, blob: None });
-                }
-                self.layer(session, descriptor, diff_id, permits, reporter).await
-            });
+            let is_missing = !here.contains(diff_id) && seen.insert(*diff_id);
+            let status = if is_missing { Status::PullingFsLayer } else { Status::AlreadyExists };
+            reporter.tell(Some(&descriptor.digest.short()), status);
+            if is_missing {
+                missing.push((descriptor, *diff_id));
+            }
         }
-        // The first failure ends all others, and each takes what it had unpacked with it.
-        let layers = future::try_join_all(jobs).await?;
+        let id = ImageId::from(remote.manifest.config.digest);
+        let (mut fetched, early) = self.gather(session, &id, missing, reporter).await?;
+        let part = |diff_id: &Digest| fetched.remove(diff_id).unwrap_or_else(|| Part::here(*diff_id));
+        let layers = diff_ids.iter().map(part).collect();
         let kept = self.shared.blobs.put(&remote.fetched.bytes)?;
         let manifest = Kept {
             digest: remote.fetched.digest,
@@ -235,7 +238,86 @@ impl Images {
             images.sync()?;
             images.commit(parts)
         };
-        tokio::task::spawn_blocking(commit).await.map_err(|_| Error::Cancelled)?
+        let image = tokio::task::spawn_blocking(commit).await.map_err(|_| Error::Cancelled)??;
+        early.into_iter().for_each(Early::done);
+        Ok(image)
+    }
+
+    /// Fetches layers: at once those that nobody else is fetching. When there are others, what is here is made a part
+    /// of the state before they are waited for, so that nobody who waits keeps anybody waiting.
+    async fn gather(
+        &self,
+        session: &Session,
+        id: &ImageId,
+        missing: Vec<(&Descriptor, Digest)>,
+        reporter: &Reporter,
+    ) -> Result<(BTreeMap<Digest, Part>, Option<Early>), Error> {
+        let permits = Semaphore::new(self.shared.registry.concurrent_downloads());
+        let (mut claimed, mut busy) = (Vec::new(), Vec::new());
+        for (descriptor, diff_id) in missing {
+            match self.shared.blobs.claim(&descriptor.digest, descriptor.size)? {
+                Some(claim) => claimed.push((descriptor, diff_id, claim)),
+                None => busy.push((descriptor, diff_id)),
+            }
+        }
+        let mut jobs = Vec::new();
+        for (descriptor, diff_id, claim) in claimed {
+            if self.came(&diff_id)? {
+                reporter.tell(Some(&descriptor.digest.short()), Status::AlreadyExists);
+                continue;
+            }
+            jobs.push(self.layer(session, descriptor, diff_id, claim, &permits, reporter));
+        }
+        for (descriptor, _) in &busy {
+            reporter.tell(Some(&descriptor.digest.short()), Status::Waiting);
+        }
+        // The first failure ends all others, and each takes what it had unpacked with it.
+        let parts = future::try_join_all(jobs).await?;
+        if busy.is_empty() {
+            return Ok((parts.into_iter().map(|part| (part.diff_id, part)).collect(), None));
+        }
+        let early = Early { images: self.clone(), id: Some(*id) };
+        self.keep_early(id, parts).await?;
+        for (descriptor, diff_id) in busy {
+            while !self.came(&diff_id)? {
+                // Whoever had it has failed, or goes on.
+                let Some(claim) = self.shared.blobs.claim(&descriptor.digest, descriptor.size)? else {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                };
+                if !self.came(&diff_id)? {
+                    let part = self.layer(session, descriptor, diff_id, claim, &permits, reporter).await?;
+                    self.keep_early(id, vec![part]).await?;
+                }
+            }
+            reporter.tell(Some(&descriptor.digest.short()), Status::PullComplete);
+        }
+        Ok((BTreeMap::new(), Some(early)))
+    }
+
+    /// Whether the layer is here by now. Waits for a commit that is under way.
+    fn came(&self, diff_id: &Digest) -> Result<bool, Error> {
+        let layers = &self.shared.layers;
+        self.shared.state.write(Durability::Process, |tx| Ok(layers.get(tx, diff_id)?.is_some()))
+    }
+
+    /// Makes layers a part of the state before their image is.
+    async fn keep_early(&self, id: &ImageId, parts: Vec<Part>) -> Result<(), Error> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let (images, id) = (self.clone(), *id);
+        let keep = move || {
+            images.sync()?;
+            let mut surplus = Vec::new();
+            images.shared.state.write(Durability::Power, |tx| {
+                for part in parts {
+                    surplus.extend(images.commit_layer(tx, part, (Table::Image, id.as_str()))?);
+                }
+                Ok::<_, Error>(())
+            })
+        };
+        tokio::task::spawn_blocking(keep).await.map_err(|_| Error::Cancelled)?
     }
 
     /// Fetches one layer and unpacks it while it comes.
@@ -243,7 +325,8 @@ impl Images {
         &self,
         session: &Session,
         descriptor: &Descriptor,
-        diff_id: &Digest,
+        diff_id: Digest,
+        claim: blob::Writer,
         permits: &Semaphore,
         reporter: &Reporter,
     ) -> Result<Part, Error> {
@@ -256,27 +339,35 @@ impl Images {
                 permits.acquire().await.map_err(|_| Error::Cancelled)?
             }
         };
-        let order = Order {
-            layers: self.shared.layers.clone(),
-            blob: self.kept_blob()?,
-            digest: Some(descriptor.digest),
-            diff_id: Some(*diff_id),
-        };
+        let existing = claim.existing()?;
+        let (blob, claim) = if self.shared.keeps_blobs { (Some(claim), None) } else { (None, Some(claim)) };
+        let order =
+            Order { layers: self.shared.layers.clone(), blob, digest: Some(descriptor.digest), diff_id: Some(diff_id) };
         let (sink, bytes) = pieces::channel(PIECES);
         let unpacking = unpack::any_async(order, bytes)?;
-        let mut reader = session.blob(descriptor);
         let (mut current, total, mut meter) = (0, descriptor.size, Meter::new());
         let mut gone = false;
-        while let Some(chunk) = reader.chunk(|seconds| tell(Status::Retrying { seconds })).await? {
+        // What an earlier pull had fetched goes the same way: it is checked like everything else.
+        if let Some((length, file)) = existing {
+            let mut file = tokio::fs::File::from_std(file).take(length);
+            while current < length && !gone {
+                let mut piece = BytesMut::with_capacity(PIECE);
+                let read = file.read_buf(&mut piece).await.map_err(Error::Read)?;
+                if read == 0 {
+                    return Err(Error::Read(std::io::ErrorKind::UnexpectedEof.into()));
+                }
+                current += read as u64;
+                gone = sink.send(piece.freeze()).await.is_err();
+            }
+        }
+        let mut reader = session.blob_from(descriptor, current);
+        while !gone && let Some(chunk) = reader.chunk(|seconds| tell(Status::Retrying { seconds })).await? {
             current += chunk.len() as u64;
             if meter.is_due() {
                 tell(Status::Downloading { current, total });
             }
             // Who unpacks has failed, and says why below.
-            if sink.send(chunk).await.is_err() {
-                gone = true;
-                break;
-            }
+            gone = sink.send(chunk).await.is_err();
         }
         if !gone {
             tell(Status::VerifyingChecksum);
@@ -294,10 +385,66 @@ impl Images {
             (given, _) => given,
         };
         let kept = unpacked.blob.map(|blob| {
-            let record = BlobRecord { size: blob.size(), media_type: media_type.to_owned(), diff_id: Some(*diff_id) };
+            let record = BlobRecord { size: blob.size(), media_type: media_type.to_owned(), diff_id: Some(diff_id) };
             Kept { digest: descriptor.digest, record, sealed: Some(blob) }
         });
-        Ok(Part { diff_id: *diff_id, staged: Some(unpacked.staged), blob: kept })
+        Ok(Part { diff_id, staged: Some(unpacked.staged), blob: kept, claim })
+    }
+}
+
+/// Layers that are held for an image that is not there yet. When it does not come, they go.
+#[derive(Debug)]
+struct Early {
+    images: Images,
+    id: Option<ImageId>,
+}
+
+impl Early {
+    fn done(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        let images = self.images.clone();
+        let give_up = move || {
+            if let Err(error) = images.give_up(&id) {
+                tracing::warn!(%error, "layers of a pull that failed stay until the next start");
+            }
+        };
+        // Nobody has to wait for it.
+        let _ = std::thread::Builder::new().name("engine-remove".to_owned()).spawn(give_up);
+    }
+}
+
+impl Images {
+    /// Lets go of what is held for an image that is not there, and removes what nobody else holds.
+    fn give_up(&self, id: &ImageId) -> Result<(), Error> {
+        let (shared, key) = (&self.shared, id.as_str());
+        let held = shared.state.write(Durability::Process, |tx| {
+            let held = tx.held((Table::Image, key))?;
+            if tx.contains(Table::Image, key)? {
+                return Ok(Vec::new());
+            }
+            tx.release_all((Table::Image, key))?;
+            Ok::<_, Error>(held)
+        })?;
+        let retired = shared.state.write(Durability::Process, |tx| {
+            let mut retired = Vec::new();
+            for (table, key) in &held {
+                let Ok(digest) = key.parse::<Digest>() else { continue };
+                match table {
+                    Table::Layer => retired.extend(shared.layers.retire(tx, &digest)?),
+                    Table::Blob => drop(shared.blobs.retire(tx, &digest)?),
+                    _ => {}
+                }
+            }
+            Ok::<_, Error>(retired)
+        })?;
+        retired.into_iter().for_each(crate::snapshot::Retired::remove);
+        Ok(())
     }
 }
 

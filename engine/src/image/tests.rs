@@ -44,7 +44,9 @@ impl Scene {
     pub(super) fn stored(&self) -> usize {
         let names = |path: &str| -> BTreeSet<String> {
             let entries = std::fs::read_dir(self.root.path().join(path)).unwrap();
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            // What came of a blob stays for a while, for a pull that goes on.
+            names.filter(|name| !name.starts_with(".part-")).collect()
         };
         let layers = names("layers");
         let framed = |name: &&String| name.strip_suffix(".framing").is_some_and(|layer| layers.contains(layer));

@@ -182,7 +182,15 @@ impl Keeping {
 
 impl BufRead for Keeping {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let buffer = self.reader.fill_buf()?;
+        let buffer = match self.reader.fill_buf() {
+            Err(error) => {
+                if let Some(blob) = self.blob.as_mut().filter(|_| error.kind() == io::ErrorKind::ConnectionAborted) {
+                    blob.keep();
+                }
+                return Err(error);
+            }
+            Ok(buffer) => buffer,
+        };
         if let Some(new) = buffer.get(self.kept..).filter(|new| !new.is_empty()) {
             if let Some(blob) = &mut self.blob {
                 blob.write(new).map_err(io::Error::other)?;

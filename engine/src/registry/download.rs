@@ -29,11 +29,16 @@ impl Session {
     /// A blob that is read piece by piece. It has as many bytes as the descriptor says, or its end is an error; its
     /// digest is for the reader to check.
     pub fn blob(&self, descriptor: &Descriptor) -> BlobReader<'_> {
+        self.blob_from(descriptor, 0)
+    }
+
+    /// The same from a place on.
+    pub fn blob_from(&self, descriptor: &Descriptor, at: u64) -> BlobReader<'_> {
         BlobReader {
             session: self,
             digest: descriptor.digest,
             size: descriptor.size,
-            at: 0,
+            at,
             body: None,
             surplus: 0,
             retries: Retries::default(),

@@ -74,22 +74,34 @@ pub(super) async fn send(
     let patience = Duration::from_secs(request.body().size_hint().upper().unwrap_or(u64::MAX >> 20) >> 16);
     let answer = patience.saturating_add(ANSWER);
     let fail = |cause: String| Error::Unreachable { url: url.clone(), cause };
+    let mut key = None;
     let pending = if request.uri().scheme_str() == Some("http") {
         shared.plain.request(request)
     } else {
         let host = request.uri().authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+        key = Some(key_of(&host, insecure));
         secure(shared, host, insecure).await?.request(request)
     };
     match tokio::time::timeout(answer, pending).await {
         Err(_) => Err(fail(format!("no answer within {} seconds", answer.as_secs()))),
-        Ok(Err(error)) => Err(fail(causes(&error))),
+        Ok(Err(error)) => {
+            if let Some(key) = key.filter(|_| error.is_connect()) {
+                // Somebody may mend the certificates: they are read anew the next time.
+                shared.secure.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            }
+            Err(fail(causes(&error)))
+        }
         Ok(Ok(response)) => Ok(response),
     }
 }
 
+fn key_of(host: &str, insecure: bool) -> String {
+    format!("{host} {insecure}")
+}
+
 /// The client for one host; its certificates are read when it is first spoken to.
 async fn secure(shared: &Arc<Shared>, host: String, insecure: bool) -> Result<Secure, Error> {
-    let key = format!("{host} {insecure}");
+    let key = key_of(&host, insecure);
     if let Some(client) = shared.secure.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return Ok(client.clone());
     }

@@ -15,7 +15,7 @@ use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 
 pub(crate) use changes::changes;
 pub use changes::{Change, ChangeKind};
-pub(crate) use pack::{Packer, Top};
+pub(crate) use pack::{Packer, Top, pack_upper};
 pub(crate) use put::{Manner, put};
 
 /// Deeper directories are refused: who owns a tree decides how deep it is.

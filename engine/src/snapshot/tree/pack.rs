@@ -6,8 +6,10 @@ use std::ffi::{CString, OsStr};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
+use engine_sys::file;
 use rustix::fs::{self, AtFlags, Dir, FileType, Stat};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
@@ -39,6 +41,20 @@ pub(crate) enum Top<'a> {
 pub(crate) struct Packer {
     out: Writer<Pieces>,
     linked: HashMap<(u64, u64), Vec<u8>>,
+    /// The tree is what overlayfs wrote: its marks become those of layers.
+    upper: bool,
+}
+
+/// What the engine's own mounts lie on; whoever writes to one of them writes somewhere else.
+const STUBS: [&[u8]; 3] = [b"etc/hosts", b"etc/hostname", b"etc/resolv.conf"];
+
+/// Packs what a container has written as a layer, with whiteouts for what it has removed.
+pub(crate) fn pack_upper(upper: &Path, sender: mpsc::Sender<Result<Bytes, Error>>) -> Result<(), Error> {
+    let root = engine_sys::path::Root::open(upper);
+    let root = root.map_err(Error::host(format!("open {}", upper.display())))?;
+    let mut packer = Packer { upper: true, ..Packer::new(sender) };
+    packer.tree(root.into_fd(), Top::Contents)?;
+    packer.finish()
 }
 
 /// A directory on the way.
@@ -54,7 +70,11 @@ struct Level {
 impl Packer {
     /// An archive that goes to `sender`.
     pub(crate) fn new(sender: mpsc::Sender<Result<Bytes, Error>>) -> Self {
-        Self { out: Writer::new(Pieces { sender, buffer: BytesMut::with_capacity(PIECE) }), linked: HashMap::new() }
+        Self {
+            out: Writer::new(Pieces { sender, buffer: BytesMut::with_capacity(PIECE) }),
+            linked: HashMap::new(),
+            upper: false,
+        }
     }
 
     /// Adds one file, link or node: `name` in `parent`, as `shown`. A directory is added without what is in it.
@@ -129,7 +149,23 @@ impl Packer {
             entry.attributes = attributes(directory.as_fd())?;
         }
         self.out.header(&entry)?;
+        if self.upper {
+            self.marks(&directory, path)?;
+        }
         Ok((!mounted).then_some(directory))
+    }
+
+    /// What overlayfs notes on a directory.
+    fn marks(&mut self, directory: &OwnedFd, path: &[u8]) -> io::Result<()> {
+        let mark = |name: &str| file::attribute(directory.as_fd(), OsStr::new(name));
+        if mark("trusted.overlay.redirect")?.is_some() {
+            let text = "the directory was moved in a way that only this overlay knows: copy it, and remove the old one";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
+        if mark("trusted.overlay.opaque")?.as_deref() == Some(b"y") {
+            self.out.header(&Entry::new(Kind::File, [path, b".wh..wh..opq"].concat(), 0o600))?;
+        }
+        Ok(())
     }
 
     fn node(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> io::Result<()> {
@@ -138,6 +174,16 @@ impl Packer {
             found => found?,
         };
         let kind = FileType::from_raw_mode(found.st_mode);
+        if self.upper {
+            if kind == FileType::CharacterDevice && found.st_rdev == 0 {
+                let (directory, name) =
+                    path.split_at(path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1));
+                return self.out.header(&Entry::new(Kind::File, [directory, b".wh.", name].concat(), 0o600));
+            }
+            if kind == FileType::RegularFile && found.st_size == 0 && STUBS.contains(&path) {
+                return Ok(());
+            }
+        }
         let identity = (found.st_dev, found.st_ino);
         if kind != FileType::Directory
             && found.st_nlink > 1

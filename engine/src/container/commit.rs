@@ -1,0 +1,125 @@
+//! A container's changes as a new image.
+
+use std::sync::Arc;
+
+use super::inventory::blocking;
+use super::{Config, Container, Error, Record, Status};
+use crate::image::{Image, Layering};
+use crate::oci::{Execution, ImageConfig, Reference};
+
+/// How a container becomes an image.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CommitOptions {
+    /// The name that the image gets.
+    pub reference: Option<Reference>,
+    /// The remark in its history.
+    pub comment: String,
+    /// Who made it.
+    pub author: String,
+    /// Stop the container's processes meanwhile, so that its files are of one moment.
+    pub pause: bool,
+    /// What is to be different from the container, each an instruction of a Dockerfile.
+    pub changes: Vec<String>,
+    /// The same as a document: what it says lies above what the container says.
+    pub config: Option<serde_json::Value>,
+}
+
+impl Default for CommitOptions {
+    fn default() -> Self {
+        Self {
+            reference: None,
+            comment: String::new(),
+            author: String::new(),
+            pause: true,
+            changes: Vec::new(),
+            config: None,
+        }
+    }
+}
+
+impl CommitOptions {
+    /// An image of this name, of a container whose processes stand still meanwhile.
+    #[must_use]
+    pub fn named(reference: Reference) -> Self {
+        Self { reference: Some(reference), ..Self::default() }
+    }
+
+    /// Adds a change.
+    #[must_use]
+    pub fn change(mut self, change: impl Into<String>) -> Self {
+        self.changes.push(change.into());
+        self
+    }
+}
+
+impl Container {
+    /// Makes an image of the container's image and of what the container has changed; volumes and other mounts are no
+    /// part of it.
+    ///
+    /// # Errors
+    /// When a change makes no sense, or its files cannot be read; nothing is made then.
+    pub async fn commit(&self, options: CommitOptions) -> Result<Image, Error> {
+        self.owned()?;
+        let record = self.inner.record();
+        let images = self.shared.parts.images.clone();
+        let base = images.get(record.image.as_str()).await.ok();
+        let mut layering = Layering::new(base.as_ref(), record.layers.clone());
+        layering.config = configuration(&record, base.as_ref());
+        layering.reference = options.reference.clone();
+        layering.created_by = record.config.command.join(" ");
+        layering.comment.clone_from(&options.comment);
+        layering.author.clone_from(&options.author);
+        layering.change(options.config.clone(), &options.changes)?;
+        let paused = options.pause && record.state.status == Status::Running;
+        if paused {
+            // One that has just ended needs no pause.
+            match self.pause().await {
+                Err(error) if error.kind() == crate::error::ErrorKind::Conflict => {}
+                other => other?,
+            }
+        }
+        let upper = self.overlay().upper;
+        let made = blocking(move || Ok(images.layer_on(layering, &upper)?)).await;
+        if paused {
+            match self.unpause().await {
+                // It was removed, ended, or somebody else was faster.
+                Err(error) if error.kind() != crate::error::ErrorKind::Internal => {}
+                other => other?,
+            }
+        }
+        let image = made?;
+        let named = options.reference.as_ref().map(ToString::to_string).unwrap_or_default();
+        let more = [("comment", options.comment), ("imageID", image.id().to_string()), ("imageRef", named)];
+        self.shared.tell(&record, "commit", &more);
+        Ok(image)
+    }
+}
+
+fn configuration(record: &Arc<Record>, base: Option<&Image>) -> ImageConfig {
+    let mut config = base.map(|image| image.config().clone()).unwrap_or_default();
+    if base.is_none() {
+        let mut parts = record.platform.split('/').map(str::to_owned);
+        (config.os, config.architecture) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        config.variant = parts.next();
+    }
+    config.config = execution(&record.config);
+    config
+}
+
+fn execution(config: &Config) -> Execution {
+    Execution {
+        user: config.user.clone(),
+        exposed_ports: config.exposed_ports.clone(),
+        env: config.env.clone(),
+        entrypoint: config.entrypoint.clone(),
+        cmd: Some(config.command.clone()).filter(|command| !command.is_empty()),
+        volumes: config.volumes.clone(),
+        working_dir: config.working_dir.clone(),
+        labels: config.labels.clone(),
+        stop_signal: config.stop_signal.clone(),
+        healthcheck: config.healthcheck.clone(),
+        shell: config.shell.clone(),
+        ..Execution::default()
+    }
+}
