@@ -121,3 +121,42 @@ fn a_working_directory_is_not_a_way_out() {
         assert!(error.contains("chdir to cwd") || error.contains("outside of container"), "{path}: {error}");
     }
 }
+
+/// Descriptors, children, and bytes of memory that a process has.
+fn size(pid: u32) -> (usize, usize, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kilobytes = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    (descriptors, children.split_whitespace().count(), kilobytes("VmSize:") << 10)
+}
+
+#[test]
+fn many_of_them_leave_nothing_with_the_monitor() {
+    let running = Running::new();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.launched.pid)).unwrap();
+    let monitor = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    let command = running.command(&["true"]);
+    let missing = running.command(&["/no/such/program"]);
+    let run = |count| {
+        for _ in 0..count {
+            let exec = |command| {
+                Exec::new(&running.bundle.id, running.launched.process.as_fd(), &running.bundle.spec, command)
+            };
+            assert_eq!(running.place.exec(&running.launched, &exec(&command)).unwrap(), 0);
+            assert!(running.place.exec(&running.launched, &exec(&missing)).is_err());
+        }
+    };
+    run(10);
+    let before = size(monitor);
+    run(300);
+    // What an exec had is put away with the turn in which its end is told.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while size(monitor) != before {
+        assert!(std::time::Instant::now() < deadline, "{:?} {before:?}", size(monitor));
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
