@@ -280,7 +280,17 @@ fn files_of_a_mount_are_shown_as_those_of_others() {
         .unwrap();
     mount.set_uid_mappings(Some(vec![map(0, 1000, 100)])).set_gid_mappings(Some(vec![map(0, 2000, 100)]));
     bundle.spec.mounts_mut().as_mut().unwrap().push(mount.clone());
-    assert_eq!(place.says(&bundle), "1003:2004\n");
+    if let Err(error) = place.runtime.launch(&bundle, None) {
+        // Before Linux 6.3 a tmpfs, where some machines have their temporary files, shows no mapped ids.
+        let (kernel, first) = (place.runtime.host().kernel, engine_runtime::KernelVersion { major: 6, minor: 3 });
+        let text = error.to_string();
+        assert!(kernel < first && text.ends_with("map ids: invalid argument"), "{text}");
+        return;
+    }
+    place.runtime.remove(&bundle.id).unwrap();
+    let mut again = place.shell("stat -c %u:%g /data/file");
+    again.spec.mounts_mut().as_mut().unwrap().push(mount.clone());
+    assert_eq!(place.says(&again), "1003:2004\n");
 
     // With users of its own, whose numbers the files then have inside.
     let mut bundle = mapped(&place, "stat -c %u:%g /data/file; echo y > /data/new && stat -c %u:%g /data/new");
