@@ -1,11 +1,13 @@
 //! What the runtime is told: the OCI specification of a container and what that specification has no words for.
 
-use std::os::fd::BorrowedFd;
+use std::collections::BTreeMap;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use oci_spec::runtime::{Process, Spec};
 
-/// A container as the runtime is told it. Pure data: nothing is opened or made before [`crate::Runtime::launch`].
+/// A container as the runtime is told it. Nothing is opened or made before [`crate::Runtime::launch`].
 #[derive(Clone, Debug)]
 pub struct Bundle {
     /// The name of the container: 1 to 128 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit.
@@ -16,6 +18,9 @@ pub struct Bundle {
     pub spec: Spec,
     /// Where the file system comes from.
     pub rootfs: Rootfs,
+    /// Sources of bind mounts that are at hand, by their clean destination: mounts that are attached nowhere, each for one launch.
+    /// The source that the specification names is not looked at.
+    pub trees: BTreeMap<PathBuf, Arc<OwnedFd>>,
     /// Standard input of the process. With a terminal [`Stdin::Null`] means that nobody types.
     pub stdin: Stdin,
     /// Where standard output and standard error go.
@@ -46,6 +51,7 @@ impl Bundle {
             id: id.into(),
             spec,
             rootfs,
+            trees: BTreeMap::new(),
             stdin: Stdin::Null,
             output: Output::Discard,
             terminal_size: None,

@@ -1,5 +1,6 @@
 //! Launches containers: makes what the plan needs, has it executed, and undoes everything in reverse when that fails.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -157,7 +158,8 @@ impl Runtime {
         let plan = plan::compile_with(bundle, host, joins, filter.as_deref(), unattended)?;
         let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
 
-        let mut made = Made { directory: self.directory(&bundle.id), cgroup: None };
+        let trees = bundle.trees.clone();
+        let mut made = Made { directory: self.directory(&bundle.id), cgroup: None, trees };
         made.make_directory(&bundle.id)?;
         // Whoever takes the container over may have another parent for its cgroups, and finds the whole name or none.
         remember_cgroup(&made.directory, cgroup.path()).map_err(Error::io("write", made.directory.join(CGROUP)))?;
@@ -392,6 +394,7 @@ impl Prepared<'_> {
 struct Made {
     directory: PathBuf,
     cgroup: Option<Cgroup>,
+    trees: BTreeMap<PathBuf, Arc<OwnedFd>>,
 }
 
 impl Made {
@@ -419,6 +422,12 @@ impl Made {
                 Resource::Listener => {
                     let path = self.directory.join(SOCKET);
                     socket::listen(&path, 0o600).map_err(Error::io("listen at", path))
+                }
+                Resource::Tree(destination) => {
+                    let tree = self.trees.get(destination);
+                    let tree =
+                        tree.ok_or_else(|| Error::Invalid("the plan needs a mount that was not given".to_owned()))?;
+                    tree.try_clone().map_err(Error::io("duplicate the mount of", destination))
                 }
                 Resource::RunDirectory => open(&Resource::Directory(self.directory.clone())),
                 other => open(other),

@@ -51,6 +51,8 @@ pub enum Resource {
     Listener,
     /// The run directory of the container.
     RunDirectory,
+    /// The mount of [`crate::Bundle::trees`] with this destination.
+    Tree(PathBuf),
     /// A namespace that is joined.
     Namespace(PathBuf),
     /// A file that is read: a counter.

@@ -1,11 +1,15 @@
 //! The mounts of a specification, one after another.
 
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use engine_shim::plan::{Op, Slot};
 use oci_spec::runtime::Mount;
 
+use super::Resource;
 use super::attributes::{Attributes, MS_PRIVATE, MS_SHARED, RDONLY};
 use super::namespaces::{Namespaces, map};
 use super::writer::Writer;
@@ -112,6 +116,19 @@ impl<'a> Planned<'a> {
 
     pub(super) fn is_bind(&self) -> bool {
         matches!(self.kind, Kind::Bind(..))
+    }
+
+    /// Takes the source from what is at hand, if it is there.
+    pub(super) fn take(&mut self, plan: &mut Writer, trees: &BTreeMap<PathBuf, Arc<OwnedFd>>) {
+        let destination = Path::new(&self.destination);
+        if let Kind::Bind(source, None) = &self.kind
+            && trees.contains_key(destination)
+        {
+            let slot = plan.slot();
+            let descriptor = plan.descriptor(Resource::Tree(destination.to_owned()));
+            plan.push(Op::CloneTreeOf { slot, descriptor, recursive: self.attributes.bind.unwrap_or(false).into() });
+            self.kind = Kind::Bind(source, Some(slot));
+        }
     }
 
     /// Clones what is to be cloned before the host's mounts are made slaves, and with `all` everything: bind mounts that go on
@@ -393,7 +410,6 @@ pub(super) fn clean(path: &Path) -> Result<String, Error> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::path::PathBuf;
 
     fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
         let mut mount = Mount::default();

@@ -44,6 +44,7 @@ pub(super) fn prepare<'a>(
     let all_early = namespaces.has_user() || namespaces.shares_mounts();
     let mut mounts = mounts.iter().map(|mount| Planned::of(mount, host, namespaces)).collect::<Result<Vec<_>, _>>()?;
     for mount in &mut mounts {
+        mount.take(plan, &bundle.trees);
         mount.clone_early(plan, all_early, cgroup)?;
     }
     // From here on nothing that is mounted reaches the host.

@@ -40,6 +40,19 @@ fn directories_and_files_of_the_host() {
 }
 
 #[test]
+fn a_mount_that_is_at_hand() {
+    let place = Place::new();
+    let data = place.path("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), "hello\n").unwrap();
+    let mut bundle = place.shell("cat /data/file; (echo x > /data/file) 2>&1 | grep -o 'Read-only file system'");
+    bundle.spec.mounts_mut().as_mut().unwrap().push(mount("/data/", "bind", "/nowhere", &["rbind", "ro"]));
+    let tree = engine_sys::mount::copy(&data, engine_sys::mount::Below::Included).unwrap();
+    bundle.trees.insert("/data".into(), std::sync::Arc::new(tree));
+    assert_eq!(place.says(&bundle), "hello\nRead-only file system\n");
+}
+
+#[test]
 fn a_link_in_the_image_leads_nowhere_else() {
     let place = Place::new();
     let outside = place.path("outside");
