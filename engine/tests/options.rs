@@ -214,16 +214,16 @@ async fn what_cannot_be_had_is_refused_before_anything_is_made() {
     let place = Place::new();
     let engine = place.engine().await;
     let mut published = shell("true");
-    let at_v6 = PortBinding { host_ip: "::1".to_owned(), ..PortBinding::default() };
-    published.host.port_bindings.insert("80/tcp".to_owned(), vec![at_v6]);
+    let nowhere = PortBinding { host_ip: "nowhere".to_owned(), ..PortBinding::default() };
+    published.host.port_bindings.insert("80/tcp".to_owned(), vec![nowhere]);
     let mut shared = shell("true");
     shared.host.ipc_mode = IpcMode::Container("x".to_owned());
     for (spec, kind) in [
         (ContainerSpec::new("nothing-of-this-name"), ErrorKind::NotFound),
         (shell("true").bind("a:b:c:d"), ErrorKind::Invalid),
         (shell("true").cap_add("FLY"), ErrorKind::Invalid),
-        (published, ErrorKind::Unsupported),
-        (shared, ErrorKind::Unsupported),
+        (published, ErrorKind::Invalid),
+        (shared, ErrorKind::NotFound),
     ] {
         assert_eq!(engine.containers().create(spec).await.unwrap_err().kind(), kind);
     }

@@ -78,3 +78,47 @@ pub fn host_directories(client: Client) {
     assert!(said.stderr.contains("bind source path does not exist"), "{said:?}");
     daemon.finish();
 }
+
+pub fn every_kind_of_mount(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let run = |arguments: &[&str]| client.run(&daemon, &[&["run", "--rm"], arguments].concat());
+    script(
+        client,
+        &daemon,
+        &["-v", "data:/data"],
+        "mkdir -p /data/a/b; echo deep > /data/a/b/file; ln -s /etc /data/out",
+    );
+    let part = "type=volume,src=data,dst=/part,volume-subpath=a/b,readonly";
+    let look = "cat /part/file; touch /part/x 2>&1 | grep -o 'Read-only file system'";
+    assert_eq!(script(client, &daemon, &["--mount", part], look), "deep\nRead-only file system");
+    for subpath in ["out", "missing", "a/b/file/x"] {
+        let mount = format!("type=volume,src=data,dst=/part,volume-subpath={subpath}");
+        let said = run(&["--mount", &mount, "busybox", "true"]).code(125);
+        assert!(said.stderr.contains("cannot access path"), "{said:?}");
+    }
+    let image = "type=image,src=busybox,dst=/image";
+    let look = "cat /image/srv/data/seed; touch /image/x 2>&1 | grep -o 'Read-only file system'";
+    assert_eq!(script(client, &daemon, &["--mount", image], look), "of the image\nRead-only file system");
+
+    // Memory is shared by those who have it at once, and gone with the last of them.
+    let options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=1m,mode=1777"];
+    client.run(&daemon, &[&["volume", "create"], &options[..], &["memory"]].concat()).ok();
+    let background =
+        ["run", "-d", "--name", "box", "--init", "--ipc", "shareable", "-v", "memory:/memory", "-v", "data:/data:ro"];
+    client.run(&daemon, &[&background[..], &["busybox", "sleep", "1000"]].concat()).ok();
+    client.run(&daemon, &["exec", "box", "sh", "-c", "echo shared > /memory/file; echo mine > /dev/shm/file"]).ok();
+    assert_eq!(
+        script(client, &daemon, &["-v", "memory:/m"], "cat /m/file; df -k /m | tail -n 1 | awk '{print $2}'"),
+        "shared\n1024"
+    );
+    let theirs = ["--volumes-from", "box", "--ipc", "container:box"];
+    let look = "cat /memory/file /data/a/b/file /dev/shm/file; touch /data/x 2>&1 | grep -o 'Read-only file system'";
+    assert_eq!(script(client, &daemon, &theirs, look), "shared\ndeep\nmine\nRead-only file system");
+    assert_eq!(client.run(&daemon, &["exec", "box", "cat", "/proc/1/comm"]).ok(), "engine-init");
+    client.run(&daemon, &["rm", "-f", "box"]).ok();
+    assert_eq!(script(client, &daemon, &["-v", "memory:/m"], "ls /m"), "");
+    let said = client.run(&daemon, &["volume", "create", "--opt", "bogus=x"]).code(1);
+    assert!(said.stderr.contains("invalid option: \"bogus\""), "{said:?}");
+    client.run(&daemon, &["volume", "rm", "memory", "data"]).ok();
+    daemon.finish();
+}

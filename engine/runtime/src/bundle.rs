@@ -39,6 +39,8 @@ pub struct Bundle {
     pub make_working_directory: bool,
     /// The directory of the OCI bundle, which hooks are told of.
     pub directory: Option<PathBuf>,
+    /// The program is run by a small init, which is the first process: it hands signals on and takes in orphans.
+    pub init: bool,
     /// Do not execute the process before [`crate::Runtime::connect`]'s monitor is sent `Start` (OCI's create).
     pub wait_for_start: bool,
 }
@@ -60,6 +62,7 @@ impl Bundle {
             additional_groups: Vec::new(),
             make_working_directory: false,
             directory: None,
+            init: false,
             wait_for_start: false,
         }
     }

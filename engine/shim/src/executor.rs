@@ -277,6 +277,10 @@ impl<'a> Executor<'a> {
                 socket: self.descriptor(socket)?,
                 text: [before, between, after],
             }),
+            Op::StayAsInit {} => {
+                self.pending.stays = true;
+                Ok(())
+            }
             Op::Execute {} => self.execute(),
 
             Op::WaitForHooks {} => self.wait_for_hooks(),

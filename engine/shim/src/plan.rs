@@ -241,6 +241,9 @@ operations! {
     /// Run a program of a specification's hooks and wait for it, at most `milliseconds`. Its standard input is `before`, the pid
     /// and `after`. With `at_start` it is run as the user and in the root of the container, right before its program.
     Hook = 0x404 { path: &'a CStr, name: &'a CStr, before: &'a CStr, after: &'a CStr, milliseconds: u32, at_start: u8 }
+    /// [`Op::Execute`] happens in a child; this process goes on as one that hands signals on to it, takes in whoever is left without
+    /// a parent, and ends as the child does.
+    StayAsInit = 0x317 {}
 }
 
 /// Why a plan was refused.

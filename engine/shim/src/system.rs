@@ -645,6 +645,26 @@ pub(crate) fn fork(flags: u64, cgroup: Option<Descriptor>) -> Result<Forked> {
     Ok(if child == 0 { Forked::Child } else { Forked::Parent(child as i32, pidfd) })
 }
 
+/// A fork by the old call, which filters let through that know no `clone3`. Zero in the child.
+pub(crate) fn fork_filtered() -> Result<i32> {
+    syscall!(CLONE, SIGCHLD, 0, 0, 0, 0).map(|pid| pid as i32)
+}
+
+/// Sends a signal to a process of this pid namespace.
+pub(crate) fn send_signal(pid: i32, signal: i32) -> Result<()> {
+    syscall!(KILL, pid, signal).map(drop)
+}
+
+/// Makes this process a group of its own, and that the one that reads from the terminal, if standard input is one.
+pub(crate) fn lead_group() {
+    const TIOCSPGRP: usize = 0x5410;
+    let group = match syscall!(SETPGID, 0, 0).and_then(|_| syscall!(GETPID)) {
+        Ok(group) => group as i32,
+        Err(_) => return,
+    };
+    let _ = syscall!(IOCTL, 0, TIOCSPGRP, &raw const group);
+}
+
 pub(crate) fn open_process(pid: i32) -> Result<Descriptor> {
     syscall!(PIDFD_OPEN, pid, 0).map(|opened| opened as Descriptor)
 }
@@ -879,6 +899,17 @@ pub(crate) fn default_signal(signal: i32) {
 fn set_action(signal: i32, handler: u64) {
     let action = [handler, 0, 0, 0];
     let _ = syscall!(RT_SIGACTION, signal, action.as_ptr(), 0, 8);
+}
+
+/// Blocks all signals, or none.
+pub(crate) fn block_signals(all: bool) {
+    set_signal_mask(if all { u64::MAX } else { 0 });
+}
+
+/// Waits for one of the blocked signals, and takes it.
+pub(crate) fn next_signal() -> Result<i32> {
+    let all = u64::MAX;
+    syscall!(RT_SIGTIMEDWAIT, &raw const all, 0, 0, 8).map(|signal| signal as i32)
 }
 
 fn set_signal_mask(mask: u64) {

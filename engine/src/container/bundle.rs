@@ -34,6 +34,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) network_of: Option<u32>,
     /// Process whose pid namespace is joined.
     pub(super) pid_of: Option<u32>,
+    /// Process whose namespace of shared memory is joined.
+    pub(super) ipc_of: Option<u32>,
     pub(super) devices: Devices,
     /// The engine lets nothing gain privileges.
     pub(super) no_new_privileges: bool,
@@ -108,6 +110,7 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
     bundle.user = Some(config.user.clone()).filter(|user| !user.is_empty());
     bundle.additional_groups.clone_from(&config.host.group_add);
     bundle.make_working_directory = true;
+    bundle.init = config.host.init == Some(true);
     bundle.wait_for_start = around.wait_for_start;
     Ok(bundle)
 }
@@ -168,7 +171,10 @@ fn namespaces(config: &Config, around: &Surroundings<'_>) -> Vec<LinuxNamespace>
                 namespace.set_path(of(around.pid_of, "pid"));
                 host.pid_mode != NamespaceMode::Host
             }
-            Namespace::Ipc => host.ipc_mode != IpcMode::Host,
+            Namespace::Ipc => {
+                namespace.set_path(of(around.ipc_of, "ipc"));
+                host.ipc_mode != IpcMode::Host
+            }
             Namespace::Uts => host.uts_mode != NamespaceMode::Host,
             Namespace::Cgroup => host.cgroupns_mode != NamespaceMode::Host,
             _ => true,
@@ -191,7 +197,9 @@ fn set_mounts(spec: &mut Spec, config: &Config, asked: &[MountPoint], files: &Pa
     if !taken(shm) {
         match host.ipc_mode {
             IpcMode::None => {}
-            IpcMode::Host => mounts.push(bind("/dev/shm".as_ref(), "/dev/shm", &["rbind", "rprivate"])),
+            IpcMode::Host | IpcMode::Container(_) => {
+                mounts.push(bind("/dev/shm".as_ref(), "/dev/shm", &["rbind", "rprivate"]));
+            }
             _ => mounts.push(defaults::shm(host.shm_size)),
         }
     }
@@ -231,9 +239,11 @@ fn mount(point: &MountPoint) -> Mount {
         (false, false) => "rro",
     };
     match point.kind {
-        MountKind::Bind | MountKind::Volume => {
+        MountKind::Bind | MountKind::Volume | MountKind::Image => {
             let reach = if point.non_recursive { "bind" } else { "rbind" };
-            bind(Path::new(&point.source), &point.destination, &[reach, point.propagation.as_str(), access])
+            // The source of an image is at hand; its name is none of the host's.
+            let source = if point.kind == MountKind::Image { "/" } else { &point.source };
+            bind(Path::new(source), &point.destination, &[reach, point.propagation.as_str(), access])
         }
         MountKind::Tmpfs => {
             let mut options = point.options.clone();
@@ -354,6 +364,7 @@ mod tests {
             log_name: "log".to_owned(),
             network_of: None,
             pid_of: Some(7),
+            ipc_of: None,
             devices: Devices::default(),
             no_new_privileges: false,
             wait_for_start: false,

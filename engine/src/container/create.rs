@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use engine_runtime::defaults;
 use engine_sys::path::{Root, remove_all};
 use futures_util::FutureExt as _;
 
@@ -53,12 +54,18 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     validate::check(&config, std::thread::available_parallelism().map_or(1, usize::from))?;
     security::options(&config.host)?;
     security::capability_set(&config.host, shared.parts.runtime.host())?;
+    let unconfined = security::system_paths_unconfined(&config.host);
+    let or = |default: Vec<String>| if unconfined { Vec::new() } else { default };
+    let machine = shared.parts.runtime.host();
+    config.host.masked_paths.get_or_insert_with(|| or(defaults::masked_paths(machine)));
+    config.host.readonly_paths.get_or_insert_with(|| or(defaults::readonly_paths()));
     for rule in &config.host.device_cgroup_rules {
         devices::read_rule(rule)?;
     }
     resolve_shared(&shared, &mut config)?;
     name_networks(&shared, &mut config)?;
-    let planned = mount_plan::plan(&config)?;
+    let inherited = inherited(&shared, &config)?;
+    let planned = mount_plan::plan_with(&config, inherited)?;
     check_sources(&planned)?;
 
     let mut undo = Undo { shared: Arc::clone(&shared), id, volumes: Vec::new(), directory: false, armed: true };
@@ -66,7 +73,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     let lower = shared.parts.snapshots.of(&id, &layers).lower;
     let mut mounts = Vec::with_capacity(planned.len());
     for mount in planned {
-        mounts.push(make_volume(&shared, mount, &lower, &mut undo).await?);
+        mounts.push(make_volume(&shared, mount, &config, &lower, &mut undo).await?);
     }
     let record = Record {
         id,
@@ -163,10 +170,27 @@ fn resolve_shared(shared: &Shared, config: &mut Config) -> Result<(), Error> {
     if let NamespaceMode::Container(other) = &mut config.host.pid_mode {
         *other = shared.find(other)?.id.to_string();
     }
-    if let IpcMode::Container(_) = &config.host.ipc_mode {
-        return Err(Error::unsupported("joining the IPC namespace of another container is not supported yet"));
+    if let IpcMode::Container(other) = &mut config.host.ipc_mode {
+        *other = shared.find(other)?.id.to_string();
     }
     Ok(())
+}
+
+/// The mounts of the other containers that are named.
+fn inherited(shared: &Shared, config: &Config) -> Result<Vec<MountPoint>, Error> {
+    let mut all = Vec::new();
+    for text in &config.host.volumes_from {
+        let (name, writable) = mount_plan::read_from(text)?;
+        for point in &shared.find(name)?.record().mounts {
+            if point.kind != MountKind::Tmpfs {
+                let writable = point.writable && writable;
+                all.push(MountPoint { writable, copy_up: false, ..point.clone() });
+            }
+        }
+    }
+    // What is named later wins.
+    all.reverse();
+    Ok(all)
 }
 
 fn check_sources(planned: &[Planned]) -> Result<(), Error> {
@@ -185,10 +209,17 @@ fn check_sources(planned: &[Planned]) -> Result<(), Error> {
 async fn make_volume(
     shared: &Shared,
     planned: Planned,
+    config: &Config,
     lower: &[std::path::PathBuf],
     undo: &mut Undo,
 ) -> Result<MountPoint, Error> {
     let mut point = planned.point;
+    if point.kind == MountKind::Image && point.layers.is_empty() {
+        let image = shared.parts.images.get(&point.source).await?;
+        point.source = image.id().to_string();
+        point.layers = image.layers().to_vec();
+        return Ok(point);
+    }
     let Some((labels, options)) = planned.volume.filter(|_| point.kind == MountKind::Volume) else { return Ok(point) };
     let mut spec = match &point.name {
         Some(name) => VolumeSpec::named(name),
@@ -196,11 +227,15 @@ async fn make_volume(
     };
     spec.labels = labels;
     spec.options = options;
+    let of_mount = point.driver.as_deref().filter(|driver| *driver != "local");
+    of_mount.unwrap_or(&config.host.volume_driver).clone_into(&mut spec.driver);
     let volume = shared.parts.volumes.create(spec).await?;
     if point.anonymous {
         undo.volumes.push(volume.name().to_string());
     }
-    if point.copy_up {
+    // What is mounted by options has its own contents.
+    point.mounted = !volume.options().is_empty();
+    if point.copy_up && !point.mounted && point.subpath.is_none() {
         volume.populate(lower.to_vec(), point.destination.clone().into()).await?;
     }
     point.name = Some(volume.name().to_string());
@@ -226,6 +261,12 @@ fn store(shared: &Shared, mut record: Record, asked_name: Option<String>) -> Res
             tx.hold((Table::Image, record.image.as_str()), (Table::Container, id))?;
             for name in record.mounts.iter().filter_map(|mount| mount.name.as_deref()) {
                 volume::hold(tx, &name.parse()?, &record.id)?;
+            }
+            for image in record.mounts.iter().filter(|mount| mount.kind == MountKind::Image) {
+                if !tx.contains(Table::Image, &image.source)? {
+                    return Err(crate::image::Error::NoSuch(image.source.clone()).into());
+                }
+                tx.hold((Table::Image, &image.source), (Table::Container, id))?;
             }
             Ok(())
         });

@@ -39,6 +39,7 @@ mod restart;
 mod restore;
 mod security;
 mod shipping;
+mod sources;
 mod spec;
 mod start;
 mod stats;

@@ -19,8 +19,15 @@ pub(super) struct Planned {
 
 type Labels = std::collections::BTreeMap<String, String>;
 
-/// The mounts of a container. Volumes have no source yet, anonymous ones no name.
+/// The mounts of a container that asks nothing of others.
+#[cfg(test)]
 pub(super) fn plan(config: &Config) -> Result<Vec<Planned>, Error> {
+    plan_with(config, Vec::new())
+}
+
+/// The mounts of a container. Volumes have no source yet, anonymous ones no name. What other containers have is there too, unless
+/// something is asked for in its place.
+pub(super) fn plan_with(config: &Config, inherited: Vec<MountPoint>) -> Result<Vec<Planned>, Error> {
     let host = &config.host;
     let mut planned = Vec::new();
     for bind in &host.binds {
@@ -37,6 +44,11 @@ pub(super) fn plan(config: &Config) -> Result<Vec<Planned>, Error> {
     for mount in &planned {
         if !taken.insert(mount.point.destination.clone()) {
             return Err(Error::invalid(format!("Duplicate mount point: {}", mount.point.destination)));
+        }
+    }
+    for point in inherited {
+        if taken.insert(point.destination.clone()) {
+            planned.push(Planned { point, volume: None, must_exist: false });
         }
     }
     for path in &config.volumes {
@@ -69,6 +81,8 @@ fn point(kind: MountKind, destination: String) -> MountPoint {
         read_only_non_recursive: false,
         create: false,
         subpath: None,
+        mounted: false,
+        layers: Vec::new(),
         options: Vec::new(),
     }
 }
@@ -207,25 +221,35 @@ fn read_mount(mount: &MountSpec) -> Result<Planned, Error> {
             Planned { point, volume: None, must_exist: !create }
         }
         MountSource::Volume { name, no_copy, labels, driver, subpath } => {
-            let mut options = Labels::new();
+            let (mut options, mut named_driver) = (Labels::new(), String::new());
             if let Some((driver, asked)) = driver {
-                if !driver.is_empty() && driver != "local" {
-                    return Err(Error::unsupported(format!(
-                        "volume driver \"{driver}\" is not supported: use \"local\""
-                    )));
-                }
                 options.clone_from(asked);
+                named_driver.clone_from(driver);
             }
             let mut planned = volume(name.as_deref().filter(|name| !name.is_empty()), &mount.target, &mount.target)?;
             if let Some(subpath) = subpath.as_deref().filter(|subpath| !subpath.is_empty()) {
-                if subpath.starts_with('/') || subpath.split('/').any(|part| part == "..") {
-                    return Err(invalid("volume", "subpath must be a relative path within the volume"));
-                }
-                return Err(Error::unsupported("mounting a part of a volume (subpath) is not supported yet"));
+                check_subpath("volume", subpath)?;
+                planned.point.subpath = Some(subpath.to_owned());
+            }
+            if !named_driver.is_empty() {
+                planned.point.driver = Some(named_driver);
             }
             planned.point.copy_up = !no_copy;
             planned.volume = Some((labels.clone(), options));
             planned
+        }
+        MountSource::Image { reference, subpath } => {
+            if reference.is_empty() {
+                return Err(invalid("image", "field Source must not be empty"));
+            }
+            let mut point = point(MountKind::Image, destination(&mount.target, &mount.target)?);
+            point.source.clone_from(reference);
+            point.writable = false;
+            if let Some(subpath) = subpath.as_deref().filter(|subpath| !subpath.is_empty()) {
+                check_subpath("image", subpath)?;
+                point.subpath = Some(subpath.to_owned());
+            }
+            Planned { point, volume: None, must_exist: false }
         }
         MountSource::Tmpfs { size, mode, options } => {
             let mut all = options.clone();
@@ -238,10 +262,34 @@ fn read_mount(mount: &MountSpec) -> Result<Planned, Error> {
     Ok(planned)
 }
 
+fn check_subpath(kind: &str, subpath: &str) -> Result<(), Error> {
+    if subpath.starts_with('/') || subpath.split('/').any(|part| part == "..") || subpath.contains('\0') {
+        let text =
+            format!("invalid mount config for type \"{kind}\": subpath must be a relative path within the {kind}");
+        return Err(Error::invalid(text));
+    }
+    Ok(())
+}
+
+/// Reads `container[:mode]` of another container whose mounts are taken: its name, and whether they may be written to.
+pub(super) fn read_from(text: &str) -> Result<(&str, bool), Error> {
+    let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+    if name.is_empty() {
+        return Err(Error::invalid(format!("invalid volumes-from specification: {text}")));
+    }
+    match BindOptions::read(mode) {
+        Some(BindOptions { propagation: None, no_copy: None, non_recursive: false, read_only }) if !mode.is_empty() => {
+            Ok((name, !read_only))
+        }
+        _ => Err(Error::invalid(format!("invalid mode: {mode}"))),
+    }
+}
+
 fn kind_of(mount: &MountSpec) -> &'static str {
     match mount.source {
         MountSource::Bind { .. } => "bind",
         MountSource::Volume { .. } => "volume",
+        MountSource::Image { .. } => "image",
         MountSource::Tmpfs { .. } => "tmpfs",
     }
 }
@@ -329,6 +377,51 @@ mod tests {
         assert!(mounts[2].must_exist);
         config.host.tmpfs.insert("/data".to_owned(), String::new());
         assert_eq!(plan(&config).unwrap_err().to_string(), "Duplicate mount point: /data");
+    }
+
+    #[test]
+    fn mounts_of_others_come_before_those_of_the_image() {
+        for (text, read) in [("web", ("web", true)), ("web:ro", ("web", false)), ("web:rw,z", ("web", true))] {
+            assert_eq!(read_from(text).unwrap(), read);
+        }
+        for text in ["", ":ro", "web:", "web:bogus", "web:rslave", "web:nocopy"] {
+            assert!(read_from(text).is_err(), "{text}");
+        }
+        let volumes = ["/data".to_owned(), "/other".to_owned()].into();
+        let mut config = Config { volumes, ..Config::default() };
+        config.host.binds.push("mine:/both".to_owned());
+        let mut theirs = bind("theirs:/data").unwrap();
+        theirs.writable = false;
+        let both = bind("theirs:/both").unwrap();
+        let seen: Vec<_> = plan_with(&config, vec![theirs, both])
+            .unwrap()
+            .into_iter()
+            .map(|planned| (planned.point.destination, planned.point.name, planned.point.writable))
+            .collect();
+        let named = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            seen,
+            [
+                ("/both".to_owned(), named("mine"), true),
+                ("/data".to_owned(), named("theirs"), false),
+                ("/other".to_owned(), None, true)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_part_stays_a_part() {
+        let with = |subpath: &str| {
+            let mut mount = MountSpec::volume("data", "/x");
+            if let MountSource::Volume { subpath: part, .. } = &mut mount.source {
+                *part = Some(subpath.to_owned());
+            }
+            read_mount(&mount).map(|planned| planned.point.subpath)
+        };
+        assert_eq!(with("a/b").unwrap().as_deref(), Some("a/b"));
+        assert!(with("../b").is_err() && with("/b").is_err() && with("a/../../b").is_err());
+        let image = read_mount(&MountSpec::image("busybox", "/x")).unwrap().point;
+        assert_eq!((image.kind, image.writable, image.source.as_str()), (MountKind::Image, false, "busybox"));
     }
 
     #[test]

@@ -59,6 +59,14 @@ pub enum MountSource {
         #[serde(default)]
         subpath: Option<String>,
     },
+    /// The files of an image, read-only.
+    Image {
+        /// Its name or id.
+        reference: String,
+        /// Mount this path of the image instead of all of it.
+        #[serde(default)]
+        subpath: Option<String>,
+    },
     /// Memory.
     Tmpfs {
         /// Most bytes; without bound when none is given.
@@ -101,6 +109,12 @@ impl MountSpec {
         let source =
             MountSource::Volume { name, no_copy: false, labels: Default::default(), driver: None, subpath: None };
         Self { source, target, read_only: false }
+    }
+
+    /// The files of an image at `target`.
+    pub fn image(reference: impl Into<String>, target: impl Into<String>) -> Self {
+        let source = MountSource::Image { reference: reference.into(), subpath: None };
+        Self { source, target: target.into(), read_only: true }
     }
 
     /// Memory at `target`.
@@ -208,6 +222,12 @@ pub struct MountPoint {
     /// Directory of the volume that is mounted instead of all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subpath: Option<String>,
+    /// The volume is mounted by its options instead of being a directory of the engine's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mounted: bool,
+    /// Layers of an image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<crate::oci::Digest>,
     /// Options of a tmpfs, as `mount -o` takes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
@@ -223,6 +243,8 @@ pub enum MountKind {
     Volume,
     /// Memory.
     Tmpfs,
+    /// An image.
+    Image,
 }
 
 impl MountKind {
@@ -233,6 +255,7 @@ impl MountKind {
             Self::Bind => "bind",
             Self::Volume => "volume",
             Self::Tmpfs => "tmpfs",
+            Self::Image => "image",
         }
     }
 }

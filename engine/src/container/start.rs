@@ -15,9 +15,10 @@ use super::inventory::{Pending, Shared, blocking, now, uninterrupted};
 use super::live::Live;
 use super::mounts::MountKind;
 use super::record::Record;
+use super::sources;
 use super::status::Status;
 use super::supervise::{clear, supervise};
-use super::{Container, Error, NamespaceMode, NetworkMode, devices, restart, shipping};
+use super::{Container, Error, IpcMode, NamespaceMode, NetworkMode, devices, restart, shipping};
 use crate::id::ContainerId;
 use crate::network::files::{self, ExtraHost};
 use crate::network::{Connect, Endpoint, NetworkNamespace};
@@ -66,7 +67,12 @@ impl Container {
             NamespaceMode::Container(other) => Some(self.pid_of(other, "PID")?),
             _ => None,
         };
+        let ipc_of = match &record.config.host.ipc_mode {
+            IpcMode::Container(other) => Some(self.shares_memory(other)?),
+            _ => None,
+        };
         let start = Start {
+            ipc_of,
             shared: Arc::clone(shared),
             record: Arc::clone(&record),
             network_of,
@@ -125,6 +131,7 @@ impl Container {
 
     async fn failed(&self, error: &Error, begin: Begin) {
         let (shared, inner) = (&self.shared, &self.inner);
+        sources::let_go_beside(shared, &inner.record()).await;
         let code = if let Error::Start { code, .. } = error { *code } else { 128 };
         let kept = inner.change(shared, |record| {
             let mut record = Record { state: record.state.start_failed(code, error.to_string()), ..record.clone() };
@@ -160,6 +167,21 @@ impl Container {
         }
     }
 
+    /// A container whose shared memory others may have.
+    fn shares_memory(&self, other: &str) -> Result<Arc<Live>, Error> {
+        let other = self.shared.find(other)?;
+        let record = other.record();
+        if !matches!(record.config.host.ipc_mode, IpcMode::Shareable | IpcMode::Host | IpcMode::Container(_)) {
+            return Err(Error::invalid(format!(
+                "can't join IPC of container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+                record.id
+            )));
+        }
+        other.live().ok_or_else(|| {
+            Error::conflict(format!("can't join IPC of container {}: container is not running", record.id))
+        })
+    }
+
     fn pid_of(&self, other: &str, kind: &str) -> Result<u32, Error> {
         let other = self.shared.find(other)?;
         let live = other.live().ok_or_else(|| {
@@ -184,6 +206,7 @@ pub(super) enum Begin {
 
 /// A start that is on its way.
 struct Start {
+    ipc_of: Option<Arc<Live>>,
     shared: Arc<Shared>,
     record: Arc<Record>,
     network_of: Option<u32>,
@@ -287,7 +310,7 @@ impl Start {
         for mount in record.mounts.iter().filter(|mount| mount.kind == MountKind::Bind && mount.create) {
             make_source(Path::new(&mount.source))?;
         }
-        bundle::bundle(
+        let mut bundle = bundle::bundle(
             record,
             Surroundings {
                 host: parts.runtime.host(),
@@ -297,11 +320,14 @@ impl Start {
                 log_name: log_name(&record.id),
                 network_of: self.network_of,
                 pid_of: self.pid_of,
+                ipc_of: self.ipc_of.as_ref().map(|live| live.pid),
                 devices: devices::look_up(&record.config.host)?,
                 no_new_privileges: parts.settings.no_new_privileges,
                 wait_for_start,
             },
-        )
+        )?;
+        bundle.trees = sources::trees(&self.shared, record, self.ipc_of.as_deref())?;
+        Ok(bundle)
     }
 
     fn launch(
@@ -349,6 +375,7 @@ pub(super) fn bundle_of(shared: &Shared, record: &Record) -> Result<Bundle, Erro
             log_name: log_name(&record.id),
             network_of: None,
             pid_of: None,
+            ipc_of: None,
             devices: devices::Devices::default(),
             no_new_privileges: shared.parts.settings.no_new_privileges,
             wait_for_start: false,

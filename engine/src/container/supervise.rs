@@ -10,7 +10,7 @@ use super::health::Health;
 use super::inventory::{Inner, Shared, blocking, now};
 use super::live::{Live, LogPosition, Polled, Refused};
 use super::status::Status;
-use super::{Container, Error, probing, restart, shipping};
+use super::{Container, Error, probing, restart, shipping, sources};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +180,8 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
         }
     }
     inner.set_live(None);
+    let record = inner.record();
+    sources::let_go_beside(shared, &record).await;
     if ended.is_ok_and(|record| record.state.status == Status::Restarting) {
         clear(shared, inner).await;
         inner.settled.send_replace(true);
@@ -204,8 +206,9 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
 
 /// Frees the network's address, the cgroup and the run directory.
 pub(super) async fn clear(shared: &Arc<Shared>, inner: &Inner) {
-    let (shared, id) = (Arc::clone(shared), inner.id);
+    let (shared, id, record) = (Arc::clone(shared), inner.id, inner.record());
     let cleared = blocking(move || {
+        sources::let_go(&shared, &record);
         let network = shared.parts.networks.disconnect_blocking(&id);
         shared.parts.runtime.remove(id.as_str())?;
         Ok(network?)

@@ -99,23 +99,11 @@ pub(super) const ULIMITS: [&str; 15] = [
 fn check_not_yet(config: &Config) -> Result<(), Error> {
     let host = &config.host;
     let missing = |what: &str| Err(Error::unsupported(format!("{what} are not supported yet")));
-    if !host.volumes_from.is_empty() {
-        return missing("mounts taken from other containers (volumes-from)");
-    }
     if !host.device_requests.is_empty() {
         return missing("device requests (GPUs)");
     }
     if !host.storage_opt.is_empty() {
         return missing("storage options");
-    }
-    if host.init == Some(true) {
-        return Err(Error::unsupported("an init process (--init) is not supported yet"));
-    }
-    if !host.volume_driver.is_empty() && host.volume_driver != "local" {
-        return Err(Error::unsupported(format!(
-            "volume driver \"{}\" is not supported: use \"local\"",
-            host.volume_driver
-        )));
     }
     if host.runtime != RUNTIME && host.runtime != "runc" && host.runtime != "io.containerd.runc.v2" {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
@@ -352,8 +340,10 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused() {
-        assert!(refused(|spec| spec.host.init = Some(true)).contains("not supported yet"));
-        assert!(refused(|spec| spec.host.volumes_from.push("a".into())).contains("not supported yet"));
+        assert!(refused(|spec| spec.host.device_requests.push("nvidia".into())).contains("not supported yet"));
+        assert!(
+            refused(|spec| drop(spec.host.storage_opt.insert("size".into(), "1g".into()))).contains("not supported")
+        );
         assert_eq!(
             refused(|spec| (spec.host.restart_policy, spec.host.auto_remove) = (RestartPolicy::Always, true)),
             "can't create 'AutoRemove' container with restart policy"

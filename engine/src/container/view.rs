@@ -14,11 +14,11 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::inventory::blocking;
+use super::inventory::{Shared, blocking};
 use super::live::Live;
 use super::mounts::{MountKind, MountPoint};
 use super::record::Record;
-use super::{Container, Error, start};
+use super::{Container, Error, sources, start};
 use crate::snapshot::{Upper, merged};
 
 /// What a container is looked at through. It does not start while somebody has one.
@@ -26,8 +26,18 @@ use crate::snapshot::{Upper, merged};
 pub(super) struct View {
     root: Root,
     /// Keeps the mounts of a container that does not run.
-    _namespace: Option<OwnedFd>,
+    namespace: Option<OwnedFd>,
+    mounted_for: Option<(Arc<Shared>, Arc<Record>)>,
     _turn: OwnedRwLockReadGuard<()>,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.namespace = None;
+        if let Some((shared, record)) = &self.mounted_for {
+            sources::let_go(shared, record);
+        }
+    }
 }
 
 /// The views of one container.
@@ -47,6 +57,15 @@ impl Views {
 }
 
 impl View {
+    fn new(
+        root: OwnedFd,
+        namespace: Option<OwnedFd>,
+        mounted_for: Option<(Arc<Shared>, Arc<Record>)>,
+        turn: OwnedRwLockReadGuard<()>,
+    ) -> Self {
+        Self { root: Root::from_fd(root), namespace, mounted_for, _turn: turn }
+    }
+
     pub(super) fn root(&self) -> &Root {
         &self.root
     }
@@ -66,7 +85,7 @@ impl Container {
             let (turn, live) = self.look().await?;
             let Some(live) = live else { return self.view_of_stopped(turn).await };
             match blocking(move || Ok(namespace::in_mounts(live.process(), open_root))).await? {
-                Ok(root) => return Ok(Arc::new(View { root: Root::from_fd(root), _namespace: None, _turn: turn })),
+                Ok(root) => return Ok(Arc::new(View::new(root, None, None, turn))),
                 // It has just ended, and is looked at as one that does not run as soon as that is known.
                 Err(error) if ended(&error) => {}
                 Err(error) => return Err(self.cannot_look(error)),
@@ -120,14 +139,16 @@ impl Container {
             return Ok(view);
         }
         let (shared, record) = (Arc::clone(&self.shared), self.inner.record());
+        let mounted_for = Some((Arc::clone(&self.shared), Arc::clone(&record)));
         let made = blocking(move || {
             let overlay = shared.parts.snapshots.prepare(&record.id, &record.layers)?;
             start::clean_volatile(&overlay)?;
             let place = shared.directory(&record.id);
-            Ok(namespace::new_mounts(|| assemble(&record, &overlay, &place)))
+            Ok(namespace::new_mounts(|| Ok(assemble(&shared, &record, &overlay, &place))))
         });
         let (namespace, root) = made.await?.map_err(|error| self.cannot_look(error))?;
-        let view = Arc::new(View { root: Root::from_fd(root), _namespace: Some(namespace), _turn: turn });
+        let root = root?;
+        let view = Arc::new(View::new(root, Some(namespace), mounted_for, turn));
         *stopped = Arc::downgrade(&view);
         Ok(view)
     }
@@ -150,31 +171,45 @@ fn open_root() -> io::Result<OwnedFd> {
 
 /// Makes a container's root this thread's, with its volumes and binds, and nothing else. `place` is a directory of the
 /// engine's own to mount upon.
-fn assemble(record: &Record, overlay: &Upper, place: &Path) -> io::Result<OwnedFd> {
+fn assemble(shared: &Shared, record: &Record, overlay: &Upper, place: &Path) -> Result<OwnedFd, Error> {
+    let failed = |error: io::Error| Error::io("put together the files of container", record.id.as_str(), error);
+    let root = mount_root(overlay, place).map_err(failed)?;
+    for point in record.mounts.iter().filter(|point| point.kind != MountKind::Tmpfs) {
+        let tree = sources::tree(shared, record, point)?;
+        attach(&root, point, tree).map_err(failed)?;
+    }
+    if record.config.host.readonly_rootfs {
+        mount::set_read_only(&root, Below::Left).map_err(failed)?;
+    }
+    enter(&root).map_err(failed)?;
+    Ok(root.into_fd())
+}
+
+fn mount_root(overlay: &Upper, place: &Path) -> io::Result<Root> {
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = rustix::fs::open(place, directory, Mode::empty())?;
     let mount = merged::writable(overlay)?;
     mount::attach(mount.as_fd(), place.as_fd())?;
-    let root = Root::from_fd(merged::reopened(&mount)?);
-    for point in record.mounts.iter().filter(|point| point.kind != MountKind::Tmpfs) {
-        attach(&root, point)?;
-    }
-    if record.config.host.readonly_rootfs {
-        mount::set_read_only(&mount, Below::Left)?;
-    }
-    rustix::process::fchdir(&root)?;
-    rustix::process::pivot_root(".", ".")?;
-    // What is below the new root now is the host's.
-    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    Ok(root.into_fd())
+    Ok(Root::from_fd(merged::reopened(&mount)?))
 }
 
-fn attach(root: &Root, point: &MountPoint) -> io::Result<()> {
+/// Makes it the root, and lets go of what is the host's.
+fn enter(root: &Root) -> io::Result<()> {
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    // What is below the new root now is the host's.
+    Ok(rustix::mount::unmount(".", UnmountFlags::DETACH)?)
+}
+
+fn attach(root: &Root, point: &MountPoint, tree: Option<OwnedFd>) -> io::Result<()> {
     let below = if point.non_recursive { Below::Left } else { Below::Included };
-    let mount = match mount::copy(Path::new(&point.source), below) {
-        // A start would refuse it, or make it; there is nothing to be seen until then.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        mount => mount?,
+    let mount = match tree {
+        Some(tree) => tree,
+        None => match mount::copy(Path::new(&point.source), below) {
+            // A start would refuse it, or make it; there is nothing to be seen until then.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            mount => mount?,
+        },
     };
     if !point.writable {
         mount::set_read_only(&mount, if point.read_only_non_recursive { Below::Left } else { Below::Included })?;

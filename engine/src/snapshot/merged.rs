@@ -48,6 +48,10 @@ pub(crate) fn writable(container: &Upper) -> io::Result<OwnedFd> {
         }
         Err(error) => return Err(error.into()),
     }
+    // As the container itself is run, or each would misread what the other wrote.
+    for (key, value) in [("metacopy", "off"), ("redirect_dir", "nofollow"), ("index", "off")] {
+        rustix::mount::fsconfig_set_string(overlay, key, value)?;
+    }
     rustix::mount::fsconfig_set_string(overlay, "upperdir", &container.upper)?;
     rustix::mount::fsconfig_set_string(overlay, "workdir", &container.work)?;
     rustix::mount::fsconfig_create(overlay)?;
@@ -72,7 +76,7 @@ fn numbered(layers: &[OwnedFd]) -> String {
 }
 
 /// The layers as one read-only tree.
-fn merged(layers: &[PathBuf]) -> io::Result<OwnedFd> {
+pub(crate) fn merged(layers: &[PathBuf]) -> io::Result<OwnedFd> {
     let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let one_by_one =
         layers.iter().try_for_each(|layer| rustix::mount::fsconfig_set_string(overlay.as_fd(), "lowerdir+", layer));
@@ -94,10 +98,7 @@ fn merged_by_descriptors(layers: &[PathBuf]) -> io::Result<OwnedFd> {
 
 fn mounted(overlay: &OwnedFd) -> io::Result<OwnedFd> {
     rustix::mount::fsconfig_create(overlay.as_fd())?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV;
     Ok(rustix::mount::fsmount(overlay.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 

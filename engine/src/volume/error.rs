@@ -33,13 +33,33 @@ pub enum Error {
         /// The driver that was asked for.
         driver: String,
     },
-    /// The driver knows no options.
-    #[error("create {name}: option \"{option}\" of the local driver is not supported: volumes are plain directories")]
-    Option {
+    /// Options that say nothing that can be mounted.
+    #[error("create {name}: {what}")]
+    Options {
         /// The volume that was asked for.
         name: String,
-        /// The first of the options.
-        option: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// What a volume's options say cannot be mounted.
+    #[error("failed to mount local volume: mount {device}:{mountpoint}, data: {data}: {source}")]
+    Mount {
+        /// What is mounted.
+        device: String,
+        /// The volume's directory.
+        mountpoint: String,
+        /// The options.
+        data: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A part of a volume cannot be mounted.
+    #[error("cannot access path {path}: {source}")]
+    Subpath {
+        /// The path in the volume.
+        path: String,
+        /// What the system said.
+        source: io::Error,
     },
     /// Somebody holds it.
     #[error("remove {name}: volume is in use - [{}]", holders.join(", "))]
@@ -89,8 +109,12 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound(_) | Self::Driver { .. } => ErrorKind::NotFound,
-            Self::Name(_) | Self::NameLength { .. } | Self::Depth { .. } => ErrorKind::Invalid,
-            Self::Option { .. } => ErrorKind::Unsupported,
+            Self::Name(_)
+            | Self::NameLength { .. }
+            | Self::Depth { .. }
+            | Self::Options { .. }
+            | Self::Mount { .. }
+            | Self::Subpath { .. } => ErrorKind::Invalid,
             Self::InUse { .. } => ErrorKind::Conflict,
             Self::Copy { .. } | Self::Io { .. } => ErrorKind::Internal,
             Self::State(error) => error.kind(),

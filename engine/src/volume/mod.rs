@@ -5,6 +5,8 @@
 //! the record: whoever dies in between leaves something that [`Volumes::open`] puts right.
 
 mod error;
+mod local;
+mod mounted;
 mod populate;
 mod size;
 mod spec;
@@ -14,10 +16,12 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use mounted::Mounted;
 
 pub use error::Error;
 pub use spec::{ANONYMOUS_LABEL, Name, VolumeSpec};
@@ -38,6 +42,7 @@ pub struct Volumes {
     directory: Arc<Path>,
     state: State,
     events: Events,
+    mounted: Arc<Mutex<Mounted>>,
 }
 
 /// One volume, as it was when it was looked at. A cheap clone.
@@ -55,6 +60,9 @@ struct Record {
     /// Nanoseconds since 1970 UTC.
     created_nanos: i64,
     anonymous: bool,
+    /// What is mounted instead of the directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    options: BTreeMap<String, String>,
 }
 
 /// What [`Volumes::prune`] removed.
@@ -80,6 +88,11 @@ impl Volume {
     /// Its labels.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.record.labels
+    }
+
+    /// The options of its driver: what is mounted instead of a directory of the engine's.
+    pub fn options(&self) -> &BTreeMap<String, String> {
+        &self.record.options
     }
 
     /// When it was made.
@@ -119,7 +132,7 @@ impl Volumes {
     pub fn open(root: &Path, state: State, events: Events) -> Result<Self, Error> {
         let directory = root.join("volumes");
         make_directory(&directory, 0o711).map_err(|error| Error::io("volumes", "making their directory", error))?;
-        let volumes = Self { directory: directory.into(), state, events };
+        let volumes = Self { directory: directory.into(), state, events, mounted: Arc::default() };
         volumes.restore()?;
         Ok(volumes)
     }
@@ -127,15 +140,13 @@ impl Volumes {
     /// Makes a volume, or returns the one that has this name already, as it is.
     ///
     /// # Errors
-    /// A name that is no plain name, a driver other than `local`, an option.
+    /// A name that is no plain name, a driver other than `local`, options that say nothing that can be mounted.
     pub async fn create(&self, spec: VolumeSpec) -> Result<Volume, Error> {
         let shown = spec.name.as_deref().unwrap_or_default();
         if !matches!(spec.driver.as_str(), "" | DRIVER) {
             return Err(Error::Driver { name: shown.to_owned(), driver: spec.driver });
         }
-        if let Some(option) = spec.options.keys().next() {
-            return Err(Error::Option { name: shown.to_owned(), option: option.clone() });
-        }
+        local::check(shown, &spec.options)?;
         let anonymous = shown.is_empty();
         let name = if anonymous { Name::random() } else { shown.parse::<Name>()? };
         let mut labels = spec.labels;
@@ -145,7 +156,7 @@ impl Volumes {
         if let Some(there) = self.look(&name)? {
             return Ok(there);
         }
-        let record = Record { labels, created_nanos: now_nanos(), anonymous };
+        let record = Record { labels, created_nanos: now_nanos(), anonymous, options: spec.options };
         // A named one keeps somebody's data, so it survives a loss of power; a nameless one goes with its container.
         let durability = if anonymous { Durability::Process } else { Durability::Power };
         let (record, is_new) = self.state.write(durability, |tx| -> Result<_, Error> {

@@ -73,7 +73,7 @@ pub struct VolumeSpec {
     pub name: Option<String>,
     /// The driver; empty means `local`, and no other is there.
     pub driver: String,
-    /// The driver's options; `local` has none.
+    /// The driver's options: what `local` mounts instead of a directory of its own, as `type`, `device` and `o`.
     pub options: BTreeMap<String, String>,
     /// Labels, as they are shown.
     pub labels: BTreeMap<String, String>,

@@ -79,7 +79,7 @@ async fn refusals() {
         (VolumeSpec::named("../x"), ErrorKind::Invalid, "includes invalid characters"),
         (VolumeSpec::named("x"), ErrorKind::Invalid, "too short"),
         (VolumeSpec::named("data").driver("nfs"), ErrorKind::NotFound, "plugin \"nfs\" not found"),
-        (VolumeSpec::named("data").option("type", "tmpfs"), ErrorKind::Unsupported, "\"type\""),
+        (VolumeSpec::named("data").option("type", "tmpfs"), ErrorKind::Invalid, "missing required option: \"device\""),
     ];
     for (spec, kind, text) in cases {
         let error = f.volumes.create(spec).await.unwrap_err();

@@ -43,23 +43,24 @@ pub fn in_network<T: Send>(namespace: BorrowedFd<'_>, inside: impl FnOnce() -> i
     })
 }
 
-/// Runs `inside` on a short-lived thread in the mount namespace of a process, given by its pidfd.
+/// Runs `inside` on a short-lived thread in a mount namespace, given by its descriptor or by the pidfd of a process in it.
 ///
 /// The thread's root directory is that of the namespace, whatever the process has made of its own by `chroot`. What is
 /// opened there can be used by every thread. Needs `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT`.
 ///
 /// # Errors
 /// `ESRCH` when the process is gone, when the thread cannot be made, or what `inside` returns.
-pub fn in_mounts<T: Send>(process: BorrowedFd<'_>, inside: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub fn in_mounts<T: Send>(of: BorrowedFd<'_>, inside: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     on_thread(|| {
         unshare_file_system()?;
-        move_into_thread_name_spaces(process, ThreadNameSpaceType::MOUNT)?;
+        move_into_thread_name_spaces(of, ThreadNameSpaceType::MOUNT)?;
         inside()
     })
 }
 
-/// Makes a mount namespace with everything that is mounted here, none of it shared, and runs `inside` in it, on a
-/// short-lived thread. The mounts live as long as the descriptor of the namespace. Needs `CAP_SYS_ADMIN`.
+/// Makes a mount namespace with everything that is mounted here and runs `inside` in it, on a
+/// short-lived thread. Nothing that is mounted there is seen here; what is unmounted here is unmounted there. The mounts live as
+/// long as the descriptor of the namespace. Needs `CAP_SYS_ADMIN`.
 ///
 /// # Errors
 /// When the namespace or the thread cannot be made, or what `inside` returns.
@@ -69,7 +70,7 @@ pub fn new_mounts<T: Send>(inside: impl FnOnce() -> io::Result<T> + Send) -> io:
         // SAFETY: a mount namespace belongs to this thread alone, and so do root and working directory by now;
         // descriptors are not unshared.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
         let namespace = File::open("/proc/thread-self/ns/mnt")?;
         Ok((namespace.into(), inside()?))
     })

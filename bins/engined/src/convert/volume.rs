@@ -30,7 +30,7 @@ pub(crate) fn volume(volume: &Volume) -> wire::Volume {
         labels: Some(labels(volume)),
         mountpoint: volume.mountpoint().to_string_lossy().into_owned(),
         name: volume.name().as_str().to_owned(),
-        options: None,
+        options: Some(volume.options().clone()).filter(|options| !options.is_empty()),
         scope: "local".to_owned(),
         usage_data: None,
     }

@@ -169,6 +169,9 @@ pub(crate) fn compile_with(
         in_namespace: namespaces.has_user(),
     };
     hooks::at_start(&mut plan, bundle)?;
+    if bundle.init {
+        plan.push(Op::StayAsInit {});
+    }
     process::write(&mut plan, process, &user, host, filter)?;
     plan.finish()
 }

@@ -6,6 +6,7 @@ mod exec;
 mod fallbacks;
 mod hooks;
 mod identity;
+mod init;
 mod isolation;
 mod limits;
 mod mounts;

@@ -17,10 +17,13 @@ const MAX_GROUPS: usize = 65_536;
 const PATH_MAX: usize = 4096;
 /// The longest state that goes with a listener, in bytes.
 const MAX_STATE: usize = 256 << 10;
+const SIGTTIN: i32 = 21;
+const SIGTTOU: i32 = 22;
 
 const PR_SET_PDEATHSIG: u32 = 1;
 const PR_SET_KEEPCAPS: u32 = 8;
 const PR_CAPBSET_DROP: u32 = 24;
+const PR_SET_CHILD_SUBREAPER: u32 = 36;
 const PR_SET_NO_NEW_PRIVS: u32 = 38;
 const PR_CAP_AMBIENT: u32 = 47;
 const PR_CAP_AMBIENT_RAISE: u64 = 2;
@@ -73,6 +76,7 @@ pub(super) struct Pending<'a> {
     pub(super) wait: bool,
     pub(super) listener: Option<Descriptor>,
     pub(super) keeps_keyring: bool,
+    pub(super) stays: bool,
     pub(super) umask: Option<u32>,
     pub(super) capabilities: Option<Capabilities>,
     pub(super) no_new_privileges: bool,
@@ -215,6 +219,9 @@ impl<'a> Executor<'a> {
             self.install_filter()?;
         }
         self.run_start_hooks()?;
+        if self.pending.stays {
+            stay()?;
+        }
         Err(image.execute(self.channel))
     }
 
@@ -542,6 +549,44 @@ impl<'a> Image<'a> {
             buffer[0] = 0;
         }
         CStr::from_bytes_until_nul(buffer).ok().filter(|found| !found.is_empty())
+    }
+}
+
+/// Returns in a child that is to become the program, and not in its parent, which stays as the first process.
+fn stay() -> Step {
+    system::block_signals(true);
+    // Where it is not the first of its pid namespace it takes in orphans all the same.
+    let _ = system::control_process(PR_SET_CHILD_SUBREAPER, 1, 0);
+    let child = system::fork_filtered()?;
+    if child != 0 {
+        supervise(child)
+    }
+    // In a pid namespace of its own the kernel sees to it; elsewhere nobody else does.
+    let _ = system::control_process(PR_SET_PDEATHSIG, system::SIGKILL as u64, 0);
+    // What the terminal sends then goes to the program, and not twice.
+    system::lead_group();
+    system::block_signals(false);
+    Ok(())
+}
+
+/// The life of a small init: every signal goes to the program, every orphan is taken in, and the program's end is its own.
+fn supervise(child: i32) -> ! {
+    // The channel too: that the program runs is told by the child's copy being closed.
+    system::close_from(3, false);
+    system::set_process_name(c"engine-init");
+    loop {
+        match system::next_signal() {
+            Ok(system::SIGCHLD) => {
+                while let Ok(Some(ended)) = system::look_for_ended(None, true) {
+                    if ended.pid == child {
+                        system::exit(ended.code)
+                    }
+                }
+            }
+            Ok(SIGTTIN | SIGTTOU) => {}
+            Ok(signal) => drop(system::send_signal(child, signal)),
+            Err(_) => {}
+        }
     }
 }
 

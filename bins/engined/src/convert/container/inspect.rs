@@ -17,6 +17,8 @@ use crate::convert::time::rfc3339;
 pub(crate) struct Paths {
     pub(crate) directory: PathBuf,
     pub(crate) log: Option<PathBuf>,
+    /// The image's layers, the topmost first.
+    pub(crate) layers: Vec<PathBuf>,
 }
 
 /// All of it. `execs` are the ids of those that run in it.
@@ -42,7 +44,16 @@ pub(crate) fn inspect(record: &Record, paths: &Paths, execs: Vec<String>) -> wir
         exec_ids: nil_when_empty(execs),
         host_config: host::to_wire(&record.config.host),
         graph_driver: GraphDriver {
-            data: Some(BTreeMap::from([("UpperDir".to_owned(), file("upper"))])),
+            // There is no place on the host where all of it is seen together.
+            data: Some(BTreeMap::from(
+                [
+                    ("ID", id.to_owned()),
+                    ("LowerDir", layers(&paths.layers)),
+                    ("UpperDir", file("upper")),
+                    ("WorkDir", file("work")),
+                ]
+                .map(|(name, value)| (name.to_owned(), value)),
+            )),
             name: "overlay2".to_owned(),
         },
         mounts: record.mounts.iter().map(mount::point).collect(),
@@ -50,6 +61,10 @@ pub(crate) fn inspect(record: &Record, paths: &Paths, execs: Vec<String>) -> wir
         network_settings: network_settings(record),
         ..wire::ContainerInspect::default()
     }
+}
+
+fn layers(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":")
 }
 
 fn state(record: &Record) -> wire::ContainerState {

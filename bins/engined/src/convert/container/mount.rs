@@ -75,7 +75,16 @@ pub(crate) fn to_engine(mount: asked::Mount) -> Result<MountSpec, Error> {
             };
             spec
         }
-        "image" | "npipe" | "cluster" => {
+        "image" => {
+            if mount.source.is_empty() {
+                return Err(invalid("field Source must not be empty".to_owned()));
+            }
+            let subpath = mount.image_options.map(|options| options.subpath).filter(|subpath| !subpath.is_empty());
+            let mut spec = MountSpec::image(mount.source.clone(), mount.target);
+            spec.source = MountSource::Image { reference: mount.source, subpath };
+            spec
+        }
+        "npipe" | "cluster" => {
             return Err(Error::unsupported(format!("this engine does not support mounts of type {:?}", mount.kind)));
         }
         _ => return Err(invalid("mount type unknown".to_owned())),
@@ -137,6 +146,10 @@ pub(crate) fn to_wire(mount: &MountSpec) -> Option<asked::Mount> {
             let tmpfs_options = (options != asked::TmpfsOptions::default()).then_some(options);
             asked::Mount { kind: "tmpfs".to_owned(), tmpfs_options, ..shown }
         }
+        MountSource::Image { reference, subpath } => {
+            let image_options = subpath.clone().map(|subpath| asked::ImageOptions { subpath });
+            asked::Mount { kind: "image".to_owned(), source: reference.clone(), image_options, ..shown }
+        }
         // A kind that this daemon does not know has no wire form.
         _ => return None,
     })
@@ -172,6 +185,7 @@ mod tests {
             r#"{"Type":"bind","Source":"/a","Target":"/b"}"#,
             r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"Subpath":"s","DriverConfig":{"Name":"local"}}}"#,
             r#"{"Type":"volume","Target":"/b"}"#,
+            r#"{"Type":"image","Source":"i","Target":"/b","ReadOnly":true,"ImageOptions":{"Subpath":"s"}}"#,
             r#"{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":4096,"Mode":448,"Options":[["exec"],["uid","5"]]}}"#,
         ] {
             let shown = serde_json::to_string(&to_wire(&read(text).unwrap()).unwrap()).unwrap();
@@ -202,6 +216,6 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap_err(), Error::invalid(message));
         }
-        assert_eq!(read(r#"{"Type":"image","Source":"i","Target":"/b"}"#).unwrap_err().status.as_u16(), 501);
+        assert_eq!(read(r#"{"Type":"npipe","Source":"i","Target":"/b"}"#).unwrap_err().status.as_u16(), 501);
     }
 }

@@ -11,7 +11,11 @@ use crate::router::Call;
 pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
     let container = call.daemon.engine.containers().get(&call.name).await?;
     let root = &call.daemon.engine.settings().root;
-    let paths = Paths { directory: root.join("containers").join(container.id().as_str()), log: container.log_path() };
+    let paths = Paths {
+        directory: root.join("containers").join(container.id().as_str()),
+        log: container.log_path(),
+        layers: container.overlay().lower,
+    };
     let mut shown =
         inspect_of(&container.record(), &paths, container.exec_ids().iter().map(ToString::to_string).collect());
     if call.query.boolean("size") {

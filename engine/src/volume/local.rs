@@ -1,0 +1,178 @@
+//! The options of the driver `local`, as `docker volume create` takes them: what is mounted instead of a directory of the
+//! engine's own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use engine_sys::mount::{self, Below};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+};
+
+use super::Error;
+
+/// Refuses options that the driver does not know, or that say nothing.
+pub(super) fn check(name: &str, options: &BTreeMap<String, String>) -> Result<(), Error> {
+    let refuse = |what: String| Err(Error::Options { name: name.to_owned(), what });
+    if options.is_empty() {
+        return Ok(());
+    }
+    for (key, value) in options {
+        match key.as_str() {
+            "type" | "o" | "device" if value.contains('\0') => {
+                return refuse(format!("the value of option \"{key}\" has a zero byte"));
+            }
+            "type" | "o" | "device" => {}
+            "size" => {
+                return refuse("quota size requested but no quota support: use type=tmpfs with o=size=".to_owned());
+            }
+            _ => return refuse(format!("invalid option: \"{key}\"")),
+        }
+    }
+    for needed in ["device", "type"] {
+        if options.get(needed).is_none_or(String::is_empty) {
+            return refuse(format!("missing required option: \"{needed}\""));
+        }
+    }
+    let asked = Asked::read(options);
+    if asked.bind.is_some() && !asked.device.starts_with('/') {
+        return refuse(format!("the device of a bind mount must be an absolute path: {}", asked.device));
+    }
+    if asked.bind.is_none() && matches!(asked.kind, "none" | "bind") {
+        return refuse(format!("type \"{}\" needs the option o=bind", asked.kind));
+    }
+    Ok(())
+}
+
+/// What options say.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked<'a> {
+    kind: &'a str,
+    device: &'a str,
+    /// A path of the host, with what is mounted below it or without.
+    bind: Option<Below>,
+    attributes: MountAttrFlags,
+    settings: Vec<(&'a str, Option<&'a str>)>,
+}
+
+impl<'a> Asked<'a> {
+    fn read(options: &'a BTreeMap<String, String>) -> Self {
+        let text = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
+        let mut asked = Self {
+            kind: text("type"),
+            device: text("device"),
+            bind: None,
+            attributes: MountAttrFlags::empty(),
+            settings: Vec::new(),
+        };
+        for word in text("o").split(',').filter(|word| !word.is_empty()) {
+            let set = match word {
+                "bind" => {
+                    asked.bind = Some(Below::Left);
+                    continue;
+                }
+                "rbind" => {
+                    asked.bind = Some(Below::Included);
+                    continue;
+                }
+                // They say what is the case anyway.
+                "rw" | "defaults" | "exec" | "suid" | "dev" | "async" | "relatime" | "diratime" | "private"
+                | "rprivate" => continue,
+                "ro" => MountAttrFlags::MOUNT_ATTR_RDONLY,
+                "noexec" => MountAttrFlags::MOUNT_ATTR_NOEXEC,
+                "nosuid" => MountAttrFlags::MOUNT_ATTR_NOSUID,
+                "nodev" => MountAttrFlags::MOUNT_ATTR_NODEV,
+                "noatime" => MountAttrFlags::MOUNT_ATTR_NOATIME,
+                "strictatime" => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+                "nodiratime" => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+                word => {
+                    asked.settings.push(match word.split_once('=') {
+                        Some((key, value)) => (key, Some(value)),
+                        None => (word, None),
+                    });
+                    continue;
+                }
+            };
+            asked.attributes |= set;
+        }
+        asked
+    }
+}
+
+/// Mounts it, attached nowhere.
+pub(super) fn open(options: &BTreeMap<String, String>) -> io::Result<OwnedFd> {
+    let asked = Asked::read(options);
+    if let Some(below) = asked.bind {
+        let tree = mount::copy(Path::new(asked.device), below)?;
+        if asked.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+            mount::set_read_only(&tree, below)?;
+        }
+        return Ok(tree);
+    }
+    let context = rustix::mount::fsopen(asked.kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let context = context.as_fd();
+    fsconfig_set_string(context, "source", asked.device)?;
+    for (key, value) in asked.settings {
+        match value {
+            Some(value) => fsconfig_set_string(context, key, value)?,
+            None => fsconfig_set_flag(context, key)?,
+        }
+    }
+    if asked.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+        fsconfig_set_flag(context, "ro")?;
+    }
+    fsconfig_create(context)?;
+    Ok(rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, asked.attributes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn options(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn options_are_checked_in_dockers_words() {
+        for (pairs, words) in [
+            (&[("type", "tmpfs"), ("device", "tmpfs")][..], None),
+            (&[("type", "none"), ("device", "/x"), ("o", "bind")], None),
+            (&[("bogus", "x")], Some("create v: invalid option: \"bogus\"")),
+            (&[("type", "tmpfs")], Some("create v: missing required option: \"device\"")),
+            (&[("device", "x")], Some("create v: missing required option: \"type\"")),
+            (&[("type", "none"), ("device", "/x")], Some("create v: type \"none\" needs the option o=bind")),
+            (
+                &[("type", "none"), ("device", "x"), ("o", "bind")],
+                Some("create v: the device of a bind mount must be an absolute path: x"),
+            ),
+            (
+                &[("size", "1g")],
+                Some("create v: quota size requested but no quota support: use type=tmpfs with o=size="),
+            ),
+        ] {
+            assert_eq!(check("v", &options(pairs)).err().map(|error| error.to_string()).as_deref(), words);
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_mounted() {
+        let small =
+            open(&options(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=64k,mode=700,noexec")])).unwrap();
+        let found = rustix::fs::fstatvfs(&small).unwrap();
+        assert_eq!(found.f_blocks * found.f_frsize, 64 << 10);
+        assert!(found.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC));
+        assert_eq!(rustix::fs::fstat(&small).unwrap().st_mode & 0o777, 0o700);
+        let room = tempfile::tempdir().unwrap();
+        std::fs::write(room.path().join("file"), "x").unwrap();
+        let bound = options(&[("type", "none"), ("device", room.path().to_str().unwrap()), ("o", "bind,ro")]);
+        let bound = open(&bound).unwrap();
+        rustix::fs::statat(&bound, "file", rustix::fs::AtFlags::empty()).unwrap();
+        assert!(rustix::fs::fstatvfs(&bound).unwrap().f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+        assert!(open(&options(&[("type", "none"), ("device", "/does/not/exist"), ("o", "bind")])).is_err());
+        assert!(open(&options(&[("type", "tmpfs"), ("device", "x"), ("o", "bogus=1")])).is_err());
+    }
+}
