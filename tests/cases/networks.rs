@@ -223,3 +223,23 @@ pub fn names_are_looked_up(client: Client) {
     client.run(&daemon, &["network", "rm", "n", "inside"]).ok();
     daemon.finish();
 }
+
+pub fn links_on_the_default_bridge(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let db = ["run", "-d", "--name", "db", "--expose", "80", "-e", "KEY=secret", "busybox", "sleep", "1000"];
+    let id = client.run(&daemon, &db).ok();
+    let script = "ping -c 1 -W 2 store > /dev/null && grep store /etc/hosts | cut -f 2; env | grep ^STORE | sort";
+    let run = ["run", "--rm", "--name", "web", "--link", "db:store", "busybox", "sh", "-c", script];
+    let said = client.run(&daemon, &run).ok();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], format!("store {} db", &id[..12]), "{said}");
+    assert!(lines.contains(&"STORE_ENV_KEY=secret") && lines.contains(&"STORE_NAME=/web/store"), "{said}");
+    assert!(lines.iter().any(|line| line.starts_with("STORE_PORT_80_TCP=tcp://172.17.0.")), "{said}");
+    let missing = client.run(&daemon, &["create", "--link", "nobody", "busybox", "true"]).code(1);
+    assert!(missing.stderr.contains("could not get container for nobody"), "{missing:?}");
+    client.run(&daemon, &["stop", "-t", "0", "db"]).ok();
+    let stopped = client.run(&daemon, &["run", "--rm", "--name", "web", "--link", "db:store", "busybox", "true"]);
+    assert!(stopped.stderr.contains("Cannot link to a non running container: /db AS /web/store"), "{stopped:?}");
+    client.run(&daemon, &["rm", "-f", "db"]).ok();
+    daemon.finish();
+}

@@ -154,3 +154,60 @@ fn a_clean_end_leaves_containers_running() {
     CTL.run(&daemon, &["rm", "-f", "one"]).ok();
     daemon.finish();
 }
+
+/// What a container has on networks, seen from three sides: itself, its inspect, and the networks' inspect.
+fn assert_networks_agree(daemon: &Daemon, name: &str, networks: &[&str]) -> usize {
+    let listed = field(daemon, name, "{{range $n, $_ := .NetworkSettings.Networks}}{{$n}} {{end}}");
+    let links = CTL.run(daemon, &["exec", name, "ls", "/sys/class/net"]).ok();
+    let links = links.split_whitespace().filter(|link| link.starts_with("eth")).count();
+    let members = networks.iter().filter(|network| {
+        let format = "{{range .Containers}}{{.Name}} {{end}}";
+        CTL.run(daemon, &["network", "inspect", "-f", format, network]).ok().split(' ').any(|member| member == name)
+    });
+    let (listed, members) = (listed.split_whitespace().count(), members.count());
+    assert_eq!(
+        (listed, members),
+        (links, links),
+        "in inspect and on the networks, against what it has:\n{}",
+        daemon.log()
+    );
+    links
+}
+
+#[test]
+fn networks_agree_after_a_kill_at_any_step_of_connecting() {
+    let mut daemon = Daemon::with_busybox();
+    let networks = ["one", "two"];
+    for network in networks {
+        CTL.run(&daemon, &["network", "create", network]).ok();
+    }
+    start(&daemon, "con", &["--network", "one", "-p", "7777:80"], "sleep 1000");
+    for round in 0..8 {
+        // To and fro, killed a little later each time.
+        let connects = assert_networks_agree(&daemon, "con", &networks) == 1;
+        let action = if connects { "connect" } else { "disconnect" };
+        let mut command = CTL.command(&daemon, &["network", action, "two", "con"]);
+        let mut client = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(2 + 6 * round));
+        daemon.kill();
+        client.wait().unwrap();
+        daemon.begin();
+    }
+    assert_networks_agree(&daemon, "con", &networks);
+    // A start with a port, likewise: afterwards the port is free for the next.
+    for round in 0..3 {
+        let run = ["run", "-d", "--name", "pub", "--network", "two", "-p", "8888:80", "busybox", "sleep", "1000"];
+        let mut command = CTL.command(&daemon, &run);
+        let mut client = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(10 + 15 * round));
+        daemon.kill();
+        client.wait().unwrap();
+        daemon.begin();
+        CTL.run(&daemon, &["rm", "-f", "pub"]);
+        CTL.run(&daemon, &run).ok();
+        CTL.run(&daemon, &["rm", "-f", "pub"]).ok();
+    }
+    CTL.run(&daemon, &["rm", "-f", "con"]).ok();
+    CTL.run(&daemon, &["network", "rm", "one", "two"]).ok();
+    daemon.finish();
+}

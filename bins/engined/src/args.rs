@@ -78,6 +78,9 @@ pub struct Args {
     /// Part of the bridge's subnet that containers get addresses from, as ADDRESS/PREFIX
     #[arg(long, value_name = "SUBNET")]
     fixed_cidr: Option<String>,
+    /// Where ports are published that name no address of the host [default: all addresses]
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<String>,
     /// Name of the bridge; "none" for no network of that name
     #[arg(short = 'b', long, value_name = "NAME")]
     bridge: Option<String>,
@@ -171,6 +174,7 @@ impl Args {
             .filter(|proxies| *proxies != Proxies::default()),
             bip: self.bip,
             fixed_cidr: self.fixed_cidr,
+            ip: self.ip,
             bridge: self.bridge,
             mtu: self.mtu,
             icc: self.icc,

@@ -2,7 +2,7 @@
 //! the daemon's own.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use engine::Settings;
@@ -63,6 +63,7 @@ directives! {
     "proxies" proxies: Proxies;
     "bip" bip: String;
     "fixed-cidr" fixed_cidr: String;
+    "ip" ip: String;
     "bridge" bridge: String;
     "mtu" mtu: u32;
     "icc" icc: bool;
@@ -195,6 +196,8 @@ impl Directives {
         }
         bridge.address = self.bip.as_deref().map(|text| subnet("bip", text)).transpose()?;
         bridge.fixed_range = self.fixed_cidr.as_deref().map(|text| subnet("fixed-cidr", text)).transpose()?;
+        let address = |text: &String| text.parse().map_err(|_| Invalid(format!("ip: invalid address {text:?}")));
+        bridge.host_binding = self.ip.as_ref().map(address).transpose()?.filter(|ip: &IpAddr| !ip.is_unspecified());
         bridge.mtu = self.mtu.filter(|mtu| *mtu > 0);
         bridge.inter_container = self.icc.unwrap_or(bridge.inter_container);
         bridge.masquerade = self.ip_masq.unwrap_or(bridge.masquerade);

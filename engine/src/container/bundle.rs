@@ -9,7 +9,7 @@ use engine_runtime::spec::{
 use engine_runtime::{Bundle, Host, Output, Rootfs, Stdin, defaults, seccomp::Profile};
 
 use super::Error;
-use super::config::Config;
+use super::config::{Config, overlay_environment};
 use super::devices::Devices;
 use super::host_config::Resources;
 use super::modes::{IpcMode, Lifetime, NamespaceMode, NetworkMode};
@@ -39,6 +39,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) devices: Devices,
     /// The engine lets nothing gain privileges.
     pub(super) no_new_privileges: bool,
+    /// Variables besides those of the config, which win.
+    pub(super) variables: Vec<String>,
     /// Somebody attaches before the first byte.
     pub(super) wait_for_start: bool,
 }
@@ -51,6 +53,11 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
     let held = security::capability_set(&config.host, around.host)?;
     set_process(&mut spec, config, options.no_new_privileges || around.no_new_privileges);
     if let Some(process) = spec.process_mut() {
+        if !around.variables.is_empty() {
+            let mut environment = around.variables.clone();
+            overlay_environment(&mut environment, process.env().as_deref().unwrap_or_default());
+            process.set_env(Some(environment));
+        }
         process.set_capabilities(Some(defaults::capability_sets(&held)));
     }
     let own_names = !matches!(config.host.uts_mode, NamespaceMode::Host);
@@ -367,6 +374,7 @@ mod tests {
             ipc_of: None,
             devices: Devices::default(),
             no_new_privileges: false,
+            variables: Vec::new(),
             wait_for_start: false,
         };
         let bundle = bundle(&record, around).unwrap();

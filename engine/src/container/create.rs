@@ -64,6 +64,10 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     }
     resolve_shared(&shared, &mut config)?;
     name_networks(&shared, &mut config)?;
+    for link in config.host.links.iter().filter_map(|text| crate::network::Link::parse(text)) {
+        let missing = |error: Error| Error::invalid(format!("could not get container for {}: {error}", link.target));
+        shared.find(&link.target).map_err(missing)?;
+    }
     let inherited = inherited(&shared, &config)?;
     let planned = mount_plan::plan_with(&config, inherited)?;
     check_sources(&planned)?;

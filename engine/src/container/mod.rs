@@ -21,6 +21,7 @@ mod filter;
 mod health;
 mod host_config;
 mod inventory;
+mod links;
 mod list;
 mod live;
 mod modes;

@@ -12,6 +12,7 @@ use engine_runtime::{Bundle, Monitor, Prepared, spawner::Launched};
 use super::bundle::{self, Surroundings};
 use super::health::{self, Health};
 use super::inventory::{Pending, Shared, blocking, now, uninterrupted};
+use super::links::Linked;
 use super::live::Live;
 use super::mounts::MountKind;
 use super::record::Record;
@@ -77,6 +78,7 @@ impl Container {
             record: Arc::clone(&record),
             network_of,
             pid_of,
+            linked: Vec::new(),
             pending: inner.take_pending(),
         };
         // Whoever looks at its files has mounted them, and a second mount of the same would spoil both.
@@ -211,6 +213,7 @@ struct Start {
     record: Arc<Record>,
     network_of: Option<u32>,
     pid_of: Option<u32>,
+    linked: Vec<Linked>,
     pending: Vec<Pending>,
 }
 
@@ -227,6 +230,7 @@ struct Started {
 impl Start {
     /// Blocks for some milliseconds.
     fn run(mut self) -> Result<Started, Error> {
+        self.linked = super::links::resolve(&self.shared, &self.record)?;
         let parts = &self.shared.parts;
         let id = self.record.id;
         let overlay = parts.snapshots.prepare(&id, &self.record.layers)?;
@@ -323,6 +327,7 @@ impl Start {
                 ipc_of: self.ipc_of.as_ref().map(|live| live.pid),
                 devices: devices::look_up(&record.config.host)?,
                 no_new_privileges: parts.settings.no_new_privileges,
+                variables: self.linked.iter().flat_map(Linked::variables).collect(),
                 wait_for_start,
             },
         )?;
@@ -340,7 +345,7 @@ impl Start {
     ) -> Result<(Launched, Clients, u64), Error> {
         let (record, parts) = (&self.record, &self.shared.parts);
         if !matches!(record.config.host.network_mode, NetworkMode::Container(_)) {
-            write_names(&self.shared.directory(&record.id), record, endpoints, &parts.settings.dns)?;
+            write_names(&self.shared.directory(&record.id), record, endpoints, &self.linked, &parts.settings.dns)?;
         }
         let network = namespace.as_ref().map(NetworkNamespace::to_fd).transpose()?;
         let launched = prepared.launch(network).map_err(launch_error)?;
@@ -378,6 +383,7 @@ pub(super) fn bundle_of(shared: &Shared, record: &Record) -> Result<Bundle, Erro
             ipc_of: None,
             devices: devices::Devices::default(),
             no_new_privileges: shared.parts.settings.no_new_privileges,
+            variables: Vec::new(),
             wait_for_start: false,
         },
     )
@@ -473,12 +479,19 @@ fn make_source(path: &Path) -> Result<(), Error> {
 }
 
 /// `hosts`, `hostname` and `resolv.conf`, made anew at each start.
-fn write_names(directory: &Path, record: &Record, endpoints: &[Endpoint], default: &DnsSettings) -> Result<(), Error> {
+fn write_names(
+    directory: &Path,
+    record: &Record,
+    endpoints: &[Endpoint],
+    linked: &[Linked],
+    default: &DnsSettings,
+) -> Result<(), Error> {
     let config = &record.config;
     let on_host = config.host.network_mode == NetworkMode::Host;
     let gateway = endpoints.iter().find_map(|endpoint| endpoint.interface.as_ref()?.gateway);
     let extra = config.host.extra_hosts.iter().map(|line| ExtraHost::parse(line, gateway));
-    let extra = extra.collect::<Result<Vec<_>, _>>().map_err(|error| Error::invalid(error.to_string()))?;
+    let mut extra = extra.collect::<Result<Vec<_>, _>>().map_err(|error| Error::invalid(error.to_string()))?;
+    extra.extend(linked.iter().map(Linked::host));
     let hosts = if on_host {
         files::hosts_of_host(&read("/etc/hosts"), &extra)
     } else {

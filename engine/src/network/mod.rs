@@ -41,6 +41,7 @@ pub use port::{Protocol, Publish, PublishedPort};
 pub use record::{
     Addresses, Block, Bridge, Direct, Driver, Endpoint, Interface, Interface6, InvalidMac, Link, MacAddress, Network,
 };
+pub use resolver::read_name_message;
 pub use subnet::{Address, InvalidSubnet, Subnet, Subnet6};
 
 use crate::events::Events;

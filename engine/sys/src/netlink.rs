@@ -18,6 +18,9 @@ const DATAGRAM: usize = 32 << 10;
 /// A bound on what one question may be answered with, in bytes.
 const ANSWER: usize = 256 << 20;
 
+/// A bound on what is asked at once, in bytes.
+const MESSAGE: usize = 64 << 20;
+
 const HEADER: usize = 16;
 const KIND_ERROR: u16 = 2;
 const KIND_DONE: u16 = 3;
@@ -220,9 +223,21 @@ impl Netlink {
     fn send(&self, messages: &[Message]) -> Result<(), Errno> {
         let slices: Vec<IoSlice<'_>> = messages.iter().map(|message| IoSlice::new(message.bytes())).collect();
         let mut control = SendAncillaryBuffer::default();
-        rustix::io::retry_on_intr(|| {
-            rustix::net::sendmsg(&self.socket, &slices, &mut control, SendFlags::empty()).map(drop)
-        })
+        let mut send = || {
+            rustix::io::retry_on_intr(|| {
+                rustix::net::sendmsg(&self.socket, &slices, &mut control, SendFlags::empty()).map(drop)
+            })
+        };
+        match send() {
+            // A transaction goes in one piece, which may be larger than the buffer of a socket.
+            Err(Errno::MSGSIZE) => {
+                let bytes: usize = messages.iter().map(|message| message.bytes().len()).sum();
+                let room = i32::try_from(bytes.min(MESSAGE)).map_err(|_| Errno::MSGSIZE)?;
+                self.set_at(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, room).map_err(|_| Errno::MSGSIZE)?;
+                send()
+            }
+            other => other,
+        }
     }
 
     /// Takes the next datagram; false when there is none.
@@ -239,10 +254,14 @@ impl Netlink {
     }
 
     fn set(&self, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+        self.set_at(libc::SOL_NETLINK, option, value)
+    }
+
+    fn set_at(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
         let length = size_of_val(&value) as libc::socklen_t;
         let fd = self.socket.as_raw_fd();
         // SAFETY: the kernel reads `length` bytes of `value`, which outlives the call.
-        let result = unsafe { libc::setsockopt(fd, libc::SOL_NETLINK, option, (&raw const value).cast(), length) };
+        let result = unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), length) };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

@@ -30,6 +30,19 @@ use super::{Error, NetworkNamespace, Networks};
 use crate::id::ContainerId;
 use crate::state::{State, Table};
 
+/// Reads bytes as a question for a name and as an answer of a server; false when they are neither. For those who want to know
+/// what the name service makes of foreign bytes.
+pub fn read_name_message(bytes: &[u8]) -> bool {
+    let answer = message::lifetimes(bytes).is_some();
+    match message::read(bytes) {
+        Ok(question) => {
+            let _ = message::reversed(&question.name);
+            true
+        }
+        Err(_) => answer,
+    }
+}
+
 /// The longest question by datagram.
 const MAX_QUESTION: usize = 4096;
 /// The longest answer of ours by datagram.
