@@ -148,7 +148,7 @@ fn the_command_line_helps() {
         (finished.code, finished.stderr.as_str()),
         (Some(125), "enginectl: build is a command of docker that enginectl does not have yet\n")
     );
-    assert!(run("network rm x").stderr.contains("rm is a command of docker that enginectl does not have yet"));
+    assert!(run("image build x").stderr.contains("build is a command of docker that enginectl does not have yet"));
     let finished = run("imagse");
     assert!(finished.code == Some(125) && finished.stderr.contains("images"), "{}", finished.stderr);
     let finished = run("ps --al");
