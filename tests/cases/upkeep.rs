@@ -1,0 +1,70 @@
+//! What goes on by itself, and what can be changed and seen meanwhile: restarts, health, bounds and use.
+
+use crate::support::client::Client;
+use crate::support::daemon::Daemon;
+use crate::support::eventually;
+
+fn shown(client: Client, daemon: &Daemon, name: &str, format: &str) -> String {
+    client.run(daemon, &["inspect", "-f", format, name]).ok()
+}
+
+pub fn restarts_and_health(client: Client) {
+    let mut daemon = Daemon::with_busybox();
+    let failing = ["run", "-d", "--restart", "on-failure:2", "--name", "fails", "busybox", "sh", "-c", "exit 3"];
+    client.run(&daemon, &failing).ok();
+    let format = "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}";
+    eventually("it is given up", || (shown(client, &daemon, "fails", format) == "exited 3 2").then_some(()));
+    let script = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    for name in ["goes-on", "is-stopped"] {
+        let health = ["--health-cmd", "echo well", "--health-interval", "100ms"];
+        let run = ["run", "-d", "--restart", "unless-stopped", "--name", name];
+        client.run(&daemon, &[&run[..], &health, &["busybox", "sh", "-c", script]].concat()).ok();
+        eventually("it is healthy", || client.run(&daemon, &["ps"]).ok().contains("(healthy)").then_some(()));
+    }
+    client.run(&daemon, &["stop", "is-stopped"]).ok();
+    daemon.kill();
+    daemon.begin();
+    assert_eq!(shown(client, &daemon, "goes-on", "{{.State.Status}} {{.State.Health.Status}}"), "running healthy");
+    assert_eq!(shown(client, &daemon, "is-stopped", "{{.State.Status}}"), "exited");
+    let healthy = client.run(&daemon, &["ps", "--filter", "health=healthy", "--format", "{{.Names}}"]).ok();
+    assert_eq!(healthy, "goes-on");
+    let log = "{{range .State.Health.Log}}{{.ExitCode}} {{.Output}}{{end}}";
+    eventually("it is asked again", || shown(client, &daemon, "goes-on", log).contains("0 well").then_some(()));
+    client.run(&daemon, &["rm", "-f", "fails", "goes-on", "is-stopped"]).ok();
+    daemon.finish();
+}
+
+pub fn bounds_and_use(client: Client) {
+    let daemon = Daemon::with_busybox();
+    client.run(&daemon, &["run", "-d", "-m", "64m", "--name", "one", "busybox", "sleep", "1000"]).ok();
+    let used = client.run(&daemon, &["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "one"]);
+    let used = used.ok();
+    assert!(used.starts_with("one 1 ") && used.ends_with(" / 64MiB"), "{used}");
+    client.run(&daemon, &["update", "-m", "96m", "--memory-swap", "200m", "--restart", "always", "one"]).ok();
+    let format = "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}";
+    assert_eq!(shown(client, &daemon, "one", format), format!("{} always", 96 << 20));
+    let limit = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max";
+    assert_eq!(client.run(&daemon, &["exec", "one", "sh", "-c", limit]).ok(), (96 << 20).to_string());
+    let said = client.run(&daemon, &["update", "-m", "1k", "one"]).code(1);
+    assert!(said.stderr.contains("Minimum memory limit allowed is 6MB"), "{said:?}");
+    let top = client.run(&daemon, &["top", "one"]).ok();
+    let titles: Vec<_> = top.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(titles, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    client.run(&daemon, &["exec", "-u", "nobody-here", "one", "true"]).code(126);
+    client.run(&daemon, &["rm", "-f", "one"]).ok();
+    daemon.finish();
+}
+
+pub fn what_a_log_driver_knows(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let options = ["--label", "tier=db", "--log-opt", "labels=tier", "--log-opt", "tag={{.Name}}"];
+    let run = ["run", "--name", "one"];
+    client.run(&daemon, &[&run[..], &options, &["busybox", "echo", "hello"]].concat()).ok();
+    assert_eq!(client.run(&daemon, &["logs", "--details", "one"]).ok(), "tag=one,tier=db hello");
+    let said = client.run(&daemon, &["run", "--log-driver", "bogus", "busybox", "true"]).code(125);
+    assert!(said.stderr.contains("no log driver named 'bogus' is registered"), "{said:?}");
+    client.run(&daemon, &["run", "--name", "two", "--log-driver", "local", "busybox", "echo", "kept"]).ok();
+    assert_eq!(client.run(&daemon, &["logs", "two"]).ok(), "kept");
+    client.run(&daemon, &["rm", "one", "two"]).ok();
+    daemon.finish();
+}
