@@ -187,6 +187,24 @@ async fn one_that_removes_itself_is_gone_after_its_end() {
 }
 
 #[tokio::test]
+async fn one_that_cannot_join_another_is_a_failed_start() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let other = engine.containers().create(shell("true").name("other")).await.unwrap();
+    let joins = || shell("true").network("container:other".parse().unwrap());
+    let kept = engine.containers().create(joins()).await.unwrap();
+    let error = kept.start().await.unwrap_err();
+    assert!(error.to_string().starts_with("cannot join network namespace of a non running container"), "{error}");
+    assert_eq!(kept.record().state.exit_code, 128);
+    let gone = engine.containers().create(joins().auto_remove(true)).await.unwrap();
+    let removed = gone.waiter(WaitCondition::Removed);
+    gone.start().await.unwrap_err();
+    removed.await.unwrap();
+    assert_eq!(engine.containers().get(gone.id().as_str()).await.unwrap_err().kind(), ErrorKind::NotFound);
+    drop(other);
+}
+
+#[tokio::test]
 async fn the_story_of_a_run_is_told_in_order() {
     let place = Place::new();
     let engine = place.engine().await;

@@ -165,7 +165,7 @@ async fn further_processes_run_and_end() {
 
     let terminal = container.exec(ExecSpec::new(["sh", "-c", "tty; stty size"]).tty(true)).await.unwrap();
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    terminal.start_socket(theirs.into(), Vec::new(), true, Some((30, 90))).await.unwrap();
+    terminal.start_socket(theirs.into(), Vec::new(), false, Some((30, 90))).await.unwrap();
     let text = tokio::task::spawn_blocking(move || std::io::read_to_string(ours).unwrap()).await.unwrap();
     assert_eq!(text, "/dev/pts/0\r\n30 90\r\n");
 

@@ -44,7 +44,7 @@ impl Container {
     /// Starts it for whoever has its lifecycle locked.
     pub(super) async fn start_in_turn(&self, begin: Begin) -> Result<(), Error> {
         self.owned()?;
-        let (shared, inner) = (&self.shared, &self.inner);
+        let inner = &self.inner;
         let status = inner.record().state.status;
         match status {
             Status::Running => return Err(Error::NotModified(format!("container {} is already running", inner.id))),
@@ -55,7 +55,32 @@ impl Container {
             Status::Created | Status::Exited | Status::Restarting => {}
         }
         inner.settle().await?;
-        let record = inner.record();
+        let started = match self.prepared(begin).await {
+            Ok(start) => {
+                // Whoever looks at its files has mounted them, and a second mount of the same would spoil both.
+                let alone = inner.views.alone().await;
+                let started = blocking(move || start.run()).await;
+                drop(alone);
+                started
+            }
+            Err(error) => {
+                // Whoever was attached has nothing to wait for.
+                drop(inner.take_pending());
+                Err(error)
+            }
+        };
+        match started {
+            Ok(started) => self.started(started, begin).await,
+            Err(error) => {
+                self.failed(&error, begin).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds what the start needs of others.
+    async fn prepared(&self, begin: Begin) -> Result<Start, Error> {
+        let record = self.inner.record();
         if begin == Begin::Asked {
             // Later, whoever takes the lines may come and go.
             shipping::reach(&record).await?;
@@ -72,26 +97,15 @@ impl Container {
             IpcMode::Container(other) => Some(self.shares_memory(other)?),
             _ => None,
         };
-        let start = Start {
-            ipc_of,
-            shared: Arc::clone(shared),
-            record: Arc::clone(&record),
+        Ok(Start {
+            shared: Arc::clone(&self.shared),
+            record,
             network_of,
             pid_of,
+            ipc_of,
             linked: Vec::new(),
-            pending: inner.take_pending(),
-        };
-        // Whoever looks at its files has mounted them, and a second mount of the same would spoil both.
-        let alone = inner.views.alone().await;
-        let started = blocking(move || start.run()).await;
-        drop(alone);
-        match started {
-            Ok(started) => self.started(started, begin).await,
-            Err(error) => {
-                self.failed(&error, begin).await;
-                Err(error)
-            }
-        }
+            pending: self.inner.take_pending(),
+        })
     }
 
     async fn started(&self, started: Started, begin: Begin) -> Result<(), Error> {
