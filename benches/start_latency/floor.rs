@@ -57,6 +57,8 @@ pub fn small_rootfs(room: &Path) -> PathBuf {
         std::fs::create_dir_all(rootfs.join(directory)).unwrap();
     }
     std::fs::copy("/bin/busybox", rootfs.join("bin/busybox")).unwrap();
-    symlink("busybox", rootfs.join("bin/true")).unwrap();
+    for program in ["true", "sleep"] {
+        symlink("busybox", rootfs.join("bin").join(program)).unwrap();
+    }
     rootfs
 }
