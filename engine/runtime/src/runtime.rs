@@ -23,6 +23,8 @@ use crate::{Bundle, Cgroup, ContainerState, Error, Exec, ExitRecord, Host, Monit
 
 /// Filters that are kept compiled. Most containers of a machine have one of a few.
 const FILTERS: usize = 16;
+/// How often a run directory is emptied before somebody must be filling it.
+const REMOVALS: usize = 8;
 /// Files of a container's run directory.
 pub(crate) const SOCKET: &str = "monitor.sock";
 const CGROUP: &str = "cgroup";
@@ -280,9 +282,16 @@ impl Runtime {
     pub fn remove(&self, id: &str) -> Result<(), Error> {
         self.cgroup(id)?.remove()?;
         let directory = self.directory(id);
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", directory)(error)),
-            _ => Ok(()),
+        let mut tries = 1;
+        loop {
+            match fs::remove_dir_all(&directory) {
+                // The monitor, which is not in the cgroup, was just writing down how the container ended.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && tries < REMOVALS => tries += 1,
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", directory)(error));
+                }
+                _ => return Ok(()),
+            }
         }
     }
 
