@@ -4,6 +4,7 @@
 mod place;
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use engine::container::Status;
@@ -194,4 +195,32 @@ async fn a_killed_engine_leaves_nothing_undone() {
         let left: Vec<_> = std::fs::read_dir(root.join(kind)).unwrap().flatten().map(|entry| entry.path()).collect();
         assert!(left.is_empty(), "{left:?}");
     }
+}
+
+#[test]
+fn a_removed_container_is_gone_when_the_program_ends_at_once() {
+    let place = Place::new();
+    let ended = AtomicBool::new(false);
+    let left = std::thread::scope(|scope| {
+        // Threads wake up late on a busy machine, so that the runtime ends before it begins what nobody waits for.
+        for _ in 0..8 {
+            scope.spawn(|| while !ended.load(Ordering::Relaxed) {});
+        }
+        let removed = std::panic::catch_unwind(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let (_engine, files) = runtime.block_on(async {
+                let engine = place.engine().await;
+                let container = engine.containers().create(shell("true")).await.unwrap();
+                let files = place.directory.path().join("containers").join(container.id().as_str());
+                assert!(files.exists());
+                container.remove(RemoveOptions::default()).await.unwrap();
+                (engine, files)
+            });
+            drop(runtime);
+            files.exists()
+        });
+        ended.store(true, Ordering::Relaxed);
+        removed
+    });
+    assert!(!left.unwrap());
 }

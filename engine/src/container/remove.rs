@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::create::remove_directory;
-use super::inventory::{Shared, blocking, uninterrupted};
+use super::inventory::{Leaving, Shared, blocking, uninterrupted};
 use super::status::Status;
 use super::{Container, Error};
 use crate::error::ErrorKind;
@@ -136,7 +136,9 @@ impl Container {
             inner.change_state(shared, |state| state.dead(error.to_string()))?;
             return Err(error);
         }
-        take_away(shared, inner.id);
+        let remains = Remains::of(shared, inner.id);
+        // Nobody waits for it.
+        tokio::task::spawn_blocking(|| drop(remains));
         if volumes {
             for name in record.mounts.iter().filter(|mount| mount.anonymous).filter_map(|mount| mount.name.as_deref()) {
                 match shared.parts.volumes.remove(name).await {
@@ -155,16 +157,26 @@ impl Container {
     }
 }
 
-/// Takes away what no record speaks of any more, while nobody waits: the cgroup with whoever is still in it, the run directory
-/// and the files, which may be many. What a crash leaves of it is swept away by the next engine that opens.
-fn take_away(shared: &Arc<Shared>, id: ContainerId) {
-    let leaving = shared.leave();
-    let shared = Arc::clone(shared);
-    tokio::task::spawn_blocking(move || {
-        let _leaving = leaving;
-        let stopped = shared.parts.runtime.remove(id.as_str()).map_err(Error::from);
-        if let Err(error) = stopped.and_then(|()| remove_directory(&shared, &id)) {
-            tracing::error!(container = %id, %error, "what is left of a removed container cannot be taken away");
+/// What no record speaks of any more: the cgroup with whoever is still in it, the run directory and the files, which may be
+/// many. It is taken away when this is dropped, so also by a runtime that ends before it has come to that. What a crash leaves
+/// of it is swept away by the next engine that opens.
+struct Remains {
+    shared: Arc<Shared>,
+    id: ContainerId,
+    _leaving: Leaving,
+}
+
+impl Remains {
+    fn of(shared: &Arc<Shared>, id: ContainerId) -> Self {
+        Self { shared: Arc::clone(shared), id, _leaving: shared.leave() }
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let stopped = self.shared.parts.runtime.remove(self.id.as_str()).map_err(Error::from);
+        if let Err(error) = stopped.and_then(|()| remove_directory(&self.shared, &self.id)) {
+            tracing::error!(container = %self.id, %error, "what is left of a removed container cannot be taken away");
         }
-    });
+    }
 }
