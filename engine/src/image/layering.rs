@@ -11,7 +11,7 @@ use super::unpack::{self, PIECES};
 use super::{Error, Image, Images, change};
 use crate::id::ImageId;
 use crate::oci::{Digest, History, ImageConfig, Reference, RootFs};
-use crate::snapshot::{self, Staged, tree};
+use crate::snapshot::{self, Staged, pieces, tree};
 
 /// An image that is to be made of another one and of changed files.
 #[derive(Debug, Clone, Default)]
@@ -152,10 +152,6 @@ impl BufRead for Packed {
 
 impl Read for Packed {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let buffer = self.fill_buf()?;
-        let length = buffer.len().min(target.len());
-        target[..length].copy_from_slice(&buffer[..length]);
-        self.consume(length);
-        Ok(length)
+        pieces::read_buffered(self, target)
     }
 }

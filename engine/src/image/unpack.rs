@@ -211,10 +211,6 @@ impl BufRead for Keeping {
 
 impl Read for Keeping {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let buffer = self.fill_buf()?;
-        let length = buffer.len().min(target.len());
-        target[..length].copy_from_slice(&buffer[..length]);
-        self.consume(length);
-        Ok(length)
+        pieces::read_buffered(self, target)
     }
 }

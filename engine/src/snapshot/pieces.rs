@@ -74,12 +74,17 @@ impl BufRead for Source {
 
 impl Read for Source {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let buffer = self.fill_buf()?;
-        let length = buffer.len().min(target.len());
-        target[..length].copy_from_slice(&buffer[..length]);
-        self.consume(length);
-        Ok(length)
+        read_buffered(self, target)
     }
+}
+
+/// `Read::read` of whatever has its own buffer.
+pub(crate) fn read_buffered(reader: &mut impl BufRead, target: &mut [u8]) -> io::Result<usize> {
+    let buffer = reader.fill_buf()?;
+    let length = buffer.len().min(target.len());
+    target[..length].copy_from_slice(&buffer[..length]);
+    reader.consume(length);
+    Ok(length)
 }
 
 #[cfg(test)]

@@ -50,11 +50,7 @@ impl<R: BufRead> BufRead for Hashing<R> {
 
 impl<R: BufRead> Read for Hashing<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let buffer = self.fill_buf()?;
-        let length = buffer.len().min(target.len());
-        target[..length].copy_from_slice(&buffer[..length]);
-        self.consume(length);
-        Ok(length)
+        super::pieces::read_buffered(self, target)
     }
 }
 
