@@ -204,7 +204,11 @@ fn a_removed_container_is_gone_when_the_program_ends_at_once() {
     let left = std::thread::scope(|scope| {
         // Threads wake up late on a busy machine, so that the runtime ends before it begins what nobody waits for.
         for _ in 0..8 {
-            scope.spawn(|| while !ended.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
         }
         let removed = std::panic::catch_unwind(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
