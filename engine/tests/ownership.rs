@@ -206,7 +206,7 @@ fn a_removed_container_is_gone_when_the_program_ends_at_once() {
         for _ in 0..8 {
             scope.spawn(|| {
                 while !ended.load(Ordering::Relaxed) {
-                    std::hint::spin_loop()
+                    std::hint::spin_loop();
                 }
             });
         }
