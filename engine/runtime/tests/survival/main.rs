@@ -16,11 +16,15 @@ use std::time::{Duration, Instant};
 use engine_runtime::monitor::MonitorError;
 use engine_runtime::protocol::{Event, INIT, Request};
 use engine_runtime::{Bundle, Error, Exec, Launched, Runtime, RuntimeSettings, Status};
-use place::{Place, process};
+use place::Place;
 use tracer::{Role, Target, children, traced};
 
-/// Every so-and-so-manyth step, so that the whole takes seconds; the first one moves, so that all steps have their turn.
-const STRIDE: u32 = 12;
+/// Every so-and-so-manyth step of each part of a life, so that the whole takes seconds; the first one moves, so that all steps
+/// have their turn.
+const PARTS: [(&str, u32); 5] = [("launch", 7), ("start", 2), ("exec", 6), ("stop", 2), ("end", 2)];
+/// How many kills there are at the least, with those of an engine; the command line's own tests have another 160.
+const KILLS: u32 = 400;
+const ENGINE_KILLS: u32 = 70;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -128,9 +132,10 @@ fn at_every_step(
     mut run: impl FnMut(Target) -> [u32; 3],
 ) {
     let steps = run(Target::nobody());
+    let stride = PARTS.iter().find(|(part, _)| *part == name).unwrap().1;
     for role in roles {
-        let first = *kills.get(name).unwrap_or(&0) % STRIDE + 1;
-        for step in (first..=steps[*role as usize]).step_by(STRIDE as usize) {
+        let first = *kills.get(name).unwrap_or(&0) % stride + 1;
+        for step in (first..=steps[*role as usize]).step_by(stride as usize) {
             run(Target::new(*role, step));
             *kills.entry(name).or_default() += 1;
         }
@@ -146,8 +151,10 @@ fn killed_at_every_step() {
     at_every_step(&mut kills, "launch", &roles, |target| launch(&mut world, target));
     at_every_step(&mut kills, "start", &[Role::Monitor, Role::Init], |target| start(&mut world, target));
     at_every_step(&mut kills, "exec", &[Role::Monitor, Role::Init], |target| exec(&mut world, target));
+    at_every_step(&mut kills, "stop", &[Role::Monitor], |target| stop(&mut world, target));
     at_every_step(&mut kills, "end", &[Role::Monitor], |target| end(&mut world, target));
-    assert!(kills.values().all(|count| *count > 3) && kills.values().sum::<u32>() > 100, "{kills:?}");
+    assert!(kills.values().all(|count| *count > 10), "{kills:?}");
+    assert!(kills.values().sum::<u32>() + ENGINE_KILLS >= KILLS, "{kills:?}");
 }
 
 fn launch(world: &mut World, target: Target) -> [u32; 3] {
@@ -260,17 +267,27 @@ fn exec(world: &mut World, target: Target) -> [u32; 3] {
     steps
 }
 
+/// It ends because it is told to.
+fn stop(world: &mut World, target: Target) -> [u32; 3] {
+    let line = "trap 'echo more; exit 5' TERM; echo last words; while :; do read line; done";
+    ends(world, target, line, &Request::Signal { process: INIT, signal: 15 })
+}
+
+/// It ends by itself.
 fn end(world: &mut World, target: Target) -> [u32; 3] {
+    ends(world, target, "echo last words; read line; echo more; exit 5", &Request::CloseStdin { process: INIT })
+}
+
+fn ends(world: &mut World, target: Target, line: &str, request: &Request<'_>) -> [u32; 3] {
     world.warm();
-    let mut bundle = world.place.shell("echo last words; read line; echo more; exit 5");
+    let mut bundle = world.place.shell(line);
     bundle.tasks_die_with_launcher = false;
     bundle.stdin = engine_runtime::Stdin::Open { once: false };
-    process(&mut bundle.spec);
-    let at = format!("end, {target:?}");
+    let at = format!("{request:?}, {target:?}");
     let launched = world.place.launch(&bundle);
     world.place.until_says(&bundle, "last words");
     let (told, steps, _) = traced(&[(monitor_of(world), Role::Monitor)], target, || {
-        ask(&launched, &Request::CloseStdin { process: INIT }, &[]);
+        ask(&launched, request, &[]);
         event(&launched, |event| matches!(event, Event::Exited { .. }))
     });
     let runtime = &world.place.runtime;
@@ -288,7 +305,7 @@ fn end(world: &mut World, target: Target) -> [u32; 3] {
     steps
 }
 
-/// What an engine does until it is killed; run by [`an_engine_killed_at_every_step_of_a_launch`] in a program of its own.
+/// What an engine does until it is killed; run by [`an_engine_killed_at_every_step_of_a_life`] in a program of its own.
 #[test]
 fn victim() {
     let Ok(directory) = std::env::var("ENGINE_VICTIM") else { return };
@@ -312,12 +329,11 @@ fn victim() {
 }
 
 #[test]
-fn an_engine_killed_at_every_step_of_a_launch() {
+fn an_engine_killed_at_every_step_of_a_life() {
     let _alone = alone();
     let place = Place::new();
     let parent = format!("engine-victim-{}", std::process::id());
-    let mut bundle = place.container(&["sleep", "1000"]);
-    process(&mut bundle.spec);
+    let bundle = place.container(&["sleep", "1000"]);
     let directory = place.path("");
     std::fs::write(place.path("config.json"), serde_json::to_string(&bundle.spec).unwrap()).unwrap();
     let settings = RuntimeSettings { run_directory: place.path("run"), cgroup_parent: parent.clone() };
@@ -352,10 +368,8 @@ fn an_engine_killed_at_every_step_of_a_launch() {
         steps
     };
     let [steps, ..] = run(Target::nobody());
-    let mut kills = 0;
-    for step in (1..=steps).step_by((steps as usize / 40).max(1)) {
-        run(Target::new(Role::Spawner, step));
-        kills += 1;
+    assert!(steps > ENGINE_KILLS, "{steps} steps");
+    for kill in 0..ENGINE_KILLS {
+        run(Target::new(Role::Spawner, 1 + kill * steps / ENGINE_KILLS));
     }
-    assert!(kills > 20, "{steps} steps");
 }

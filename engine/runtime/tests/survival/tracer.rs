@@ -221,8 +221,12 @@ impl Tracer {
                 self.go_on(pid, if group_stop && self.leaving { Some(signal) } else { None });
             }
             WaitStatus::Stopped(pid, signal) => {
-                if signal == Signal::SIGURG {
+                if signal == Signal::SIGURG && !self.counting {
                     self.counting = true;
+                    // So far nobody has stopped at system calls.
+                    for other in self.roles.keys().filter(|other| **other != pid) {
+                        let _ = ptrace::interrupt(*other);
+                    }
                 }
                 self.go_on(pid, Some(signal));
             }
@@ -242,7 +246,7 @@ impl Tracer {
         let _ = if self.leaving {
             self.roles.remove(&pid);
             ptrace::detach(pid, signal)
-        } else if self.killed {
+        } else if self.killed || !self.counting {
             ptrace::cont(pid, signal)
         } else {
             ptrace::syscall(pid, signal)
