@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::BufRead;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -66,6 +66,8 @@ pub(super) fn unpack<R: BufRead>(
     let mut extractor = Extractor {
         tape: archive.get_ref().tape().cloned(),
         at: Vec::new(),
+        links: false,
+        real: None,
         root,
         limits,
         parents: Parents::default(),
@@ -101,9 +103,13 @@ struct Extractor<'a> {
     user: u32,
     group: u32,
     exact_modes: bool,
-    /// Where what is no file contents is kept, and the path of the entry that is being made.
+    /// Where what is no file contents is kept, and the path of the entry that is being made, which leads over no link.
     tape: Option<Tape>,
     at: Vec<u8>,
+    /// Whether there are links that a path may lead over.
+    links: bool,
+    /// A parent as entries name it, and where it really is.
+    real: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 struct Pending {
@@ -157,14 +163,12 @@ impl Extractor<'_> {
                 _ => Err(Error::Refused { name: show(&entry.path), reason: "it replaces the root directory" }),
             };
         }
-        if self.tape.is_some() {
-            self.at.clone_from(&path);
-        }
         let target = split(path);
         if let Some(hidden) = target.name.strip_prefix(b".wh.") {
             return self.whiteout(&entry, &target, hidden);
         }
         let parent = self.parents.get(self.root, &target.parent)?;
+        self.locate(&target, parent.as_fd());
         let name = OsStr::from_bytes(&target.name);
         match entry.kind {
             Kind::File => self.regular(archive, &entry, parent.as_fd(), name),
@@ -178,6 +182,7 @@ impl Extractor<'_> {
                     return Err(Error::Refused { name: show(&entry.path), reason: "a symbolic link to nothing" });
                 }
                 let link = OsStr::from_bytes(&entry.link);
+                self.links = true;
                 self.fresh(parent.as_fd(), name, || fs::symlinkat(link, &*parent, name))?;
                 self.node_settings(&entry, parent.as_fd(), name)
             }
@@ -199,6 +204,25 @@ impl Extractor<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Finds out where the entry really is, for whoever wants the archive back when links have changed.
+    fn locate(&mut self, target: &Target, parent: BorrowedFd<'_>) {
+        let Some(tape) = &self.tape else { return };
+        if !self.links {
+            self.at = join(target);
+            return;
+        }
+        let known = self.real.take().filter(|(path, _)| *path == target.parent);
+        let real = match known {
+            Some((_, real)) => real,
+            None => real_path(self.root, parent).unwrap_or_else(|| {
+                tape.lose();
+                target.parent.clone()
+            }),
+        };
+        self.at = if real.is_empty() { target.name.clone() } else { [&*real, b"/", &*target.name].concat() };
+        self.real = Some((target.parent.clone(), real));
     }
 
     fn regular<R: BufRead>(
@@ -367,9 +391,12 @@ impl Extractor<'_> {
     }
 
     fn remove(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Error> {
-        if let Some(tape) = &self.tape {
-            keep(tape, &self.at, parent, name);
+        if let Some(tape) = &self.tape
+            && keep(tape, self.root, &self.at, parent, name).is_err()
+        {
+            tape.lose();
         }
+        self.real = None;
         // A kept descriptor may be of a directory that goes, or have been found through a link that goes.
         self.parents.forget();
         remove_all(parent, name).map_err(|source| Error::Host { what: String::new(), source })
@@ -412,21 +439,55 @@ impl Extractor<'_> {
     }
 }
 
-/// Keeps what is about to go for whoever wants the archive back.
-fn keep(tape: &Tape, path: &[u8], parent: BorrowedFd<'_>, name: &OsStr) {
-    let Ok(found) = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) else { return };
-    match FileType::from_raw_mode(found.st_mode) {
-        FileType::RegularFile => {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match (fs::openat(parent, name, flags, Mode::empty()), u64::try_from(found.st_size)) {
-                (Ok(file), Ok(size)) if size > 0 => tape.replaced(path, size, std::fs::File::from(file)),
-                (Ok(_), Ok(_)) => {}
-                _ => tape.lose(),
+/// Keeps what is about to go, `path` and everything in it, for whoever wants the archive back.
+fn keep(tape: &Tape, root: &Root, path: &[u8], parent: BorrowedFd<'_>, name: &OsStr) -> std::io::Result<()> {
+    let mut directories = Vec::new();
+    keep_one(tape, path.to_vec(), parent, name, &mut directories)?;
+    while let Some(path) = directories.pop() {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = root.file_without_links(Path::new(OsStr::from_bytes(&path)), flags, Mode::empty())?;
+        for entry in fs::Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                let path = [&*path, b"/", name].concat();
+                keep_one(tape, path, directory.as_fd(), OsStr::from_bytes(name), &mut directories)?;
             }
         }
-        // Whatever is in it goes, too.
-        FileType::Directory => tape.lose(),
+    }
+    Ok(())
+}
+
+fn keep_one(
+    tape: &Tape,
+    path: Vec<u8>,
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    directories: &mut Vec<Vec<u8>>,
+) -> std::io::Result<()> {
+    let found = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile if found.st_size > 0 => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = fs::openat(parent, name, flags, Mode::empty())?;
+            tape.replaced(&path, found.st_size.unsigned_abs(), std::fs::File::from(file));
+        }
+        FileType::Directory => directories.push(path),
         _ => {}
+    }
+    Ok(())
+}
+
+/// Where a directory is beneath the root, over no link.
+fn real_path(root: &Root, directory: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let read = |fd: BorrowedFd<'_>| {
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        fs::readlink(path, Vec::new()).ok().map(std::ffi::CString::into_bytes)
+    };
+    let (root, real) = (read(root.as_fd())?, read(directory)?);
+    match real.strip_prefix(root.as_slice())? {
+        b"" => Some(Vec::new()),
+        rest => rest.strip_prefix(b"/").map(<[u8]>::to_vec),
     }
 }
 

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -24,8 +25,6 @@ const END: u8 = 3;
 const MAX_PATH: u64 = 4096 + 256;
 /// The longest run of bytes that is told at once.
 const RUN: usize = 64 << 10;
-/// Contents of replaced files that are kept; a layer with more cannot be given back.
-const MAX_REPLACED: u64 = 64 << 20;
 /// How hard the framing is compressed: it is mostly zeros.
 const LEVEL: i32 = 1;
 
@@ -39,7 +38,6 @@ struct Recording {
     out: zstd::stream::write::Encoder<'static, File>,
     run: Vec<u8>,
     in_contents: bool,
-    replaced: u64,
     /// Something went that cannot be had back.
     lost: bool,
     failure: Option<io::Error>,
@@ -48,14 +46,7 @@ struct Recording {
 impl Tape {
     pub(super) fn new(file: File) -> io::Result<Self> {
         let out = zstd::stream::write::Encoder::new(file, LEVEL)?;
-        let recording = Recording {
-            out,
-            run: Vec::with_capacity(RUN),
-            in_contents: false,
-            replaced: 0,
-            lost: false,
-            failure: None,
-        };
+        let recording = Recording { out, run: Vec::with_capacity(RUN), in_contents: false, lost: false, failure: None };
         Ok(Self { recording: Rc::new(RefCell::new(recording)) })
     }
 
@@ -77,13 +68,6 @@ impl Tape {
     /// A file that goes; its contents are kept here instead.
     pub(super) fn replaced(&self, path: &[u8], size: u64, file: impl Read) {
         let mut recording = self.recording.borrow_mut();
-        recording.replaced = recording.replaced.saturating_add(size);
-        if recording.replaced > MAX_REPLACED {
-            recording.lost = true;
-        }
-        if recording.lost {
-            return;
-        }
         recording.tell(|recording| {
             recording.flush()?;
             recording.segment(REPLACED, path, size)?;
@@ -208,8 +192,7 @@ pub struct Rebuilt {
     root: Root,
     segments: Segments,
     current: Current,
-    /// Contents of files that were replaced, by the number of the file.
-    replaced: HashMap<u64, Vec<u8>>,
+    replaced: Replaced,
     files: u64,
     ended: bool,
 }
@@ -218,7 +201,16 @@ enum Current {
     None,
     Bytes(u64),
     File(File, u64),
-    Memory(io::Cursor<Vec<u8>>),
+    /// Contents of a file that was replaced: where they are, and how much is left.
+    Replaced(u64, u64),
+}
+
+/// Contents of files that were replaced, in a file that nobody else sees.
+#[derive(Default)]
+struct Replaced {
+    file: Option<File>,
+    /// Where those of a file are and how much that is, by the number of the file.
+    places: HashMap<u64, (u64, u64)>,
 }
 
 impl std::fmt::Debug for Rebuilt {
@@ -228,9 +220,14 @@ impl std::fmt::Debug for Rebuilt {
 }
 
 impl Rebuilt {
-    /// Of an unpacked tree and its framing. `open` opens the framing, twice perhaps.
-    pub(super) fn new(root: Root, open: impl Fn() -> io::Result<File>) -> io::Result<Self> {
-        let replaced = replaced(&mut segments(open()?)?)?;
+    /// Of an unpacked tree and its framing. `open` opens the framing, twice perhaps; `spare` makes a file for what has
+    /// been replaced, if anything has.
+    pub(super) fn new(
+        root: Root,
+        open: impl Fn() -> io::Result<File>,
+        spare: impl Fn() -> io::Result<File>,
+    ) -> io::Result<Self> {
+        let replaced = replaced(&mut segments(open()?)?, spare)?;
         Ok(Self { root, segments: segments(open()?)?, current: Current::None, replaced, files: 0, ended: false })
     }
 
@@ -241,8 +238,9 @@ impl Rebuilt {
             CONTENTS => {
                 let (path, size) = place(&mut self.segments)?;
                 self.files += 1;
-                self.current = match self.replaced.remove(&self.files) {
-                    Some(contents) => Current::Memory(io::Cursor::new(contents)),
+                self.current = match self.replaced.places.remove(&self.files) {
+                    Some((at, length)) if length == size => Current::Replaced(at, length),
+                    Some(_) => return Err(damaged("what was replaced has another size")),
                     None => Current::File(contents(&self.root, &path, size)?, size),
                 };
             }
@@ -278,7 +276,19 @@ impl Read for Rebuilt {
                     *rest -= length as u64;
                     length
                 }
-                Current::Memory(contents) => contents.read(target)?,
+                Current::Replaced(at, rest) => {
+                    let wanted = target.len().min(usize::try_from(*rest).unwrap_or(usize::MAX));
+                    let length = match &self.replaced.file {
+                        Some(file) => file.read_at(&mut target[..wanted], *at)?,
+                        None => 0,
+                    };
+                    if length == 0 && *rest > 0 {
+                        return Err(damaged("what was replaced has become shorter"));
+                    }
+                    *at += length as u64;
+                    *rest -= length as u64;
+                    length
+                }
             };
             if length > 0 {
                 return Ok(length);
@@ -303,12 +313,11 @@ fn segments(file: File) -> io::Result<Segments> {
     Ok(BufReader::with_capacity(RUN, zstd::stream::read::Decoder::with_buffer(BufReader::new(file))?))
 }
 
-/// The contents of files that were replaced, by the number of the file. They come after it, when something else comes
-/// under its name.
-fn replaced(segments: &mut Segments) -> io::Result<HashMap<u64, Vec<u8>>> {
-    let mut found = HashMap::new();
+/// The contents of files that were replaced. They come after the file, when something else comes under its name.
+fn replaced(segments: &mut Segments, spare: impl Fn() -> io::Result<File>) -> io::Result<Replaced> {
+    let mut found = Replaced::default();
     let mut unused: HashMap<Vec<u8>, VecDeque<u64>> = HashMap::new();
-    let (mut files, mut memory) = (0, 0_u64);
+    let (mut files, mut end) = (0, 0_u64);
     loop {
         let skipped = match byte(segments)? {
             BYTES => number(segments)?,
@@ -322,14 +331,17 @@ fn replaced(segments: &mut Segments) -> io::Result<HashMap<u64, Vec<u8>>> {
                 let (path, size) = place(segments)?;
                 // A link that was replaced had no contents of its own in the archive.
                 match unused.get_mut(&path).and_then(VecDeque::pop_front) {
-                    Some(file) => {
-                        memory = memory.saturating_add(size);
-                        if memory > MAX_REPLACED {
-                            return Err(damaged("too many files were replaced"));
+                    Some(number) => {
+                        let mut file = match found.file.take() {
+                            Some(file) => file,
+                            None => spare()?,
+                        };
+                        if io::copy(&mut segments.take(size), &mut file)? != size {
+                            return Err(damaged("it ends early"));
                         }
-                        let mut contents = Vec::new();
-                        segments.take(size).read_to_end(&mut contents)?;
-                        found.insert(file, contents);
+                        found.file = Some(file);
+                        found.places.insert(number, (end, size));
+                        end += size;
                         continue;
                     }
                     None => size,
@@ -452,16 +464,56 @@ mod tests {
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
     }
 
-    #[test]
-    fn a_replaced_directory_leaves_no_way_back() {
+    /// Unpacks, and expects the very same archive back.
+    fn survives(entries: &[(Entry, &[u8])]) {
         let root = tempfile::tempdir().unwrap();
         let (state, layers) = (State::open(root.path()).unwrap(), Layers::open(root.path()).unwrap());
         let mut writer = Writer::new(Vec::new());
-        writer.entry(&Entry::new(Kind::File, "d/f", 0o644), b"x").unwrap();
-        writer.entry(&Entry::new(Kind::File, "d", 0o644), b"y").unwrap();
-        let diff_id = commit(&state, &layers, unpack(&layers, &writer.finish().unwrap()));
-        assert!(!state.read(|state| layers.get(state, &diff_id)).unwrap().unwrap().record.framing);
-        assert!(layers.archive(&diff_id).is_err());
+        for (entry, contents) in entries {
+            writer.entry(entry, contents).unwrap();
+        }
+        let archive = writer.finish().unwrap();
+        let diff_id = commit(&state, &layers, unpack(&layers, &archive));
+        let mut again = Vec::new();
+        layers.archive(&diff_id).unwrap().read_to_end(&mut again).unwrap();
+        assert!(again == archive);
+        drop(layers);
+        assert_eq!(std::fs::read_dir(root.path().join("layers")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_goes_with_a_replaced_directory_or_link_is_had_back() {
+        let file = |name: &str| Entry::new(Kind::File, name, 0o644);
+        let symlink = |name: &str, to: &str| Entry::new(Kind::Symlink, name, 0o777).to(to);
+        let directory = |name: &str| Entry::new(Kind::Directory, name, 0o755);
+        survives(&[
+            (file("d/f"), b"x"),
+            (file("d/deep/er/g"), b"yy"),
+            (Entry::new(Kind::Link, "kept", 0o644).to("d/f"), b""),
+            (symlink("link", "d/deep"), b""),
+            (file("link/through"), b"zzz"),
+            (Entry::new(Kind::Fifo, "d/pipe", 0o644), b""),
+            (file("d"), b"a file now"),
+        ]);
+        // A link that was written through turns into a directory of its own.
+        survives(&[
+            (directory("a/b"), b""),
+            (symlink("link", "a/b"), b""),
+            (symlink("again", "link"), b""),
+            (file("again/f"), b"first"),
+            (symlink("again", "nowhere"), b""),
+            (file("link/g"), b"second"),
+            (directory("link"), b""),
+            (file("link/f"), b"third"),
+            (file("a/b/f"), b"fourth"),
+        ]);
+    }
+
+    #[test]
+    fn files_of_any_size_may_be_replaced() {
+        let large = vec![3; 70 << 20];
+        let file = |name: &str| Entry::new(Kind::File, name, 0o644);
+        survives(&[(file("f"), &large), (file("f"), b"small"), (file("f"), &large[..1 << 20]), (file("f"), b"")]);
     }
 
     #[test]

@@ -267,7 +267,12 @@ impl Layers {
             let file = fs::openat(&self.shared.directory, framing_name(diff_id), flags, Mode::empty())?;
             Ok(File::from(file))
         };
-        Rebuilt::new(root, open).map_err(fail())
+        let spare = || {
+            let (name, file) = engine_sys::file::temporary(self.shared.directory.as_fd(), Mode::from_raw_mode(0o600))?;
+            fs::unlinkat(&self.shared.directory, &*name, AtFlags::empty())?;
+            Ok(File::from(file))
+        };
+        Rebuilt::new(root, open, spare).map_err(fail())
     }
 
     fn sync_names(&self) -> Result<(), Error> {
