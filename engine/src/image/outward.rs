@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::liar::{Asked, Liar, Reply};
-use super::tests::{Scene, layer, saved};
+use super::tests::{Scene, archive_of, config, layer, saved};
 use super::*;
 use crate::oci::{Digest, Reference};
 use crate::registry::Auth;
@@ -223,6 +223,66 @@ async fn digests_survive_a_push_a_pull_and_a_save() {
     let id = image.id().to_string();
     scene.images.remove(&id, RemoveOptions { force: true, ..RemoveOptions::default() }).await.unwrap();
     scene.settles_at(0).await;
+}
+
+#[tokio::test]
+async fn a_layer_that_is_here_in_another_form_keeps_the_digest_of_its_image() {
+    let layers = [layer("a"), layer("b")];
+    let (liar, name, image) = shelved(&layers).await;
+    // The same layers from elsewhere: plain, and compressed in another way.
+    let compressed = layers.clone().map(|layer| zstd::encode_all(layer.as_slice(), 1).unwrap());
+    let compressed = archive_of(
+        &compressed,
+        config(&layers),
+        |config, paths| serde_json::json!([{"Config": config, "RepoTags": ["y:1"], "Layers": paths}]),
+    );
+    for archive in [saved(&["y:1"], &layers), compressed] {
+        let scene = Scene::new();
+        let before = scene.load(archive).await.unwrap().remove(0).image;
+        assert_eq!(before.id(), image.id());
+        let pulled = scene.images.pull(&name, PullOptions::default()).await.unwrap();
+        let manifest = pulled.manifest().unwrap();
+        let again: Reference = format!("{}/again:1", liar.address).parse().unwrap();
+        scene.images.tag(&pulled, &again).await.unwrap();
+        let pushed = scene.images.push(&again, PushOptions::default()).await.unwrap();
+        assert_eq!(pushed[0].digest, manifest);
+        let held = files(&save(&scene, &[&again.to_string()]).await.unwrap());
+        assert!(held.contains_key(&format!("blobs/sha256/{}", manifest.hex())));
+        // Nothing is fetched again.
+        let asked = liar.asked().len();
+        scene.images.pull(&name, PullOptions::default()).await.unwrap();
+        assert_eq!(liar.asked().len(), asked + 1);
+        // Each stored thing is counted once.
+        let usage = scene.images.usage().await.unwrap();
+        assert_eq!((usage.images.len(), usage.images[0].size), (1, usage.total));
+        for name in scene.images.list().await.unwrap()[0].references() {
+            scene.images.remove(&name.to_string(), RemoveOptions::default()).await.unwrap();
+        }
+        scene.settles_at(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_layer_outlives_the_blob_that_it_came_from() {
+    let layers = [layer("a")];
+    let (_liar, name, _) = shelved(&layers).await;
+    let scene = Scene::new();
+    // Another image has the same layer in another form.
+    let mut other = config(&layers);
+    other.push(b'\n');
+    let compressed = [zstd::encode_all(layers[0].as_slice(), 1).unwrap()];
+    let archive = archive_of(
+        &compressed,
+        other,
+        |config, paths| serde_json::json!([{"Config": config, "RepoTags": ["y:1"], "Layers": paths}]),
+    );
+    scene.images.pull(&name, PullOptions::default()).await.unwrap();
+    scene.load(archive).await.unwrap();
+    scene.images.remove(&name.to_string(), RemoveOptions::default()).await.unwrap();
+    let held = files(&save(&scene, &["y:1"]).await.unwrap());
+    assert!(held.contains_key(&format!("blobs/sha256/{}", Digest::of(&compressed[0]).hex())));
+    // A layer and its blob; what was loaded so had no manifest.
+    scene.settles_at(2).await;
 }
 
 #[tokio::test]

@@ -1,10 +1,8 @@
 //! Removing the images that nobody uses.
 
-use std::collections::BTreeMap;
-
+use super::usage::Costs;
 use super::{Error, Image, Images, RemoveOptions, Removed};
 use crate::error::ErrorKind;
-use crate::oci::Digest;
 use crate::state::Table;
 
 /// What [`Images::prune`] removed.
@@ -13,7 +11,7 @@ use crate::state::Table;
 pub struct Pruned {
     /// Names and images.
     pub removed: Vec<Removed>,
-    /// Bytes of the files of layers that went.
+    /// Bytes of the layers, of what was kept of their archives, and of the manifests that went.
     pub reclaimed: u64,
 }
 
@@ -25,7 +23,7 @@ impl Images {
     /// # Errors
     /// When the state store fails; what went until then is gone.
     pub async fn prune(&self, wanted: impl Fn(&Image) -> bool) -> Result<Pruned, Error> {
-        let before = self.layers_in_use().await?;
+        let before = self.costs()?;
         let mut pruned = Pruned::default();
         for image in self.list().await? {
             if !wanted(&image) || self.has_container(&image)? {
@@ -44,21 +42,16 @@ impl Images {
                 }
             }
         }
-        let after = self.layers_in_use().await?;
-        pruned.reclaimed = before.iter().filter(|(layer, _)| !after.contains_key(*layer)).map(|(_, size)| size).sum();
+        pruned.reclaimed = before.gone(&self.costs()?);
         Ok(pruned)
+    }
+
+    fn costs(&self) -> Result<Costs, Error> {
+        self.shared.state.read(|state| Costs::measure(self, state))
     }
 
     fn has_container(&self, image: &Image) -> Result<bool, Error> {
         let holders = self.shared.state.read(|state| state.holders((Table::Image, image.id().as_str())))?;
         Ok(holders.iter().any(|(table, _)| *table == Table::Container))
-    }
-
-    /// The layers of all images with their sizes.
-    async fn layers_in_use(&self) -> Result<BTreeMap<Digest, u64>, Error> {
-        let images = self.list().await?;
-        let layers =
-            images.iter().flat_map(|image| image.layers().iter().copied().zip(image.layer_sizes().iter().copied()));
-        Ok(layers.collect())
     }
 }

@@ -8,20 +8,20 @@ use bytes::BytesMut;
 
 use futures_util::future;
 use tokio::io::AsyncReadExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::commit::{Kept, Part, Parts};
 use super::record::TagRecord;
 use super::task::{Meter, Reporter, Status};
 use super::unpack::{self, Order, PIECE, PIECES};
 use super::{Error, Image, Images, Pull, Task};
-use crate::blob::{self, BlobRecord};
+use crate::blob::{self, BlobRecord, Sealed};
 use crate::id::ImageId;
 use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
 use crate::registry::{self, Auth, Fetched, Session};
 use crate::snapshot::decode::Encoding;
 use crate::snapshot::pieces;
-use crate::state::{Durability, Table};
+use crate::state::{Durability, Snapshot, Table};
 
 /// How an image is pulled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -138,7 +138,8 @@ impl Images {
         let (config, raw_config) = match self.whole(&id)? {
             Some(image) => {
                 let known = image.manifest() == Some(fetched.digest)
-                    && image.digests().contains(&reference.with_digest(digest));
+                    && image.digests().contains(&reference.with_digest(digest))
+                    && self.has_all(&image, &manifest)?;
                 if known && !is_news {
                     self.finished(&image, reference, &digest, is_news, reporter);
                     return Ok(image);
@@ -180,6 +181,29 @@ impl Images {
         })
     }
 
+    /// Whether all layers are here as the manifest names them.
+    fn has_all(&self, image: &Image, manifest: &Manifest) -> Result<bool, Error> {
+        self.shared.state.read(|state| {
+            for (descriptor, diff_id) in manifest.layers.iter().zip(image.layers()) {
+                if !self.is_here(state, descriptor, diff_id)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })
+    }
+
+    /// Whether a layer is here, in the very form in which a manifest names it if such are kept: else the image could not
+    /// be given out with the digest that it came with.
+    fn is_here(&self, state: &Snapshot<'_>, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, Error> {
+        let shared = &self.shared;
+        Ok(match shared.layers.get(state, diff_id)? {
+            None => false,
+            Some(layer) if descriptor.digest == *diff_id && layer.record.framing => true,
+            Some(_) => !shared.keeps_blobs || shared.blobs.get(state, &descriptor.digest)?.is_some(),
+        })
+    }
+
     /// Whether the name leads to another image here, or to none.
     fn is_news(&self, id: &ImageId, reference: &Reference) -> Result<bool, Error> {
         let key = match reference.digest() {
@@ -199,19 +223,20 @@ impl Images {
         reporter: &Reporter,
     ) -> Result<Image, Error> {
         let diff_ids = &remote.config.rootfs.diff_ids;
-        let here = self.shared.state.read(|state| {
-            let mut here = BTreeSet::new();
-            for diff_id in diff_ids {
-                if self.shared.layers.get(state, diff_id)?.is_some() {
-                    here.insert(*diff_id);
+        let wanted = remote.manifest.layers.iter().zip(diff_ids);
+        let lacking = self.shared.state.read(|state| {
+            let mut lacking = BTreeSet::new();
+            for (descriptor, diff_id) in wanted.clone() {
+                if !self.is_here(state, descriptor, diff_id)? {
+                    lacking.insert(*diff_id);
                 }
             }
-            Ok::<_, Error>(here)
+            Ok::<_, Error>(lacking)
         })?;
         let mut seen = BTreeSet::new();
         let mut missing = Vec::new();
-        for (descriptor, diff_id) in remote.manifest.layers.iter().zip(diff_ids) {
-            let is_missing = !here.contains(diff_id) && seen.insert(*diff_id);
+        for (descriptor, diff_id) in wanted {
+            let is_missing = lacking.contains(diff_id) && seen.insert(*diff_id);
             let status = if is_missing { Status::PullingFsLayer } else { Status::AlreadyExists };
             reporter.tell(Some(&descriptor.digest.short()), status);
             if is_missing {
@@ -262,7 +287,7 @@ impl Images {
         }
         let mut jobs = Vec::new();
         for (descriptor, diff_id, claim) in claimed {
-            if self.came(&diff_id)? {
+            if self.came(descriptor, &diff_id)? {
                 reporter.tell(Some(&descriptor.digest.short()), Status::AlreadyExists);
                 continue;
             }
@@ -279,13 +304,13 @@ impl Images {
         let early = Early { images: self.clone(), id: Some(*id) };
         self.keep_early(id, parts).await?;
         for (descriptor, diff_id) in busy {
-            while !self.came(&diff_id)? {
+            while !self.came(descriptor, &diff_id)? {
                 // Whoever had it has failed, or goes on.
                 let Some(claim) = self.shared.blobs.claim(&descriptor.digest, descriptor.size)? else {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 };
-                if !self.came(&diff_id)? {
+                if !self.came(descriptor, &diff_id)? {
                     let part = self.layer(session, descriptor, diff_id, claim, &permits, reporter).await?;
                     self.keep_early(id, vec![part]).await?;
                 }
@@ -296,9 +321,12 @@ impl Images {
     }
 
     /// Whether the layer is here by now. Waits for a commit that is under way.
-    fn came(&self, diff_id: &Digest) -> Result<bool, Error> {
-        let layers = &self.shared.layers;
-        self.shared.state.write(Durability::Process, |tx| Ok(layers.get(tx, diff_id)?.is_some()))
+    fn came(&self, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, Error> {
+        self.shared.state.write(Durability::Process, |tx| self.is_here(tx, descriptor, diff_id))
+    }
+
+    fn has_layer(&self, diff_id: &Digest) -> Result<bool, Error> {
+        self.shared.state.read(|state| Ok(self.shared.layers.get(state, diff_id)?.is_some()))
     }
 
     /// Makes layers a part of the state before their image is.
@@ -340,11 +368,17 @@ impl Images {
             }
         };
         let existing = claim.existing()?;
+        let only_kept = self.shared.keeps_blobs && self.has_layer(&diff_id)?;
         let (blob, claim) = if self.shared.keeps_blobs { (Some(claim), None) } else { (None, Some(claim)) };
-        let order =
-            Order { layers: self.shared.layers.clone(), blob, digest: Some(descriptor.digest), diff_id: Some(diff_id) };
         let (sink, bytes) = pieces::channel(PIECES);
-        let unpacking = unpack::any_async(order, bytes)?;
+        let working = match blob {
+            Some(blob) if only_kept => Working::Keeping(unpack::keep_async(blob, descriptor.digest, diff_id, bytes)?),
+            blob => {
+                let (layers, digest) = (self.shared.layers.clone(), Some(descriptor.digest));
+                let order = Order { layers, blob, digest, diff_id: Some(diff_id) };
+                Working::Unpacking(unpack::any_async(order, bytes)?)
+            }
+        };
         let (mut current, total, mut meter) = (0, descriptor.size, Meter::new());
         let mut gone = false;
         // What an earlier pull had fetched goes the same way: it is checked like everything else.
@@ -376,20 +410,35 @@ impl Images {
             tell(Status::Extracting { current: total, total });
         }
         drop(permit);
-        let unpacked = unpacking.await.map_err(|_| Error::Cancelled)??;
+        let (staged, sealed, encoding) = match working {
+            Working::Keeping(kept) => {
+                let (sealed, encoding) = kept.await.map_err(|_| Error::Cancelled)??;
+                (None, sealed, encoding)
+            }
+            Working::Unpacking(unpacked) => {
+                let unpacked = unpacked.await.map_err(|_| Error::Cancelled)??;
+                (Some(unpacked.staged), unpacked.blob, unpacked.encoding)
+            }
+        };
         tell(Status::PullComplete);
-        let media_type = match (descriptor.media_type.as_str(), unpacked.encoding) {
+        let media_type = match (descriptor.media_type.as_str(), encoding) {
             ("", Encoding::Zstd) => media_type::OCI_LAYER_ZSTD,
             ("", Encoding::Gzip) => media_type::OCI_LAYER_GZIP,
             ("", Encoding::Plain) => media_type::OCI_LAYER,
             (given, _) => given,
         };
-        let kept = unpacked.blob.map(|blob| {
+        let kept = sealed.map(|blob| {
             let record = BlobRecord { size: blob.size(), media_type: media_type.to_owned(), diff_id: Some(diff_id) };
             Kept { digest: descriptor.digest, record, sealed: Some(blob) }
         });
-        Ok(Part { diff_id, staged: Some(unpacked.staged), blob: kept, claim })
+        Ok(Part { diff_id, staged, blob: kept, claim })
     }
+}
+
+/// What becomes of a layer that is fetched.
+enum Working {
+    Keeping(oneshot::Receiver<Result<(Option<Sealed>, Encoding), Error>>),
+    Unpacking(oneshot::Receiver<Result<unpack::Unpacked, Error>>),
 }
 
 /// Layers that are held for an image that is not there yet. When it does not come, they go.

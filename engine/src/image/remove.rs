@@ -8,7 +8,7 @@ use super::record::chain_ids;
 use super::{Error, Image, Images, tag};
 use crate::id::{ContainerId, ImageId};
 use crate::oci::{Digest, Reference};
-use crate::snapshot::Retired;
+use crate::snapshot::{LayerRecord, Retired};
 use crate::state::{Durability, Table, Transaction};
 
 /// How an image is removed.
@@ -52,7 +52,8 @@ struct Holders {
 struct Deletion<'a> {
     options: &'a RemoveOptions,
     removed: Vec<Removed>,
-    gone: Vec<Image>,
+    /// What is gone, and the blobs that it had.
+    gone: Vec<(Image, BTreeSet<Digest>)>,
 }
 
 impl Images {
@@ -78,34 +79,55 @@ impl Images {
             self.announce(action, &image, name, name);
         }
         let (mut removed, gone) = (deletion.removed, deletion.gone);
-        for image in gone {
-            removed.extend(self.retire(&image)?);
+        for (image, blobs) in gone {
+            removed.extend(self.retire(&image, &blobs)?);
         }
         Ok(removed)
     }
 
     /// Removes the layers and blobs of a deleted image that nothing else holds: the chain ids that went.
-    fn retire(&self, image: &Image) -> Result<Vec<Removed>, Error> {
+    fn retire(&self, image: &Image, blobs: &BTreeSet<Digest>) -> Result<Vec<Removed>, Error> {
         let shared = &self.shared;
         let mut retired: Vec<Retired> = Vec::new();
         let removed = shared.state.write(Durability::Process, |tx| {
-            let mut blobs: BTreeSet<Digest> = image.manifest().into_iter().collect();
             let mut removed = Vec::new();
             for (diff_id, chain) in image.layers().iter().zip(chain_ids(image.layers())).rev() {
-                let layer = shared.layers.get(tx, diff_id)?;
                 if let Some(gone) = shared.layers.retire(tx, diff_id)? {
                     retired.push(gone);
                     removed.push(Removed::Deleted(chain.to_string()));
                 }
-                blobs.extend(layer.and_then(|layer| layer.record.blob));
             }
             for blob in blobs {
-                shared.blobs.retire(tx, &blob)?;
+                shared.blobs.retire(tx, blob)?;
+            }
+            for diff_id in image.layers() {
+                self.find_blob(tx, diff_id)?;
             }
             Ok::<_, Error>(removed)
         })?;
         retired.into_iter().for_each(Retired::remove);
         Ok(removed)
+    }
+}
+
+impl Images {
+    /// A layer that stays while the blob that it came from goes has another one perhaps, which other images brought.
+    fn find_blob(&self, tx: &mut Transaction<'_>, diff_id: &Digest) -> Result<(), Error> {
+        let (key, blobs) = (diff_id.to_string(), &self.shared.blobs);
+        let Some(record) = tx.get::<LayerRecord>(Table::Layer, &key)? else { return Ok(()) };
+        let Some(before) = record.blob else { return Ok(()) };
+        if blobs.get(tx, &before)?.is_some() {
+            return Ok(());
+        }
+        for (table, holder) in tx.holders((Table::Layer, &key))? {
+            for (kind, blob) in tx.held((table, &holder))? {
+                let Some(blob) = blob.parse::<Digest>().ok().filter(|_| kind == Table::Blob) else { continue };
+                if blobs.get(tx, &blob)?.is_some_and(|record| record.diff_id == Some(*diff_id)) {
+                    return Ok(tx.put(Table::Layer, &key, &LayerRecord { blob: Some(blob), ..record })?);
+                }
+            }
+        }
+        Ok(tx.put(Table::Layer, &key, &LayerRecord { blob: None, ..record })?)
     }
 }
 
@@ -180,10 +202,12 @@ impl Deletion<'_> {
             }
             tx.release((Table::Image, id.as_str()), (Table::Container, container))?;
         }
+        let held = tx.held((Table::Image, id.as_str()))?.into_iter();
+        let blobs = held.filter(|(table, _)| *table == Table::Blob).filter_map(|(_, key)| key.parse().ok());
+        self.gone.push((image.clone(), blobs.collect()));
         tx.release_all((Table::Image, id.as_str()))?;
         tx.delete(Table::Image, id.as_str())?;
         self.removed.push(Removed::Deleted(id.to_string()));
-        self.gone.push(image.clone());
         if self.options.prune_children
             && let Some(parent) = image.parent()
             && let Some(parent) = Image::read(tx, parent)?

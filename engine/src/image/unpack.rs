@@ -70,6 +70,53 @@ pub(super) fn any_async(order: Order, bytes: Source) -> Result<oneshot::Receiver
     Ok(receiver)
 }
 
+/// Only keeps bytes as they come, on a thread: those of a layer that is there already, in another form.
+pub(super) fn keep_async(
+    blob: Writer,
+    digest: Digest,
+    diff_id: Digest,
+    bytes: Source,
+) -> Result<oneshot::Receiver<Result<(Option<Sealed>, Encoding), Error>>, Error> {
+    let (sender, receiver) = oneshot::channel();
+    spawn("engine-inflate", move || {
+        let _ = sender.send(keep(blob, digest, diff_id, bytes));
+    })?;
+    Ok(receiver)
+}
+
+fn keep(blob: Writer, digest: Digest, diff_id: Digest, bytes: Source) -> Result<(Option<Sealed>, Encoding), Error> {
+    let keeping = Keeping { reader: bytes, blob: Some(blob), hasher: None, kept: 0 };
+    let mut decoded = Decoded::new(keeping).map_err(read_error)?;
+    let encoding = decoded.encoding();
+    let (mut hasher, mut piece) = (Hasher::new(), vec![0; PIECE]);
+    loop {
+        match decoded.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => hasher.update(&piece[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(read_error(error)),
+        }
+    }
+    let rest = drained(decoded)?;
+    let sealed = rest.seal(Some(&digest))?;
+    match hasher.finish() {
+        found if found == diff_id => Ok((sealed, encoding)),
+        found => Err(snapshot::Error::Mismatch { expected: diff_id, found }.into()),
+    }
+}
+
+/// What follows the last frame belongs to the bytes as well.
+fn drained(decoded: Decoded<Keeping>) -> Result<Keeping, Error> {
+    let mut rest = decoded.into_inner();
+    loop {
+        let length = rest.fill_buf().map_err(read_error)?.len();
+        if length == 0 {
+            return Ok(rest.into_inner());
+        }
+        rest.consume(length);
+    }
+}
+
 pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -114,15 +161,7 @@ fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
                 return Ok(None);
             }
         }
-        let mut rest = decoded.into_inner();
-        loop {
-            let length = rest.fill_buf().map_err(read_error)?.len();
-            if length == 0 {
-                break;
-            }
-            rest.consume(length);
-        }
-        rest.into_inner().seal(order.digest.as_ref()).map(Some)
+        drained(decoded)?.seal(order.digest.as_ref()).map(Some)
     })();
     let pumped = match pumped {
         Ok(Some(blob)) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Error, Image, Images};
 use crate::id::ContainerId;
 use crate::oci::Digest;
-use crate::state::Table;
+use crate::state::{Snapshot, Table};
 
 /// What one image takes.
 #[derive(Debug, Clone)]
@@ -35,11 +35,46 @@ pub struct Usage {
     pub total: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Cost {
-    unpacked: u64,
-    content: u64,
-    images: usize,
+/// Something stored: a layer with what is beside it, or a blob.
+type Thing = (Table, String);
+
+/// What everything stored takes, each thing once.
+#[derive(Debug, Default)]
+pub(super) struct Costs {
+    things: BTreeMap<Thing, u64>,
+}
+
+impl Costs {
+    /// Measures, from what was counted when it was stored.
+    pub(super) fn measure(images: &Images, state: &Snapshot<'_>) -> Result<Self, Error> {
+        let shared = &images.shared;
+        let mut things = BTreeMap::new();
+        for key in state.keys(Table::Layer)? {
+            let Ok(diff_id) = key.parse::<Digest>() else { continue };
+            let Some(layer) = shared.layers.get(state, &diff_id)? else { continue };
+            things.insert((Table::Layer, key), layer.record.size + shared.layers.framing_size(&diff_id));
+        }
+        for key in state.keys(Table::Blob)? {
+            let Ok(digest) = key.parse::<Digest>() else { continue };
+            let Some(blob) = shared.blobs.get(state, &digest)? else { continue };
+            things.insert((Table::Blob, key), blob.size);
+        }
+        Ok(Self { things })
+    }
+
+    fn total(&self) -> u64 {
+        self.things.values().sum()
+    }
+
+    /// Bytes of what is not there any more.
+    pub(super) fn gone(&self, after: &Self) -> u64 {
+        let gone = self.things.iter().filter(|(thing, _)| !after.things.contains_key(*thing));
+        gone.map(|(_, size)| size).sum()
+    }
+
+    fn of(&self, thing: &Thing) -> u64 {
+        self.things.get(thing).copied().unwrap_or(0)
+    }
 }
 
 impl Images {
@@ -48,56 +83,32 @@ impl Images {
         let images = self.list().await?;
         let shared = &self.shared;
         shared.state.read(|state| {
-            let mut costs: BTreeMap<Digest, Cost> = BTreeMap::new();
-            for key in state.keys(Table::Layer)? {
-                let Ok(diff_id) = key.parse::<Digest>() else { continue };
-                let Some(layer) = shared.layers.get(state, &diff_id)? else { continue };
-                let blob = layer.record.blob.map(|blob| shared.blobs.get(state, &blob)).transpose()?.flatten();
-                let framing = shared.layers.framing_size(&diff_id);
-                let content = blob.map_or(0, |blob| blob.size) + framing;
-                costs.insert(diff_id, Cost { unpacked: layer.record.size, content, images: 0 });
-            }
-            for image in &images {
-                let mut layers = image.layers().to_vec();
-                layers.sort_unstable();
-                layers.dedup();
-                for diff_id in &layers {
-                    if let Some(cost) = costs.get_mut(diff_id) {
-                        cost.images += 1;
-                    }
-                }
-            }
-            let mut usage =
-                Usage { total: costs.values().map(|cost| cost.unpacked + cost.content).sum(), images: Vec::new() };
+            let costs = Costs::measure(self, state)?;
+            let mut usage = Usage { total: costs.total(), images: Vec::new() };
             for image in images {
-                let manifest = image.manifest().map(|digest| shared.blobs.get(state, &digest)).transpose()?.flatten();
-                let manifest = manifest.map_or(0, |blob| blob.size);
-                usage.total += manifest;
-                let mut one = ImageUsage {
-                    size: manifest,
-                    shared: 0,
-                    content: manifest,
-                    manifest,
-                    containers: Vec::new(),
-                    image,
-                };
-                let mut layers = one.image.layers().to_vec();
-                layers.sort_unstable();
-                layers.dedup();
-                for cost in layers.iter().filter_map(|diff_id| costs.get(diff_id)) {
-                    let size = cost.unpacked + cost.content;
-                    one.size += size;
-                    one.content += cost.content;
-                    if cost.images > 1 {
-                        one.shared += size;
+                let by = (Table::Image, image.id().as_str());
+                let manifest = image.manifest().map_or(0, |digest| costs.of(&(Table::Blob, digest.to_string())));
+                let (mut size, mut common, mut content) = (0, 0, 0);
+                for thing in state.held(by)? {
+                    let cost = costs.of(&thing);
+                    size += cost;
+                    content += match thing.0 {
+                        Table::Blob => cost,
+                        Table::Layer => thing.1.parse().map_or(0, |diff_id| shared.layers.framing_size(&diff_id)),
+                        _ => 0,
+                    };
+                    let holders = state.holders((thing.0, &thing.1))?;
+                    if holders.iter().filter(|(table, _)| *table == Table::Image).count() > 1 {
+                        common += cost;
                     }
                 }
-                for (table, key) in state.holders((Table::Image, one.image.id().as_str()))? {
+                let mut containers = Vec::new();
+                for (table, key) in state.holders(by)? {
                     if let (Table::Container, Ok(id)) = (table, key.parse()) {
-                        one.containers.push(id);
+                        containers.push(id);
                     }
                 }
-                usage.images.push(one);
+                usage.images.push(ImageUsage { size, shared: common, content, manifest, containers, image });
             }
             Ok(usage)
         })
