@@ -15,7 +15,7 @@ use super::record::TagRecord;
 use super::task::{Meter, Reporter, Status};
 use super::unpack::{self, Order, PIECE, PIECES};
 use super::{Error, Image, Images, Pull, Task};
-use crate::blob::{self, BlobRecord, Sealed};
+use crate::blob::{self, BlobRecord};
 use crate::id::ImageId;
 use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
 use crate::registry::{self, Auth, Fetched, Session};
@@ -437,7 +437,7 @@ impl Images {
 
 /// What becomes of a layer that is fetched.
 enum Working {
-    Keeping(oneshot::Receiver<Result<(Option<Sealed>, Encoding), Error>>),
+    Keeping(oneshot::Receiver<Result<unpack::Preserved, Error>>),
     Unpacking(oneshot::Receiver<Result<unpack::Unpacked, Error>>),
 }
 

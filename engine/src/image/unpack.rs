@@ -26,6 +26,9 @@ pub(super) struct Unpacked {
     pub(super) blob: Option<Sealed>,
 }
 
+/// Bytes that have only been kept.
+pub(super) type Preserved = (Option<Sealed>, Encoding);
+
 /// What is to become of a layer's bytes.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -76,7 +79,7 @@ pub(super) fn keep_async(
     digest: Digest,
     diff_id: Digest,
     bytes: Source,
-) -> Result<oneshot::Receiver<Result<(Option<Sealed>, Encoding), Error>>, Error> {
+) -> Result<oneshot::Receiver<Result<Preserved, Error>>, Error> {
     let (sender, receiver) = oneshot::channel();
     spawn("engine-inflate", move || {
         let _ = sender.send(keep(blob, digest, diff_id, bytes));
@@ -84,7 +87,7 @@ pub(super) fn keep_async(
     Ok(receiver)
 }
 
-fn keep(blob: Writer, digest: Digest, diff_id: Digest, bytes: Source) -> Result<(Option<Sealed>, Encoding), Error> {
+fn keep(blob: Writer, digest: Digest, diff_id: Digest, bytes: Source) -> Result<Preserved, Error> {
     let keeping = Keeping { reader: bytes, blob: Some(blob), hasher: None, kept: 0 };
     let mut decoded = Decoded::new(keeping).map_err(read_error)?;
     let encoding = decoded.encoding();
