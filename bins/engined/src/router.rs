@@ -126,6 +126,8 @@ static ROUTES: &[Route] = table! {
     GET "/volumes" While volumes::list;
     POST "/volumes/create" Finish volumes::create;
     POST "/volumes/prune" Finish volumes::prune;
+    GET "/volumes/{name}/archive" While volumes::export;
+    PUT "/volumes/{name}/archive" While volumes::import;
     GET "/volumes/{name}" While volumes::inspect;
     PUT "/volumes/{name}" While unsupported::no_swarm;
     DELETE "/volumes/{name}" Finish volumes::remove;

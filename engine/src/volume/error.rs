@@ -61,6 +61,22 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Its files are not where the engine has them.
+    #[error("volume {name}: {what}")]
+    Files {
+        /// The volume.
+        name: String,
+        /// Why.
+        what: String,
+    },
+    /// Its files cannot be packed, or an archive cannot be unpacked into it.
+    #[error("volume {name}: {source}")]
+    Archive {
+        /// The volume.
+        name: String,
+        /// What went wrong.
+        source: crate::snapshot::Error,
+    },
     /// Somebody holds it.
     #[error("remove {name}: volume is in use - [{}]", holders.join(", "))]
     InUse {
@@ -114,7 +130,9 @@ impl Error {
             | Self::Depth { .. }
             | Self::Options { .. }
             | Self::Mount { .. }
-            | Self::Subpath { .. } => ErrorKind::Invalid,
+            | Self::Subpath { .. }
+            | Self::Files { .. } => ErrorKind::Invalid,
+            Self::Archive { source, .. } => source.kind(),
             Self::InUse { .. } => ErrorKind::Conflict,
             Self::Copy { .. } | Self::Io { .. } => ErrorKind::Internal,
             Self::State(error) => error.kind(),

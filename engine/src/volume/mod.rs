@@ -4,6 +4,7 @@
 //! that nobody removes one beneath them. Making and removing a directory happens inside the transaction that changes
 //! the record: whoever dies in between leaves something that [`Volumes::open`] puts right.
 
+mod archive;
 mod error;
 mod local;
 mod mounted;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use mounted::Mounted;
 
+pub use archive::VolumeArchive;
 pub use error::Error;
 pub use spec::{ANONYMOUS_LABEL, Name, VolumeSpec};
 

@@ -3,14 +3,14 @@
 use super::*;
 use crate::error::ErrorKind;
 
-struct Fixture {
-    root: tempfile::TempDir,
-    volumes: Volumes,
+pub(super) struct Fixture {
+    pub(super) root: tempfile::TempDir,
+    pub(super) volumes: Volumes,
     state: State,
     events: Events,
 }
 
-fn fixture() -> Fixture {
+pub(super) fn fixture() -> Fixture {
     let root = tempfile::tempdir().unwrap();
     let state = State::open(root.path()).unwrap();
     let events = Events::new();

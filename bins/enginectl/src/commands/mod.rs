@@ -130,6 +130,8 @@ pub(crate) const NOUNS: &[Noun] = &[
         about: "Commands on volumes",
         entries: &[
             entry!("create", volume::create),
+            entry!("export", volume::export),
+            entry!("import", volume::import),
             entry!("inspect", volume::inspect),
             entry!("ls" | "list", volume::ls),
             entry!("prune", volume::prune),

@@ -394,6 +394,19 @@ fn load_streams_the_archive() {
 }
 
 #[test]
+fn a_volume_goes_out_and_in() {
+    let daemon = Daemon::start(|request, connection| match request.path.as_str() {
+        "/_ping" => connection.answer(200, ""),
+        _ if request.method == "PUT" && request.body == b"packed" => connection.answer(204, ""),
+        _ => connection.answer_as(200, "application/x-tar", "packed"),
+    });
+    assert_eq!(daemon.run("volume export data").stdout, "packed");
+    let finished = daemon.run_with("volume import data -", b"packed");
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+    daemon.request("/volumes/data/archive", |request| assert_eq!(request.method, "GET"));
+}
+
+#[test]
 fn a_failed_pull_is_an_error() {
     let daemon = Daemon::start(|_, connection| {
         connection.answer(200, "{\"status\":\"Pulling\",\"id\":\"latest\"}\n{\"errorDetail\":{\"message\":\"manifest unknown\"},\"error\":\"manifest unknown\"}\n");

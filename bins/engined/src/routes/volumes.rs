@@ -2,8 +2,12 @@
 
 use engine_api::filter::Filters;
 use engine_api::volume::{VolumeList, VolumePrune};
+use futures_util::TryStreamExt;
 use http::StatusCode;
+use http_body_util::BodyDataStream;
+use tokio_util::io::StreamReader;
 
+use super::containers::archive::drain;
 use super::prune_alone;
 use crate::convert::volume::{labels, spec, volume};
 use crate::error::Error;
@@ -54,6 +58,27 @@ pub(crate) async fn remove(call: Call) -> Result<Response, Error> {
         Err(error) if call.query.boolean("force") && error.kind() == engine::error::ErrorKind::NotFound => {}
         other => other?,
     }
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// `GET /volumes/{name}/archive`: its files as a tar archive. Not of Docker's API.
+pub(crate) async fn export(call: Call) -> Result<Response, Error> {
+    let archive = call.daemon.engine.volumes().get(&call.name).await?.export().await?;
+    Ok(reply::fallible_stream("application/x-tar", archive.map_err(std::io::Error::other)))
+}
+
+/// `PUT /volumes/{name}/archive`: the files of a tar archive into it. Not of Docker's API.
+pub(crate) async fn import(call: Call) -> Result<Response, Error> {
+    let volume = call.daemon.engine.volumes().get(&call.name).await;
+    let mut archive = StreamReader::new(BodyDataStream::new(call.body).map_err(std::io::Error::other));
+    let imported = match volume {
+        Ok(volume) => volume.import(&mut archive).await,
+        Err(error) => Err(error),
+    };
+    if imported.is_err() {
+        drain(&mut archive).await;
+    }
+    imported?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

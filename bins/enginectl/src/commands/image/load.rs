@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
 }
 
 /// An archive as the body of a request.
-pub(super) fn upload(file: File) -> Result<Payload, Error> {
+pub(in crate::commands) fn upload(file: File) -> Result<Payload, Error> {
     let frames = stream::unfold(read(file)?, |mut receiver| async move {
         receiver.recv().await.map(|chunk: std::io::Result<Bytes>| (chunk.map(Frame::data), receiver))
     });

@@ -1,6 +1,8 @@
 //! Commands on volumes.
 
 pub(crate) mod create;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 pub(crate) mod prune;

@@ -48,7 +48,7 @@ pub(crate) async fn put(call: Call) -> Result<Response, Error> {
 }
 
 /// A client that is still sending would take a connection that is closed for the answer.
-async fn drain(archive: &mut (impl AsyncRead + Unpin)) {
+pub(in crate::routes) async fn drain(archive: &mut (impl AsyncRead + Unpin)) {
     const MOST: u64 = 64 << 20;
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
     let _ = tokio::time::timeout(PATIENCE, tokio::io::copy(&mut archive.take(MOST), &mut tokio::io::sink())).await;
