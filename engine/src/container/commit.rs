@@ -70,6 +70,8 @@ impl Container {
         layering.created_by = record.config.command.join(" ");
         layering.comment.clone_from(&options.comment);
         layering.author.clone_from(&options.author);
+        layering.container = record.id.to_string();
+        layering.container_config = container_config(&record);
         layering.change(options.config.clone(), &options.changes)?;
         let paused = options.pause && record.state.status == Status::Running;
         if paused {
@@ -105,6 +107,14 @@ fn configuration(record: &Arc<Record>, base: Option<&Image>) -> ImageConfig {
     }
     config.config = execution(&record.config);
     config
+}
+
+/// As Docker writes it into images.
+fn container_config(record: &Record) -> Option<serde_json::Value> {
+    let mut config = serde_json::to_value(execution(&record.config)).ok()?;
+    let more = [("Hostname", &record.config.hostname), ("Image", &record.config.image)];
+    config.as_object_mut()?.extend(more.map(|(name, value)| (name.to_owned(), value.clone().into())));
+    Some(config)
 }
 
 fn execution(config: &Config) -> Execution {

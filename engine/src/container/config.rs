@@ -213,8 +213,8 @@ fn fill_host(host: &mut HostConfig, settings: &Settings) {
     }
 }
 
-/// The name of the one runtime there is.
-pub(super) const RUNTIME: &str = "engine";
+/// The name of the one runtime there is: the one by which tools know the runtime that every engine has.
+pub(super) const RUNTIME: &str = "runc";
 
 /// The spec's variables first, then those of the image that it does not name.
 fn merged_env(mut asked: Vec<String>, image: &[String]) -> Vec<String> {

@@ -255,9 +255,8 @@ pub(super) fn check(check: &Healthcheck) -> Result<(), Error> {
             "health check HTTP {}: give http://localhost[:<port>][/<path>], or an address instead of localhost",
             words.join(" ")
         ))),
-        other => {
-            Err(Error::invalid(format!("unknown health check type {other:?}: use CMD, CMD-SHELL, HTTP, TCP or NONE")))
-        }
+        // Kept and not run, as Docker does; whoever creates it by the API is warned.
+        _ => Ok(()),
     }
 }
 
@@ -385,7 +384,7 @@ mod tests {
         assert!(refused(of(&["CMD"])).contains("no command"));
         assert!(refused(of(&["TCP", "x"])).contains("give a port"));
         assert!(refused(of(&["HTTP", "x"])).contains("http://localhost"));
-        assert!(refused(of(&["BOGUS", "x"])).contains("unknown health check type"));
+        check(&of(&["BOGUS", "x"])).unwrap();
         check(&of(&["NONE"])).unwrap();
         check(&of(&["CMD-SHELL", "true"])).unwrap();
         let mut config = Config::default();

@@ -1,9 +1,10 @@
-//! Giving a container another name.
+//! Giving a container another name, and forgetting what it calls others.
 
 use super::create::take_name;
 use super::inventory::uninterrupted;
 use super::record::Record;
 use super::{Container, Error, names};
+use crate::network::Link;
 use crate::state::{Durability, Table};
 
 impl Container {
@@ -39,6 +40,31 @@ impl Container {
                 Ok(record)
             })?;
             shared.tell(&record, "rename", &[("oldName", format!("/{old}"))]);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes away a link to another container: when this one starts the next time, it knows nobody of this name.
+    ///
+    /// # Errors
+    /// When it calls nobody so.
+    pub async fn unlink(&self, alias: &str) -> Result<(), Error> {
+        let (this, alias) = (self.clone(), alias.to_owned());
+        uninterrupted(async move {
+            let _turn = this.inner.lifecycle.lock().await;
+            this.owned()?;
+            let named = |text: &String| Link::parse(text).is_some_and(|link| link.alias == alias);
+            this.inner.change(&this.shared, |record| {
+                let mut record = record.clone();
+                let links = &mut record.config.host.links;
+                let before = links.len();
+                links.retain(|link| !named(link));
+                if links.len() == before {
+                    return Err(Error::NoSuchContainer(format!("{}/{alias}", record.name)));
+                }
+                Ok(record)
+            })?;
             Ok(())
         })
         .await

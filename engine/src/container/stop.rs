@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::inventory::{blocking, not_running, uninterrupted};
 use super::live::Live;
+use super::record::Record;
 use super::start::Begin;
 use super::status::Status;
 use super::{Container, Error, WaitCondition};
@@ -12,6 +13,19 @@ use super::{Container, Error, WaitCondition};
 const DEFAULT_TIMEOUT: i64 = 10;
 /// How long the kernel may take to end a killed process.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The cgroup of a container that has ended goes before its task hears of the end.
+fn unless_ended(done: Result<(), engine_runtime::Error>, record: &Record) -> Result<(), Error> {
+    use rustix::io::Errno;
+    match done {
+        Err(engine_runtime::Error::Io { source, .. })
+            if matches!(Errno::from_io_error(&source), Some(Errno::NOENT | Errno::NODEV)) =>
+        {
+            Err(not_running(record.id.as_str()))
+        }
+        done => Ok(done?),
+    }
+}
 
 /// How a container is stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,14 +191,14 @@ impl Container {
             }
             let cgroup = this.shared.parts.runtime.cgroup(record.id.as_str())?;
             let frozen = cgroup.clone();
-            blocking(move || Ok(frozen.freeze()?)).await?;
+            blocking(move || unless_ended(frozen.freeze(), &record)).await?;
             match this.inner.change_state(&this.shared, |state| state.paused()) {
                 Ok(record) => {
                     this.shared.tell(&record, "pause", &[]);
                     Ok(())
                 }
                 Err(error) => {
-                    cgroup.thaw()?;
+                    unless_ended(cgroup.thaw(), &this.inner.record())?;
                     Err(error)
                 }
             }
@@ -205,7 +219,7 @@ impl Container {
             if record.state.status != Status::Paused {
                 return Err(Error::conflict(format!("Container {} is not paused", record.id)));
             }
-            this.shared.parts.runtime.cgroup(record.id.as_str())?.thaw()?;
+            unless_ended(this.shared.parts.runtime.cgroup(record.id.as_str())?.thaw(), &record)?;
             let record = this.inner.change_state(&this.shared, |state| state.unpaused())?;
             this.shared.tell(&record, "unpause", &[]);
             Ok(())

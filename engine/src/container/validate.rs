@@ -105,7 +105,7 @@ fn check_not_yet(config: &Config) -> Result<(), Error> {
     if !host.storage_opt.is_empty() {
         return missing("storage options");
     }
-    if host.runtime != RUNTIME && host.runtime != "runc" && host.runtime != "io.containerd.runc.v2" {
+    if ![RUNTIME, "engine", "io.containerd.runc.v2"].contains(&host.runtime.as_str()) {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     Ok(())

@@ -31,6 +31,10 @@ pub struct Layering {
     pub comment: String,
     /// Who made it.
     pub author: String,
+    /// Whose files they are: the id of a container, for those who look the image up.
+    pub container: String,
+    /// How that container was run, for them too.
+    pub container_config: Option<serde_json::Value>,
 }
 
 impl Layering {
@@ -54,7 +58,8 @@ impl Images {
     /// Makes the image; `upper` is the directory that overlayfs wrote the changed files to. Blocks.
     pub fn layer_on(&self, layering: Layering, upper: &Path) -> Result<Image, Error> {
         let staged = self.stage_upper(upper)?;
-        let Layering { parent, layers, mut config, reference, created_by, comment, author } = layering;
+        let Layering { parent, layers, mut config, reference, created_by, comment, author, .. } = layering;
+        let (container, container_config) = (layering.container, layering.container_config);
         let created = jiff::Timestamp::now().to_string();
         // A history that is not that of the layers below is none.
         if config.history.iter().filter(|step| !step.empty_layer).count() != layers.len() {
@@ -65,8 +70,12 @@ impl Images {
         let text = |text: String| Some(text).filter(|text| !text.is_empty());
         config.created = Some(created.clone());
         config.author = text(author.clone());
-        config.extra.remove("container");
-        config.extra.remove("container_config");
+        for (name, value) in [("container", text(container).map(Into::into)), ("container_config", container_config)] {
+            match value {
+                Some(value) => config.extra.insert(name.to_owned(), value),
+                None => config.extra.remove(name),
+            };
+        }
         match text(comment.clone()) {
             Some(comment) => config.extra.insert("comment".to_owned(), comment.into()),
             None => config.extra.remove("comment"),

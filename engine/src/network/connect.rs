@@ -418,6 +418,8 @@ impl Connect {
                         switches.push(read_switch(switch, interface)?);
                     }
                 }
+                // What others keep here is nothing to the engine, as with Docker.
+                other if !other.starts_with("com.docker.network.") => {}
                 other => {
                     let other: String = other.chars().take(128).collect();
                     return Err(Error::Refused(format!("an endpoint has no option {other:?}")));

@@ -40,7 +40,7 @@ pub struct NetworkSpec {
     /// Options of the driver, by Docker's names.
     pub options: BTreeMap<String, String>,
     /// Options of the address management; kept for inspect.
-    pub address_options: BTreeMap<String, String>,
+    pub address_options: Option<BTreeMap<String, String>>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -138,6 +138,9 @@ impl Networks {
     /// # Errors
     /// As [`Self::create`].
     pub fn create_blocking(&self, spec: &NetworkSpec) -> Result<Network, Error> {
+        // An option says it too, as files for docker-compose do.
+        let with_v6 = spec.options.get(super::options::ENABLE_V6).is_some_and(|value| value == "true");
+        let spec = &NetworkSpec { ipv6: spec.ipv6 || with_v6, ..spec.clone() };
         let mut network = decide(spec)?;
         if let Driver::Own(name) = &network.driver {
             let driver = self.driver(name)?;
@@ -253,12 +256,12 @@ fn check_name(name: &str) -> Result<(), Error> {
     if [super::BRIDGE, super::HOST, super::NONE, "default"].contains(&name) {
         return Err(Error::Forbidden(format!("operation is not permitted on predefined {name} network ")));
     }
-    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-    if !first || !rest || name.len() > MAX_NAME {
+    // Docker takes nearly every name, and people use that: `_project_default`, `my net`.
+    let printable = name.chars().all(|character| !character.is_control() && !matches!(character, '/' | ':' | '\\'));
+    if name.is_empty() || name.trim() != name || !printable || name.len() > MAX_NAME {
         let shown: String = name.chars().take(64).collect();
         return Err(Error::Refused(format!(
-            "invalid network name {shown:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"
+            "invalid network name {shown:?}: it needs 1 to {MAX_NAME} characters, without slashes, colons and spaces around"
         )));
     }
     // It would be taken for the network itself.
@@ -434,8 +437,11 @@ mod tests {
         assert!(of("fd00::/64", "", "").contains("IPv6 has not been enabled"));
         let two = NetworkSpec::new("n").subnet("10.1.0.0/24").subnet("10.2.0.0/24");
         assert_eq!(refused(two), "bridge driver doesn't support multiple subnets");
-        for name in ["", "bridge", "host", "none", "a b", "-a", "a/b", "é", &"x".repeat(256)] {
+        for name in ["", "bridge", "host", "none", " a", "a/b", "container:a", "a\nb", &"x".repeat(256)] {
             refused(NetworkSpec::new(name));
+        }
+        for name in ["_project_default", "my net", "é"] {
+            decide(&NetworkSpec::new(name)).unwrap();
         }
         refused(NetworkSpec::new(NetworkId::random().to_string()));
         assert!(refused(NetworkSpec::new("n").driver("host")).contains("only one instance"));

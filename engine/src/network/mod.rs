@@ -419,7 +419,7 @@ fn make_predefined(transaction: &mut Transaction<'_>, decided: &Bridge) -> Resul
                 direct: None,
                 labels: BTreeMap::new(),
                 options: BTreeMap::new(),
-                address_options: BTreeMap::new(),
+                address_options: None,
                 internal: false,
                 attachable: false,
             },

@@ -12,6 +12,7 @@ const INTER_CONTAINER: &str = "com.docker.network.bridge.enable_icc";
 const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 const HOST_BINDING_V6: &str = "com.docker.network.bridge.host_binding_ipv6";
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+pub(super) const ENABLE_V6: &str = "com.docker.network.enable_ipv6";
 const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
@@ -58,6 +59,8 @@ impl BridgeOptions {
                 DEFAULT_BRIDGE => {
                     return Err(Error::Forbidden("only one default bridge network is allowed".to_owned()));
                 }
+                // Read where the network is made.
+                ENABLE_V6 => drop(truth(option, value)?),
                 GATEWAY_MODE | GATEWAY_MODE_V6 if matches!(value.as_str(), "" | "nat") => {}
                 GATEWAY_MODE | GATEWAY_MODE_V6 => {
                     return Err(Error::Unsupported(format!("gateway mode {value:?} is not supported: use nat")));

@@ -96,7 +96,7 @@ pub struct Network {
     pub options: BTreeMap<String, String>,
     /// Options of the address management as they were asked for.
     #[serde(default)]
-    pub address_options: BTreeMap<String, String>,
+    pub address_options: Option<BTreeMap<String, String>>,
     /// Nothing leaves it and nothing comes in.
     #[serde(default)]
     pub internal: bool,

@@ -37,7 +37,7 @@ pub(super) fn network(name: &str, interface: &str, subnet: Subnet) -> Network {
         direct: None,
         labels: BTreeMap::new(),
         options: BTreeMap::new(),
-        address_options: BTreeMap::new(),
+        address_options: None,
         internal: false,
         attachable: false,
     }

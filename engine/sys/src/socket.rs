@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::net::{
@@ -34,6 +34,17 @@ pub fn listen(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     with_short_address(path, |address| rustix::net::bind(&socket, address))?;
     rustix::net::listen(&socket, 64)?;
     Ok(socket)
+}
+
+/// How much of what was written to a UNIX socket its peer has not read yet; 0 when all was. What the kernel adds is counted too.
+///
+/// # Errors
+/// When it is no socket.
+pub fn unread(socket: impl AsFd) -> io::Result<u32> {
+    let mut left: libc::c_int = 0;
+    // SAFETY: the request writes one int to the address, which is that of one.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut left) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(u32::try_from(left).unwrap_or(0)) }
 }
 
 /// Connects to a socket that listens at a path of any length.

@@ -31,7 +31,7 @@ pub(crate) fn spec(request: wire::NetworkCreate) -> Result<NetworkSpec, Error> {
         if !matches!(ipam.driver.as_str(), "" | "default") {
             return Err(Error::not_found(format!("IPAM driver \"{}\" not found: use default", ipam.driver)));
         }
-        spec.address_options = ipam.options.unwrap_or_default();
+        spec.address_options = ipam.options;
         for config in ipam.config.unwrap_or_default() {
             let mut block = BlockSpec::new(config.subnet);
             block.range = config.ip_range;
@@ -77,8 +77,7 @@ pub(crate) fn network(network: &Network, endpoints: &[(Endpoint, String)], versi
         enable_ipv6: addresses.is_some_and(|addresses| addresses.v6.is_some()),
         ipam: wire::Ipam {
             driver: "default".to_owned(),
-            options: Some(network.address_options.clone())
-                .filter(|options| !options.is_empty() || !network.is_predefined()),
+            options: network.address_options.clone(),
             config: Some(configs.unwrap_or_default()),
         },
         internal: network.internal,
@@ -119,7 +118,7 @@ fn member(endpoint: &Endpoint, name: &str) -> wire::NetworkContainer {
 }
 
 /// What is asked of an endpoint.
-pub(crate) fn endpoint_spec(settings: wire::EndpointSettings, version: ApiVersion) -> Result<EndpointSpec, Error> {
+pub(crate) fn endpoint_spec(settings: wire::EndpointSettings) -> Result<EndpointSpec, Error> {
     let addresses = settings.ipam_config.unwrap_or_default();
     let mut spec = EndpointSpec::default();
     if !addresses.ipv4_address.is_empty() {
@@ -134,7 +133,7 @@ pub(crate) fn endpoint_spec(settings: wire::EndpointSettings, version: ApiVersio
         let invalid = || Error::invalid(format!("invalid link-local IP address: {address}"));
         spec.link_local_addresses.push(address.parse().map_err(|_| invalid())?);
     }
-    if version.has_endpoint_mac_address() && !settings.mac_address.is_empty() {
+    if !settings.mac_address.is_empty() {
         spec.mac_address = Some(settings.mac_address);
     }
     spec.aliases = settings.aliases.unwrap_or_default();

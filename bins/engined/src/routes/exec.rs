@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::extract;
 use crate::reply::{self, Response};
 use crate::router::Call;
-use crate::stream::hijack::{Client, Outcome, head, wants_upgrade};
+use crate::stream::hijack::{Client, Head, Outcome};
 use crate::version::Gates;
 
 /// `POST /containers/{id}/exec`
@@ -56,14 +56,13 @@ pub(crate) async fn start(call: Call) -> Result<Outcome, Error> {
     let console = request.console_size.and_then(console_size).filter(|_| call.version.has_console_size());
     // As with Docker it is the start that says how output comes, whether or not the process has a terminal.
     let framed = !request.tty;
-    let upgrade = wants_upgrade(&call.headers);
     let headers = format!("Api-Version: {}\r\nOstype: linux\r\nServer: {}\r\n", crate::API_VERSION, crate::SERVER);
-    let head = head(upgrade, framed && call.version.names_multiplexed_streams(), &headers);
+    let head = Head::new(&call.headers, framed && call.version.names_multiplexed_streams(), &headers);
     Ok(Outcome::Taken(Box::new(move |client| Box::pin(connect(exec, client, head, framed, console)))))
 }
 
 /// Whoever connects has been told so before the process starts; why it does not start stands in the stream.
-async fn connect(exec: Exec, client: Client, head: String, framed: bool, console: Option<(u16, u16)>) {
+async fn connect(exec: Exec, client: Client, head: Head, framed: bool, console: Option<(u16, u16)>) {
     let Ok((socket, preface)) = client.answer(&head).await else { return };
     let Ok(ours) = socket.try_clone() else { return };
     match exec.start_socket(socket, preface.to_vec(), framed, console).await {

@@ -54,7 +54,7 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
 /// `POST /networks/{id}/connect`
 pub(crate) async fn connect(call: Call) -> Result<Response, Error> {
     let request: NetworkConnect = extract::json(&call.headers, call.body).await?;
-    let asked = endpoint_spec(request.endpoint_config.unwrap_or_default(), call.version)?;
+    let asked = endpoint_spec(request.endpoint_config.unwrap_or_default())?;
     let network = call.daemon.engine.networks().get(&call.name)?;
     let container = call.daemon.engine.containers().get(&request.container).await?;
     container.connect_to(&network.name, asked).await?;

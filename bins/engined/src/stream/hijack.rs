@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -38,9 +39,16 @@ impl Client {
         Self { stream, preface }
     }
 
-    /// Writes the head of the answer and gives the socket away.
-    pub(crate) async fn answer(mut self, head: &str) -> io::Result<(OwnedFd, Bytes)> {
-        self.stream.write_all(head.as_bytes()).await?;
+    /// Writes the head of the answer and gives the socket away; to a reader who would lose it, nothing more is written before
+    /// the head has been read.
+    pub(crate) async fn answer(mut self, head: &Head) -> io::Result<(OwnedFd, Bytes)> {
+        self.stream.write_all(head.text.as_bytes()).await?;
+        if head.alone {
+            let start = std::time::Instant::now();
+            while engine_sys::socket::unread(&self.stream)? > 0 && start.elapsed() < PATIENCE {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
         self.into_socket()
     }
 
@@ -51,12 +59,37 @@ impl Client {
 }
 
 /// True when the request asks for another protocol.
-pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
+fn wants_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(header::UPGRADE)
 }
 
-/// The head of the answer. `multiplexed` says so to clients that asked for an upgrade; `headers` are further lines.
-pub(crate) fn head(upgrade: bool, multiplexed: bool, headers: &str) -> String {
+/// How long a client may take to read a head before the rest is written all the same.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) text: String,
+    /// The client takes the socket from beneath a reader, and with it loses what that has read beyond the head.
+    alone: bool,
+}
+
+impl Head {
+    /// One that is followed by anything at once.
+    pub(crate) fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), alone: false }
+    }
+
+    /// `multiplexed` says so to clients that asked for an upgrade; `more` are further lines.
+    pub(crate) fn new(request: &HeaderMap, multiplexed: bool, more: &str) -> Self {
+        // Docker's client and ours read on where their reader has come; Python's, of which everything there is made, does not.
+        let agent = request.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        let alone = !["Docker-Client/", "enginectl/"].iter().any(|known| agent.starts_with(known));
+        Self { text: head(wants_upgrade(request), multiplexed, more), alone }
+    }
+}
+
+fn head(upgrade: bool, multiplexed: bool, headers: &str) -> String {
     let content_type = if upgrade && multiplexed {
         "application/vnd.docker.multiplexed-stream"
     } else {
@@ -87,11 +120,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_follows_a_head_that_is_not_read_yet() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let client = Client::new(UnixStream::from_std(ours).unwrap(), Bytes::new());
+        let mut request = HeaderMap::new();
+        request.insert(header::USER_AGENT, header::HeaderValue::from_static("docker-sdk-python/7.0.0"));
+        let head = Head::new(&request, false, "");
+        let length = head.text.len();
+        let answered = tokio::spawn(async move { client.answer(&head).await.unwrap() });
+        let read = move || theirs.read_exact(&mut [0; 1]).map(|()| theirs);
+        let mut theirs = tokio::task::spawn_blocking(read).await.unwrap().unwrap();
+        assert!(!answered.is_finished(), "the head is still unread");
+        let mut rest = vec![0; length - 1];
+        theirs.read_exact(&mut rest).unwrap();
+        answered.await.unwrap();
+        let mut known = HeaderMap::new();
+        known.insert(header::USER_AGENT, header::HeaderValue::from_static("Docker-Client/28.2.2 (linux)"));
+        assert!(!Head::new(&known, false, "").alone);
+    }
+
+    #[tokio::test]
     async fn the_socket_and_what_came_early_are_handed_over() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let client = Client::new(UnixStream::from_std(ours).unwrap(), Bytes::from_static(b"early"));
-        let (socket, preface) = client.answer("head\r\n").await.unwrap();
+        let (socket, preface) = client.answer(&Head::plain("head\r\n")).await.unwrap();
         assert_eq!(&preface[..], b"early");
         let mut socket = std::os::unix::net::UnixStream::from(socket);
         socket.write_all(b"after").unwrap();

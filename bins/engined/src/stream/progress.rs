@@ -29,6 +29,22 @@ pub(crate) async fn answer<T: Send + 'static>(
             None => break None,
         }
     };
+    Ok(lines(work, first, line))
+}
+
+/// The same for a request whose failure is always the last line: clients look for it there.
+pub(crate) fn answer_in_stream<T: Send + 'static>(
+    task: Task<T>,
+    line: impl Fn(Progress) -> Option<ProgressLine> + Send + Sync + 'static,
+) -> Result<Response, Error> {
+    Ok(lines(Work::new(task), None, line))
+}
+
+fn lines<T: Send + 'static>(
+    work: Work<T>,
+    first: Option<ProgressLine>,
+    line: impl Fn(Progress) -> Option<ProgressLine> + Send + Sync + 'static,
+) -> Response {
     let rest = stream::unfold((work, first, line), |(mut work, mut first, line)| async move {
         loop {
             if let Some(line_) = first.take() {
@@ -40,7 +56,7 @@ pub(crate) async fn answer<T: Send + 'static>(
             };
         }
     });
-    Ok(reply::stream("application/json", rest))
+    reply::stream("application/json", rest)
 }
 
 /// A task that is polled together with its progress.

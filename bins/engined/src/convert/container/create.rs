@@ -8,6 +8,7 @@ use engine_api::version::ApiVersion;
 use super::host;
 use crate::convert::network::endpoint_spec;
 use crate::error::Error;
+use crate::version::Gates;
 
 /// The spec of a container called `name` (empty: the engine makes one up) for `platform` (empty: the host's).
 pub(crate) fn spec(
@@ -54,7 +55,11 @@ pub(crate) fn spec(
     spec.host = host::to_engine(host_config.unwrap_or_default(), version)?;
     for (network, settings) in networking_config.and_then(|config| config.endpoints_config).unwrap_or_default() {
         let network = if network == "default" { "bridge".to_owned() } else { network };
-        spec.endpoints.insert(network, endpoint_spec(settings, version)?);
+        let mut asked = endpoint_spec(settings)?;
+        if !version.has_endpoint_mac_address() {
+            asked.mac_address = None;
+        }
+        spec.endpoints.insert(network, asked);
     }
     Ok(spec)
 }

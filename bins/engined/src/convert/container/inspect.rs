@@ -56,7 +56,7 @@ pub(crate) fn inspect(record: &Record, paths: &Paths, execs: Vec<String>) -> wir
             )),
             name: "overlay2".to_owned(),
         },
-        mounts: record.mounts.iter().map(mount::point).collect(),
+        mounts: mount::points(record),
         config: config(&record.config),
         network_settings: network_settings(record),
         ..wire::ContainerInspect::default()

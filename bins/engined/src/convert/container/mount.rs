@@ -1,6 +1,6 @@
 //! Mounts in long form, and mounts as inspect shows them.
 
-use engine::container::{MountKind, MountPoint, MountSource, MountSpec, Propagation};
+use engine::container::{MountKind, MountPoint, MountSource, MountSpec, Propagation, Record};
 use engine_api::container as wire;
 use engine_api::host_config as asked;
 
@@ -155,8 +155,16 @@ pub(crate) fn to_wire(mount: &MountSpec) -> Option<asked::Mount> {
     })
 }
 
-/// A mount as inspect and list show it.
-pub(crate) fn point(mount: &MountPoint) -> wire::MountPoint {
+/// The mounts that inspect and list show: all but the memory that was asked for by `--tmpfs`, which stands in the host's part.
+pub(crate) fn points(record: &Record) -> Vec<wire::MountPoint> {
+    let tmpfs = &record.config.host.tmpfs;
+    let is_tmpfs = |point: &MountPoint| {
+        point.kind == MountKind::Tmpfs && tmpfs.keys().any(|path| path.trim_end_matches('/') == point.destination)
+    };
+    record.mounts.iter().filter(|point| !is_tmpfs(point)).map(point).collect()
+}
+
+fn point(mount: &MountPoint) -> wire::MountPoint {
     wire::MountPoint {
         kind: mount.kind.as_str().to_owned(),
         name: mount.name.clone().unwrap_or_default(),

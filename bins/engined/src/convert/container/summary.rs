@@ -26,7 +26,7 @@ pub(crate) fn summary(record: &Record, now: i64) -> wire::ContainerSummary {
             annotations: record.config.host.annotations.clone(),
         },
         network_settings: Some(wire::SummaryNetworkSettings { networks: endpoints(record) }),
-        mounts: record.mounts.iter().map(mount::point).collect(),
+        mounts: mount::points(record),
         ..wire::ContainerSummary::default()
     }
 }

@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use crate::error::Error;
 use crate::reply;
 use crate::router::Call;
-use crate::stream::hijack::{Client, Outcome, head, wants_upgrade};
+use crate::stream::hijack::{Client, Head, Outcome};
 use crate::version::Gates;
 
 /// The client's socket goes to the container's monitor; the daemon only waits for the end. Errors are plain text here.
@@ -15,8 +15,7 @@ pub(crate) async fn attach(call: Call) -> Result<Outcome, Error> {
     match prepare(&call).await {
         Ok((container, options)) => {
             let framed = !container.record().config.tty;
-            let upgrade = wants_upgrade(&call.headers);
-            let head = head(upgrade, framed && call.version.names_multiplexed_streams(), "");
+            let head = Head::new(&call.headers, framed && call.version.names_multiplexed_streams(), "");
             Ok(Outcome::Taken(Box::new(move |client| Box::pin(connect(container, client, head, framed, options)))))
         }
         Err(error) => {
@@ -60,7 +59,7 @@ pub(super) async fn prepare(call: &Call) -> Result<(Container, AttachOptions), E
 
 /// A container that does not run yet says nothing, so its client is registered before it hears that it is connected: only
 /// then may the client start the container. One that runs would write before the head does.
-async fn connect(container: Container, client: Client, head: String, framed: bool, options: AttachOptions) {
+async fn connect(container: Container, client: Client, head: Head, framed: bool, options: AttachOptions) {
     let runs = container.record().state.status.has_process();
     let attached = async {
         if runs || !options.stream {
@@ -70,7 +69,7 @@ async fn connect(container: Container, client: Client, head: String, framed: boo
         let (socket, preface) = client.into_socket()?;
         let ours = std::os::unix::net::UnixStream::from(socket.try_clone()?);
         let attached = container.attach_socket(socket, preface.to_vec(), framed, options).await?;
-        tokio::net::UnixStream::from_std(ours)?.write_all(head.as_bytes()).await?;
+        tokio::net::UnixStream::from_std(ours)?.write_all(head.text.as_bytes()).await?;
         Ok(attached)
     };
     match attached.await {

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use super::attach::prepare;
 use crate::error::Error;
 use crate::router::Call;
-use crate::stream::hijack::{Client, Outcome};
+use crate::stream::hijack::{Client, Head, Outcome};
 use crate::stream::websocket::{Frames, Kind, Said, accept, frame};
 
 /// How much is read at once.
@@ -46,7 +46,7 @@ fn key(headers: &HeaderMap) -> Result<String, Error> {
 }
 
 async fn pump(client: Client, head: &str, attached: Attached) -> std::io::Result<()> {
-    let (socket, preface) = client.answer(head).await?;
+    let (socket, preface) = client.answer(&Head::plain(head)).await?;
     let (mut from_client, to_client) = UnixStream::from_std(StdUnixStream::from(socket))?.into_split();
     let to_client = Mutex::new(to_client);
     let (mut output, mut input) = tokio::io::split(attached);

@@ -29,5 +29,11 @@ fn warnings(request: &CreateRequest) -> Vec<String> {
     if host.is_some_and(|host| host.network_mode == "host" && host.port_bindings.iter().flatten().next().is_some()) {
         warnings.push("Published ports are discarded when using host network mode".to_owned());
     }
+    let check = request.config.healthcheck.as_ref().and_then(|check| check.test.first());
+    if let Some(kind) = check.filter(|kind| !["NONE", "CMD", "CMD-SHELL", "HTTP", "TCP"].contains(&kind.as_str())) {
+        warnings.push(format!(
+            "Unknown health check type {kind:?}: nothing is checked; use CMD, CMD-SHELL, HTTP, TCP or NONE"
+        ));
+    }
     warnings
 }

@@ -12,12 +12,21 @@ use crate::routes::prune_alone;
 
 pub(crate) async fn remove(call: Call) -> Result<Response, Error> {
     if call.query.boolean("link") {
-        return Err(Error::unsupported("this engine has no links to remove"));
+        return remove_link(&call).await;
     }
     let mut options = RemoveOptions::default();
     options.force = call.query.boolean("force");
     options.volumes = call.query.boolean("v");
     call.daemon.engine.containers().get(&call.name).await?.remove(options).await?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// A link is named by the container that has it and by what it calls the other one.
+async fn remove_link(call: &Call) -> Result<Response, Error> {
+    let Some((container, alias)) = call.name.trim_matches('/').split_once('/') else {
+        return Err(Error::conflict("Conflict, cannot remove the default link name of the container"));
+    };
+    call.daemon.engine.containers().get(container).await?.unlink(alias).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
