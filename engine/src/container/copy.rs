@@ -310,7 +310,7 @@ impl Container {
                 true => Some(accounts::owner(view.root(), &user)?),
                 false => None,
             };
-            Ok((view, Manner { same_kinds: options.same_kinds, owner }))
+            Ok((view, Manner { same_kinds: options.same_kinds, owner, ..Manner::default() }))
         })
         .await?;
         let base = clean_path(&format!("/{path}"));

@@ -50,7 +50,7 @@ impl Volume {
         let (sender, pieces) = mpsc::channel(PIECES);
         let work = move || {
             let mut packer = Packer::new(sender.clone());
-            let packed = packer.tree(root.into_fd(), Top::Contents).and_then(|()| packer.finish());
+            let packed = packer.tree(root.into_fd(), Top::Directory(b".")).and_then(|()| packer.finish());
             if let Err(error) = packed {
                 // Nobody reads any more, or is told.
                 let _ = sender.blocking_send(Err(error));
@@ -60,7 +60,8 @@ impl Volume {
         Ok(VolumeArchive { name: self.name.to_string(), pieces })
     }
 
-    /// Unpacks a tar archive (plain, gzip or zstd) into it: what is there under other names stays. When this returns, the
+    /// Unpacks a tar archive (plain, gzip or zstd) into it: what is there under other names stays, and its own directory gets
+    /// the owner and the mode that the archive says. When this returns, the
     /// files survive a loss of power.
     ///
     /// # Errors
@@ -75,7 +76,7 @@ impl Volume {
                     |error: io::Error| snapshot::Error::Host { what: "read the archive".to_owned(), source: error };
                 let decoded = Decoded::new(source).map_err(read)?;
                 let mut archive = Archive::new(BufReader::with_capacity(PIECE, decoded));
-                tree::put(&mut archive, &root, b"", Manner::default())?;
+                tree::put(&mut archive, &root, b"", Manner { top: true, ..Manner::default() })?;
                 // What follows the archive is nothing to us, but its sender wants to get rid of it.
                 io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop).map_err(read)
             };
@@ -162,11 +163,15 @@ mod tests {
         fs::set_permissions(at.join("deep/file"), fs::Permissions::from_mode(0o4640)).unwrap();
         fs::hard_link(at.join("deep/file"), at.join("other")).unwrap();
         symlink("/etc/passwd", at.join("link")).unwrap();
+        std::os::unix::fs::chown(at, Some(70), Some(70)).unwrap();
+        fs::set_permissions(at, fs::Permissions::from_mode(0o700)).unwrap();
         let archive = exported(&f.volumes, "from").await;
 
         let to = f.volumes.create(VolumeSpec::named("to")).await.unwrap();
         fs::write(to.mountpoint().join("stays"), "here").unwrap();
         to.import(&archive[..]).await.unwrap();
+        let top = fs::metadata(to.mountpoint()).unwrap();
+        assert_eq!((top.uid(), top.gid(), top.mode() & 0o7777), (70, 70, 0o700));
         let file = fs::metadata(to.mountpoint().join("deep/file")).unwrap();
         assert_eq!((file.uid(), file.gid(), file.mode() & 0o7777, file.nlink()), (70, 71, 0o4640, 2));
         assert_eq!(fs::read_link(to.mountpoint().join("link")).unwrap().to_str(), Some("/etc/passwd"));

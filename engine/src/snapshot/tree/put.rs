@@ -24,6 +24,8 @@ pub(crate) struct Manner {
     pub(crate) same_kinds: bool,
     /// Who everything belongs to; who the archive says, if nobody.
     pub(crate) owner: Option<(u32, u32)>,
+    /// The directory itself gets owner and mode of the archive's `./`.
+    pub(crate) top: bool,
 }
 
 /// More entries than anybody copies.
@@ -79,8 +81,9 @@ impl Putting<'_> {
 
     fn entry<R: BufRead>(&mut self, archive: &mut Archive<R>, entry: &Entry) -> Result<(), Error> {
         let Some(target) = self.target(&entry.path)? else {
-            // The directory that everything goes into stays what it is.
+            // The directory that everything goes into stays what it is, unless it is meant too.
             return match entry.kind {
+                Kind::Directory if self.manner.top => self.top(entry),
                 Kind::Directory => Ok(()),
                 _ => Err(Error::Refused { name: show(&entry.path), reason: "it replaces the directory itself" }),
             };
@@ -206,6 +209,16 @@ impl Putting<'_> {
             tolerate(file::set_attribute(file.as_fd(), OsStr::from_bytes(attribute), value))?;
         }
         fs::futimens(&file, &times(entry)).map_err(host)
+    }
+
+    fn top(&self, entry: &Entry) -> Result<(), Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let base = if self.base.is_empty() { b"." } else { self.base };
+        let directory = self.root.file(Path::new(OsStr::from_bytes(base)), flags, Mode::empty());
+        let directory = directory.map_err(Error::host("open the directory"))?;
+        let (user, group) = self.owner(entry)?;
+        fs::fchown(&directory, Some(user), Some(group)).map_err(host)?;
+        fs::fchmod(&directory, Mode::from_raw_mode(entry.mode)).map_err(host)
     }
 
     fn directory(&mut self, entry: &Entry, target: &Target, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Error> {

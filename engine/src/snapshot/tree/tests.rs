@@ -158,7 +158,7 @@ fn kinds_are_kept_when_that_is_asked_for() {
     host::create_dir(to.join("directory")).unwrap();
     host::write(to.join("directory/in"), "").unwrap();
     host::write(to.join("file"), "").unwrap();
-    let same = Manner { same_kinds: true, owner: None };
+    let same = Manner { same_kinds: true, ..Manner::default() };
     let over_directory = archive(&[(Entry::new(Kind::File, *b"directory", 0o644), "x")]);
     let error = put_in(&root, "to", &over_directory, same).unwrap_err().to_string();
     assert_eq!(error, "cannot overwrite directory \"directory\" with non-directory");
