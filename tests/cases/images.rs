@@ -259,6 +259,18 @@ pub fn pushed_and_saved(client: Client) {
     assert_eq!(client.run(&daemon, &["run", "--rm", "127.0.0.1:5000/third:x", "cat", "/etc/replaced"]).ok(), "second");
     let said = client.run(&daemon, &["search", "127.0.0.1:5000/busybox"]).code(1);
     assert!(said.stderr.contains("does not offer search"), "{said:?}");
+    if client == Client::Enginectl {
+        let check = |more: &[&str]| client.run(&daemon, &[&["system", "check"], more].concat());
+        assert!(check(&[]).ok().ends_with(" are sound"));
+        for blob in fs::read_dir(daemon.root().join("blobs/sha256")).unwrap() {
+            fs::write(blob.unwrap().path(), "x").unwrap();
+        }
+        let said = check(&[]).code(1);
+        assert!(said.stdout.contains("it has 1 bytes and should have ") && said.stdout.contains("--repair"), "{said:?}");
+        let said = check(&["--repair"]).ok();
+        assert!(said.contains("repaired: it was fetched again from 127.0.0.1:5000/"), "{said}");
+        assert!(check(&[]).ok().ends_with(" are sound"));
+    }
     let usage = client.run(&daemon, &["system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}}"]).ok();
     assert_eq!(usage.lines().next(), Some("Images 1 0"));
     assert!(client.run(&daemon, &["system", "df", "-v"]).ok().contains("Local Volumes space usage:"));

@@ -342,3 +342,47 @@ pub struct DiskUsage {
     /// Parts of builds.
     pub build_cache: Option<Vec<serde_json::Value>>,
 }
+
+/// `POST /system/check`, which is this engine's own: what shall be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CheckRequest {
+    /// Repair what can be repaired.
+    pub repair: bool,
+    /// Who asks for what has to be fetched again, by the name of the registry.
+    pub auth: BTreeMap<String, crate::image::RegistryAuth>,
+}
+
+/// The answer: what was looked at, and what is wrong with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CheckReport {
+    /// Blobs that were read.
+    pub blobs: usize,
+    /// Layers that were compared.
+    pub layers: usize,
+    /// Files and records that nobody needs.
+    pub leftovers: usize,
+    /// Whether nothing is wrong any more.
+    pub sound: bool,
+    /// What is or was wrong.
+    pub problems: Vec<CheckProblem>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CheckProblem {
+    /// What it is wrong with.
+    pub subject: String,
+    /// What is wrong.
+    pub found: String,
+    /// The images that suffer.
+    pub images: Vec<String>,
+    /// How it was repaired, if it was.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub repaired: String,
+    /// Why it cannot be repaired, if it cannot.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub beyond: String,
+}

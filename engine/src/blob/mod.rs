@@ -174,6 +174,32 @@ impl Blobs {
         }
     }
 
+    /// What is wrong with a stored blob: nothing, or why its bytes are not those of its digest. Reads all of it.
+    pub fn fault(&self, digest: &Digest, record: &BlobRecord) -> Result<Option<String>, Error> {
+        let mut file = match self.file(digest) {
+            Err(Error::Missing(_)) => return Ok(Some("it is missing".to_owned())),
+            other => other?,
+        };
+        let (mut hasher, mut piece, mut size) = (Hasher::new(), vec![0; 256 << 10], 0_u64);
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => {
+                    hasher.update(&piece[..length]);
+                    size += length as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A disk that cannot read it any more has lost it.
+                Err(error) => return Ok(Some(format!("it cannot be read: {error}"))),
+            }
+        }
+        if size != record.size {
+            return Ok(Some(format!("it has {size} bytes and should have {}", record.size)));
+        }
+        let found = hasher.finish();
+        Ok((found != *digest).then(|| format!("its bytes are those of {found}")))
+    }
+
     /// A new blob.
     pub fn writer(&self) -> Result<Writer, Error> {
         let (name, file) = file::temporary(self.shared.directory.as_fd(), Mode::from_raw_mode(0o600))
@@ -282,6 +308,21 @@ impl Blobs {
             self.retire(transaction, &digest)?;
         }
         Ok(())
+    }
+
+    /// Counts what crashed programs left and what no record speaks of.
+    pub fn leftovers(&self, transaction: &Transaction<'_>) -> Result<usize, Error> {
+        let fail = || Error::host("look for leftovers of blobs");
+        let mut count = 0;
+        for entry in std::fs::read_dir(&self.shared.path).map_err(fail())? {
+            let name = entry.map_err(fail())?.file_name();
+            let is_leftover = match name.to_str().map(Digest::from_hex) {
+                Some(Ok(digest)) => !transaction.contains(Table::Blob, &digest.to_string())?,
+                _ => name.as_bytes().starts_with(b".tmp-") && file::is_unlocked(self.shared.directory.as_fd(), &name),
+            };
+            count += usize::from(is_leftover);
+        }
+        Ok(count)
     }
 
     /// Removes what crashed programs left: files in the making that nobody has locked.

@@ -2,12 +2,14 @@
 //! id, and layers that are shared with every other image of the same root.
 
 mod change;
+mod check;
 mod commit;
 mod contents;
 mod find;
 mod import;
 mod layering;
 mod load;
+mod mend;
 mod prune;
 mod pull;
 mod push;
@@ -21,6 +23,8 @@ mod task;
 mod unpack;
 mod usage;
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod liar;
 #[cfg(test)]
@@ -39,6 +43,7 @@ use crate::snapshot::{self, Layers};
 use crate::state::State;
 use crate::{oci, registry, state};
 
+pub use check::{CheckOptions, Checked, Outcome, Problem, Subject};
 pub use import::ImportOptions;
 pub use layering::Layering;
 pub use load::{LoadOptions, Loaded};

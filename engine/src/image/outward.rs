@@ -121,7 +121,7 @@ fn answer(held: &mut Held, asked: &Asked) -> Reply {
     }
 }
 
-async fn save(scene: &Scene, names: &[&str]) -> Result<Vec<u8>, Error> {
+pub(super) async fn save(scene: &Scene, names: &[&str]) -> Result<Vec<u8>, Error> {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut saved = scene.images.save(&names, None).await?;
     let mut bytes = Vec::new();
@@ -390,7 +390,7 @@ async fn tokens_are_good_for_all_that_is_done_and_remembered() {
 }
 
 /// An image of several layers in a registry that counts how often each blob is fetched.
-async fn shelved(layers: &[Vec<u8>]) -> (Liar, Reference, Image) {
+pub(super) async fn shelved(layers: &[Vec<u8>]) -> (Liar, Reference, Image) {
     let scene = Scene::new();
     let (liar, _) = registry(|_| None);
     let image = scene.load(saved(&["x:1"], layers)).await.unwrap().remove(0).image;

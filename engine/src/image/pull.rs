@@ -84,7 +84,7 @@ impl Images {
         Err(first.unwrap_or(Error::Cancelled))
     }
 
-    async fn pull_from_any(
+    pub(super) async fn pull_from_any(
         &self,
         reference: &Reference,
         options: &PullOptions,
@@ -139,7 +139,7 @@ impl Images {
             Some(image) => {
                 let known = image.manifest() == Some(fetched.digest)
                     && image.digests().contains(&reference.with_digest(digest))
-                    && self.has_all(&image, &manifest)?;
+                    && self.has_all(&image, fetched.digest, &manifest)?;
                 if known && !is_news {
                     self.finished(&image, reference, &digest, is_news, reporter);
                     return Ok(image);
@@ -181,9 +181,12 @@ impl Images {
         })
     }
 
-    /// Whether all layers are here as the manifest names them.
-    fn has_all(&self, image: &Image, manifest: &Manifest) -> Result<bool, Error> {
+    /// Whether the manifest is here, and all layers as it names them.
+    fn has_all(&self, image: &Image, digest: Digest, manifest: &Manifest) -> Result<bool, Error> {
         self.shared.state.read(|state| {
+            if self.shared.blobs.get(state, &digest)?.is_none() {
+                return Ok(false);
+            }
             for (descriptor, diff_id) in manifest.layers.iter().zip(image.layers()) {
                 if !self.is_here(state, descriptor, diff_id)? {
                     return Ok(false);

@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine_sys::file::is_unlocked;
 use engine_sys::path::{Root, remove_all};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -74,6 +75,8 @@ pub struct Staging {
     directory: Option<OwnedFd>,
     /// The framing, locked like the directory.
     framing: Option<File>,
+    /// A moment before it was made, in seconds since 1970.
+    made: i64,
 }
 
 /// An unpacked layer that is not published; removed when dropped.
@@ -156,7 +159,10 @@ impl Layers {
             }
             // Whatever the mask of the process and the set-group-id bit of the parent made of it.
             fs::fchmod(&directory, Mode::from_raw_mode(0o755)).map_err(|error| fail(error.into()))?;
-            return Ok(Staging { layers: self.clone(), name, directory: Some(directory.into_fd()), framing: None });
+            // File systems are a little behind with their clocks.
+            let made = jiff::Timestamp::now().as_second() - 1;
+            let directory = Some(directory.into_fd());
+            return Ok(Staging { layers: self.clone(), name, directory, framing: None, made });
         }
     }
 
@@ -275,6 +281,39 @@ impl Layers {
         Rebuilt::new(root, open, spare).map_err(fail())
     }
 
+    /// How the layer differs from what was unpacked anew; `None` if it does not.
+    pub fn difference(&self, staged: &Staged) -> Result<Option<String>, Error> {
+        let what = format!("compare layer {}", staged.diff_id);
+        let root = match self.shared.directory.directory(Path::new(&staged.diff_id.hex())) {
+            Ok(root) => root,
+            Err(error) => return Ok(Some(format!("its directory cannot be opened: {error}"))),
+        };
+        let other = self.shared.directory.directory(Path::new(&staged.staging.name));
+        let other = other.map_err(Error::host(what))?;
+        match super::tree::difference(root.into_fd(), other.into_fd(), staged.staging.made) {
+            Ok(found) => Ok(found),
+            Err(error) => Ok(Some(format!("it cannot be read: {error}"))),
+        }
+    }
+
+    /// Puts what was unpacked anew in the place of a damaged layer, whose tree is returned and dropped after the
+    /// transaction. What has been staged must have been synced before.
+    pub fn replace(&self, transaction: &mut Transaction<'_>, mut staged: Staged) -> Result<Option<Staged>, Error> {
+        let (key, diff_id) = (staged.diff_id.to_string(), staged.diff_id);
+        let record = transaction.get::<LayerRecord>(Table::Layer, &key)?.ok_or(Error::Vanished(diff_id))?;
+        let framing = self.publish_framing(&mut staged)?;
+        let record = LayerRecord {
+            size: staged.unpacked.bytes,
+            entries: staged.unpacked.entries,
+            archive_size: staged.archive_size,
+            framing: framing || record.framing,
+            ..record
+        };
+        let damaged = self.publish(staged)?;
+        transaction.put(Table::Layer, &key, &record)?;
+        Ok(damaged)
+    }
+
     fn sync_names(&self) -> Result<(), Error> {
         fs::fsync(&self.shared.directory).map_err(|error| Error::host("sync the names of layers")(error.into()))
     }
@@ -316,6 +355,22 @@ impl Layers {
             }
         }
         Ok(())
+    }
+
+    /// Counts what crashed programs left and what no record speaks of.
+    pub fn leftovers(&self, transaction: &Transaction<'_>) -> Result<usize, Error> {
+        let fail = || Error::host("look for leftovers of layers");
+        let mut count = 0;
+        for entry in std::fs::read_dir(&self.shared.path).map_err(fail())? {
+            let name = entry.map_err(fail())?.file_name();
+            let hex = name.to_str().map(|name| name.strip_suffix(FRAMING).unwrap_or(name));
+            let is_leftover = match hex.map(Digest::from_hex) {
+                Some(Ok(diff_id)) => !transaction.contains(Table::Layer, &diff_id.to_string())?,
+                _ => name.as_bytes().starts_with(TEMPORARY) && is_unlocked(self.shared.directory.as_fd(), &name),
+            };
+            count += usize::from(is_leftover);
+        }
+        Ok(count)
     }
 
     /// Retires every layer that nothing holds, and every directory that no record speaks of.
@@ -433,6 +488,15 @@ impl Staged {
     /// The unpacked tree.
     pub fn path(&self) -> PathBuf {
         self.staging.path()
+    }
+
+    /// Removes it here and now. Blocks.
+    pub fn remove(mut self) {
+        self.staging.drop_framing();
+        if let Some(lock) = self.staging.directory.take() {
+            remove(&self.staging.layers, &std::mem::take(&mut self.staging.name));
+            drop(lock);
+        }
     }
 }
 

@@ -116,6 +116,13 @@ pub fn temporary(directory: BorrowedFd<'_>, mode: Mode) -> io::Result<(String, O
     }
 }
 
+/// Whether nobody has locked what `name` is beneath `directory`: whoever made it has gone.
+pub fn is_unlocked(directory: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(file) = fs::openat(directory, name, flags, Mode::empty()) else { return false };
+    fs::flock(&file, fs::FlockOperation::NonBlockingLockShared).is_ok()
+}
+
 /// A random number from the kernel.
 pub fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];

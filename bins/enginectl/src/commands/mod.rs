@@ -141,7 +141,12 @@ pub(crate) const NOUNS: &[Noun] = &[
     Noun {
         name: "system",
         about: "Commands on the engine",
-        entries: &[entry!("df", system::df), entry!("events", system::events), entry!("info", system::overview)],
+        entries: &[
+            entry!("check", system::check),
+            entry!("df", system::df),
+            entry!("events", system::events),
+            entry!("info", system::overview),
+        ],
     },
     Noun { name: "manifest", about: "Commands on what registries have", entries: &[entry!("inspect", manifest)] },
 ];

@@ -88,7 +88,7 @@ pub(crate) fn auth(header: Option<&http::HeaderValue>) -> Auth {
     auth_of(read().unwrap_or_default())
 }
 
-fn auth_of(asked: RegistryAuth) -> Auth {
+pub(crate) fn auth_of(asked: RegistryAuth) -> Auth {
     let mut auth = Auth {
         username: asked.username,
         password: asked.password,

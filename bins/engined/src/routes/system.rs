@@ -1,7 +1,8 @@
-//! `/_ping`, `/version`, `/info` and `/system/df`.
+//! `/_ping`, `/version`, `/info`, `/system/df` and `/system/check`.
 
 use engine::container::ContainerFilter;
-use engine_api::system::DiskUsage;
+use engine::image::{CheckOptions, Outcome};
+use engine_api::system::{CheckProblem, CheckReport, CheckRequest, DiskUsage};
 use engine_api::volume::{UsageData, Volume};
 use http::{HeaderValue, StatusCode, header};
 
@@ -10,9 +11,11 @@ use crate::convert::system::{self, About, Counts, Host};
 use crate::convert::volume::volume;
 use crate::convert::{image, time};
 use crate::error::Error;
+use crate::extract;
 use crate::reply::{self, Response};
 use crate::router::Call;
 use crate::routes::containers::inspect::signed;
+use crate::routes::registries::auth_of;
 
 /// `GET` and `HEAD /_ping`: how clients find out what is spoken here.
 pub(crate) async fn ping(_: Call) -> Result<Response, Error> {
@@ -91,4 +94,37 @@ pub(crate) async fn disk_usage(call: Call) -> Result<Response, Error> {
     // Nothing is built here, so nothing is kept of it.
     answer.build_cache = wants("build-cache").then(Vec::new);
     Ok(reply::json(StatusCode::OK, &answer))
+}
+
+/// `POST /system/check`: everything that images are made of, byte for byte.
+pub(crate) async fn check(call: Call) -> Result<Response, Error> {
+    let asked: CheckRequest = extract::json(&call.headers, call.body).await?;
+    let mut options = CheckOptions::default();
+    options.repair = asked.repair;
+    options.running = call.daemon.running()?;
+    options.auth = asked.auth.into_iter().map(|(registry, auth)| (registry, auth_of(auth))).collect();
+    let checked = call.daemon.engine.images().check(options).await?;
+    let sound = checked.is_sound();
+    let problems = checked.problems.into_iter().map(|problem| {
+        let (repaired, beyond) = match problem.outcome {
+            Outcome::Repaired(how) => (how, String::new()),
+            Outcome::Beyond(why) => (String::new(), why),
+            _ => (String::new(), String::new()),
+        };
+        CheckProblem {
+            subject: problem.subject.to_string(),
+            found: problem.found,
+            images: problem.images,
+            repaired,
+            beyond,
+        }
+    });
+    let report = CheckReport {
+        blobs: checked.blobs,
+        layers: checked.layers,
+        leftovers: checked.leftovers,
+        sound,
+        problems: problems.collect(),
+    };
+    Ok(reply::json(StatusCode::OK, &report))
 }

@@ -188,7 +188,7 @@ impl From<Error> for Failed {
     }
 }
 
-fn stat(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Stat>> {
+pub(super) fn stat(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Option<Stat>> {
     match fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         found => Ok(Some(found?)),
@@ -207,7 +207,7 @@ fn is_empty(parent: BorrowedFd<'_>, name: &CStr, found: &Stat) -> io::Result<boo
 }
 
 /// Names of a directory's entries in order.
-fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;

@@ -2,6 +2,7 @@
 //! and compared with what lies below.
 
 mod changes;
+mod compare;
 mod pack;
 mod put;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 
 pub(crate) use changes::changes;
 pub use changes::{Change, ChangeKind};
+pub(crate) use compare::difference;
 pub(crate) use pack::{Packer, Top, pack_upper};
 pub(crate) use put::{Manner, put};
 

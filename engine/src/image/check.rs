@@ -1,0 +1,350 @@
+//! Checking what is stored: blobs against their digests, unpacked layers against the archives that they came from, and
+//! records against each other. What is damaged is made anew from what is here, or fetched again: see [`mend`](super::mend).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{BufReader, Read};
+
+use tokio::sync::oneshot;
+
+use super::task::Reporter;
+use super::unpack::{self, PIECE};
+use super::{Error, Image, Images, Task};
+use crate::blob::BlobRecord;
+use crate::id::{ContainerId, ImageId};
+use crate::oci::{Digest, Hasher};
+use crate::registry::Auth;
+use crate::snapshot::decode::Decoded;
+use crate::snapshot::{self, LayerRecord, Staged};
+use crate::state::{Durability, Table};
+
+/// How everything is checked.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CheckOptions {
+    /// Repair what can be repaired.
+    pub repair: bool,
+    /// The containers that run: the layers beneath them are not exchanged. Containers that are not in here count as
+    /// stopped.
+    pub running: BTreeSet<ContainerId>,
+    /// Who asks a registry for what has to be fetched again, by the name of the registry; anybody when it is not in here.
+    pub auth: BTreeMap<String, Auth>,
+}
+
+/// What was checked, and what is wrong with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Checked {
+    /// Blobs that were read.
+    pub blobs: usize,
+    /// Layers that were compared.
+    pub layers: usize,
+    /// Files and records that nobody needs, which go by themselves or with a repair.
+    pub leftovers: usize,
+    /// What is wrong, or was.
+    pub problems: Vec<Problem>,
+}
+
+impl Checked {
+    /// Whether nothing is wrong any more.
+    pub fn is_sound(&self) -> bool {
+        self.problems.iter().all(|problem| matches!(problem.outcome, Outcome::Repaired(_)))
+    }
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Problem {
+    /// What it is wrong with.
+    pub subject: Subject,
+    /// What is wrong.
+    pub found: String,
+    /// The images that suffer.
+    pub images: Vec<String>,
+    /// What has become of it.
+    pub outcome: Outcome,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.subject, self.found)
+    }
+}
+
+/// What may be wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Subject {
+    /// A stored blob.
+    Blob(Digest),
+    /// An unpacked layer, by the digest of its archive.
+    Layer(Digest),
+    /// An image.
+    Image(ImageId),
+    /// A record of the state that cannot be read, by its key.
+    Record(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blob(digest) => write!(f, "blob {digest}"),
+            Self::Layer(diff_id) => write!(f, "layer {diff_id}"),
+            Self::Image(id) => write!(f, "image {id}"),
+            Self::Record(key) => write!(f, "record of {key}"),
+        }
+    }
+}
+
+/// What has become of a problem.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Nobody asked to repair it.
+    Found,
+    /// It was repaired, and how.
+    Repaired(String),
+    /// It cannot be repaired here, and why.
+    Beyond(String),
+}
+
+/// What the state says is there.
+#[derive(Debug, Default)]
+pub(super) struct Inventory {
+    pub(super) images: Vec<Image>,
+    blobs: BTreeMap<Digest, Option<BlobRecord>>,
+    layers: BTreeMap<Digest, Option<LayerRecord>>,
+    problems: Vec<Problem>,
+}
+
+impl Images {
+    /// Checks everything that is stored, byte for byte, and repairs it if that is asked for. What others do meanwhile is
+    /// not disturbed. Layers are unpacked a second time, one after the other, so there must be room for the largest.
+    pub fn check(&self, options: CheckOptions) -> Task<Checked> {
+        let images = self.clone();
+        Task::new(move |reporter| async move { images.check_all(&options, &reporter).await })
+    }
+
+    async fn check_all(&self, options: &CheckOptions, reporter: &Reporter) -> Result<Checked, Error> {
+        if options.repair {
+            let images = self.clone();
+            blocking(move || images.collect_garbage()).await?;
+        }
+        let mut checked = Checked { leftovers: self.leftovers()?, ..Checked::default() };
+        let Inventory { images, blobs, layers, problems } = self.inventory()?;
+        checked.problems = problems;
+
+        let mut damaged = BTreeSet::new();
+        let mut found = Vec::new();
+        for (digest, record) in blobs {
+            reporter.message(Some(&digest.short()), "Checking blob");
+            let fault = match record {
+                None => Some("it is not recorded".to_owned()),
+                Some(record) => {
+                    let blobs = self.shared.blobs.clone();
+                    blocking(move || Ok(blobs.fault(&digest, &record)?)).await?
+                }
+            };
+            checked.blobs += 1;
+            if let Some(fault) = fault.filter(|_| self.is_wanted(Table::Blob, &digest)) {
+                damaged.insert(digest);
+                found.push(problem(Subject::Blob(digest), fault, &images));
+            }
+        }
+        if options.repair {
+            self.fetch_again(&mut found, options, reporter).await?;
+            let repaired = found.iter().filter(|problem| matches!(problem.outcome, Outcome::Repaired(_)));
+            for problem in repaired {
+                if let Subject::Blob(digest) = problem.subject {
+                    damaged.remove(&digest);
+                }
+            }
+        }
+        checked.problems.append(&mut found);
+
+        for (diff_id, record) in layers {
+            reporter.message(Some(&diff_id.short()), "Checking layer");
+            checked.layers += 1;
+            let examined = match record {
+                None => Some(("it is not recorded".to_owned(), None)),
+                Some(record) => self.examine(diff_id, record, &damaged).await?,
+            };
+            let Some((fault, staged)) = examined.filter(|_| self.is_wanted(Table::Layer, &diff_id)) else { continue };
+            let mut problem = problem(Subject::Layer(diff_id), fault, &images);
+            match staged {
+                Some(staged) if options.repair => problem.outcome = self.exchange(staged, options).await?,
+                _ => {}
+            }
+            found.push(problem);
+        }
+        if options.repair {
+            self.fetch_again(&mut found, options, reporter).await?;
+        }
+        checked.problems.append(&mut found);
+        if options.repair {
+            self.give_up_on_the_rest(&mut checked.problems)?;
+        }
+        Ok(checked)
+    }
+
+    /// What the state says is there, and where it contradicts itself.
+    fn inventory(&self) -> Result<Inventory, Error> {
+        self.shared.state.read(|state| {
+            let mut inventory = Inventory::default();
+            for key in state.keys(Table::Blob)? {
+                let Ok(digest) = key.parse() else { continue };
+                inventory.blobs.insert(digest, state.get(Table::Blob, &key)?);
+            }
+            for key in state.keys(Table::Layer)? {
+                let Ok(diff_id) = key.parse() else { continue };
+                inventory.layers.insert(diff_id, state.get(Table::Layer, &key)?);
+            }
+            for key in state.keys(Table::Image)? {
+                let Ok(id) = key.parse::<ImageId>() else { continue };
+                let Some(image) = Image::read(state, &id)? else { continue };
+                if Digest::of(image.raw_config().as_bytes()) != Digest::from(&id) {
+                    let found = "its configuration is that of another image".to_owned();
+                    inventory.problems.push(problem(Subject::Image(id), found, std::slice::from_ref(&image)));
+                }
+                for diff_id in image.layers() {
+                    inventory.layers.entry(*diff_id).or_insert(None);
+                }
+                if let Some(manifest) = image.manifest() {
+                    inventory.blobs.entry(manifest).or_insert(None);
+                }
+                inventory.images.push(image);
+            }
+            for damaged in state.quarantined()? {
+                if matches!(damaged.table, Table::Image | Table::Tag | Table::Layer | Table::Blob) {
+                    let subject = Subject::Record(format!("{} {}", damaged.table, damaged.key));
+                    inventory.problems.push(problem(subject, damaged.reason, &[]));
+                }
+            }
+            Ok(inventory)
+        })
+    }
+
+    /// Whether a problem still is one: what others have removed meanwhile is none.
+    fn is_wanted(&self, table: Table, digest: &Digest) -> bool {
+        let held = self.shared.state.read(|state| state.holders((table, &digest.to_string())));
+        held.is_ok_and(|holders| !holders.is_empty())
+    }
+
+    /// Unpacks a layer again and compares: what is wrong, and the layer as it should be if that can be had here.
+    async fn examine(
+        &self,
+        diff_id: Digest,
+        record: LayerRecord,
+        damaged: &BTreeSet<Digest>,
+    ) -> Result<Option<(String, Option<Staged>)>, Error> {
+        let shared = &self.shared;
+        let is_blob = |digest: &Digest| shared.state.read(|state| shared.blobs.get(state, digest));
+        let blob = match record.blob {
+            Some(digest) if !damaged.contains(&digest) => is_blob(&digest)?.map(|_| digest),
+            _ => None,
+        };
+        if blob.is_none() && !record.framing {
+            // Without either nobody knows what it should be; that the blob is damaged has been said.
+            let is_said = record.blob.is_some_and(|digest| damaged.contains(&digest));
+            return Ok((!is_said).then(|| ("nothing is kept that it could be compared with".to_owned(), None)));
+        }
+        let images = self.clone();
+        let (sender, receiver) = oneshot::channel();
+        unpack::spawn("engine-check", move || {
+            let _ = sender.send(images.examine_blocking(diff_id, &record, blob));
+        })?;
+        receiver.await.map_err(|_| Error::Cancelled)?
+    }
+
+    fn examine_blocking(
+        &self,
+        diff_id: Digest,
+        record: &LayerRecord,
+        blob: Option<Digest>,
+    ) -> Result<Option<(String, Option<Staged>)>, Error> {
+        let (layers, blobs) = (&self.shared.layers, &self.shared.blobs);
+        let staged = match blob {
+            Some(blob) => {
+                let bytes = BufReader::with_capacity(PIECE, blobs.file(&blob)?);
+                let archive = Decoded::new(bytes).map_err(unpack::read_error)?;
+                let archive = BufReader::with_capacity(PIECE, archive);
+                let staging = layers.stage()?;
+                if record.framing { staging.unpack_framed(archive) } else { staging.unpack(archive) }
+            }
+            None => match layers.archive(&diff_id) {
+                Ok(archive) => layers.stage()?.unpack_framed(BufReader::with_capacity(PIECE, archive)),
+                Err(error) => Err(error),
+            },
+        };
+        let staged = match staged {
+            Ok(staged) => staged,
+            // There is no room, or the host has failed: that says nothing about the layer.
+            Err(error @ (snapshot::Error::Full | snapshot::Error::Entry { .. } | snapshot::Error::State(_))) => {
+                return Err(error.into());
+            }
+            Err(error) => return Ok(Some((error.to_string(), None))),
+        };
+        if staged.diff_id != diff_id {
+            return Ok(Some((format!("its files are not those of its archive, but of {}", staged.diff_id), None)));
+        }
+        if let Some(difference) = layers.difference(&staged)? {
+            return Ok(Some((difference, Some(staged))));
+        }
+        if blob.is_some() && record.framing && !self.gives_archive(&diff_id) {
+            return Ok(Some(("its archive cannot be put together again".to_owned(), Some(staged))));
+        }
+        Ok(None)
+    }
+
+    fn gives_archive(&self, diff_id: &Digest) -> bool {
+        let Ok(mut archive) = self.shared.layers.archive(diff_id) else { return false };
+        let (mut hasher, mut piece) = (Hasher::new(), vec![0; PIECE]);
+        loop {
+            match archive.read(&mut piece) {
+                Ok(0) => return hasher.finish() == *diff_id,
+                Ok(length) => hasher.update(&piece[..length]),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Counts what crashed programs left. Nobody commits meanwhile, so that nothing is on its way.
+    fn leftovers(&self) -> Result<usize, Error> {
+        let shared = &self.shared;
+        shared.state.write(Durability::Process, |tx| {
+            let mut count = shared.layers.leftovers(tx)? + shared.blobs.leftovers(tx)?;
+            for table in [Table::Layer, Table::Blob] {
+                for key in tx.keys(table)? {
+                    let holders = tx.holders((table, &key))?;
+                    if holders.is_empty() {
+                        count += 1;
+                    }
+                    for (by, holder) in holders {
+                        if by == Table::Image && !tx.contains(by, &holder)? {
+                            count += 1;
+                        }
+                    }
+                }
+            }
+            Ok(count)
+        })
+    }
+}
+
+fn problem(subject: Subject, found: String, images: &[Image]) -> Problem {
+    let suffers = |image: &&Image| match &subject {
+        Subject::Layer(diff_id) => image.layers().contains(diff_id),
+        Subject::Blob(digest) => image.manifest() == Some(*digest),
+        Subject::Image(id) => image.id() == id,
+        Subject::Record(_) => false,
+    };
+    let images = images.iter().filter(suffers).map(Image::shown).collect();
+    Problem { subject, found, images, outcome: Outcome::Found }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Cancelled)?
+}
