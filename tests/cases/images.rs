@@ -266,7 +266,10 @@ pub fn pushed_and_saved(client: Client) {
             fs::write(blob.unwrap().path(), "x").unwrap();
         }
         let said = check(&[]).code(1);
-        assert!(said.stdout.contains("it has 1 bytes and should have ") && said.stdout.contains("--repair"), "{said:?}");
+        assert!(
+            said.stdout.contains("it has 1 bytes and should have ") && said.stdout.contains("--repair"),
+            "{said:?}"
+        );
         let said = check(&["--repair"]).ok();
         assert!(said.contains("repaired: it was fetched again from 127.0.0.1:5000/"), "{said}");
         assert!(check(&[]).ok().ends_with(" are sound"));
