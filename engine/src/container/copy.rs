@@ -8,12 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use engine_sys::path::Root;
 use futures_util::Stream;
 use rustix::fs::{FileType, Mode, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncRead;
 use tokio::sync::{mpsc, oneshot};
 
 use super::config::clean_path;
@@ -21,7 +21,7 @@ use super::view::View;
 use super::{Container, Error, accounts};
 use crate::snapshot;
 use crate::snapshot::decode::Decoded;
-use crate::snapshot::pieces::{self, Sink, Source};
+use crate::snapshot::pieces::{self, Source};
 use crate::snapshot::tar::Archive;
 use crate::snapshot::tree::{self, Manner, Packer, Top};
 
@@ -321,7 +321,7 @@ impl Container {
             drop(view);
             let _ = sender.send(put);
         })?;
-        let fed = feed(archive, sink).await;
+        let fed = sink.feed(archive, PIECE).await;
         let put = receiver.await.map_err(|_| Error::Internal("the copy was interrupted".to_owned()))?;
         match (fed, put) {
             // The thread met the lost source and says no more than that.
@@ -380,21 +380,6 @@ fn put(source: Source, view: &Arc<View>, base: &str, manner: Manner) -> Result<(
     // What follows the archive is nothing to us, but its sender wants to get rid of it.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(read)?;
     Ok(())
-}
-
-async fn feed(mut source: impl AsyncRead + Unpin, sink: Sink) -> io::Result<()> {
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE);
-        if source.read_buf(&mut buffer).await? == 0 {
-            let _ = sink.finish().await;
-            return Ok(());
-        }
-        // A reader that is gone has its reasons, which its thread tells.
-        if sink.send(buffer.split().freeze()).await.is_err() {
-            return Ok(());
-        }
-    }
 }
 
 #[cfg(test)]

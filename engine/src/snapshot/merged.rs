@@ -33,7 +33,8 @@ pub(crate) fn directory(layers: &[PathBuf], path: &Path) -> io::Result<Option<Ow
     }
 }
 
-/// What a container sees as its root: a mount that is to be written through. Nobody else may have mounted the same.
+/// What a container sees as its root: a mount that is to be written through. Nobody else may have mounted the same, and what
+/// an earlier mount of this kind has left in the work directory must have been taken away.
 pub(crate) fn writable(container: &Upper) -> io::Result<OwnedFd> {
     let overlay = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let overlay = overlay.as_fd();
@@ -54,6 +55,8 @@ pub(crate) fn writable(container: &Upper) -> io::Result<OwnedFd> {
     }
     rustix::mount::fsconfig_set_string(overlay, "upperdir", &container.upper)?;
     rustix::mount::fsconfig_set_string(overlay, "workdir", &container.work)?;
+    // Its end would write everything on that file system to the disk, and who copies would wait for it.
+    rustix::mount::fsconfig_set_flag(overlay, "volatile")?;
     rustix::mount::fsconfig_create(overlay)?;
     Ok(rustix::mount::fsmount(overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
 }

@@ -2,8 +2,10 @@
 //! told apart from a sender that went away.
 
 use std::io::{self, BufRead, Read};
+use std::task::Poll;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 
 enum Piece {
@@ -38,6 +40,30 @@ pub(crate) fn channel(pieces: usize) -> (Sink, Source) {
 impl Sink {
     pub(crate) async fn send(&self, bytes: Bytes) -> Result<(), Gone> {
         self.sender.send(Piece::Data(bytes)).await.map_err(|_| Gone)
+    }
+
+    /// Gives all of `source`, in pieces that are as large as what comes without waiting, but not larger than `most`.
+    pub(crate) async fn feed(self, mut source: impl AsyncRead + Unpin, most: usize) -> io::Result<()> {
+        loop {
+            let mut buffer = BytesMut::with_capacity(most);
+            let mut ended = source.read_buf(&mut buffer).await? == 0;
+            // Small ones would wake the thread for each.
+            while !ended && buffer.len() < most {
+                let more = std::pin::pin!(source.read_buf(&mut buffer));
+                match futures_util::poll!(more) {
+                    Poll::Ready(read) => ended = read? == 0,
+                    Poll::Pending => break,
+                }
+            }
+            // A reader that is gone has its reasons, which its thread tells.
+            if !buffer.is_empty() && self.send(buffer.freeze()).await.is_err() {
+                return Ok(());
+            }
+            if ended {
+                let _ = self.finish().await;
+                return Ok(());
+            }
+        }
     }
 
     pub(crate) async fn finish(self) -> Result<(), Gone> {
@@ -91,6 +117,30 @@ pub(crate) fn read_buffered(reader: &mut impl BufRead, target: &mut [u8]) -> io:
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[tokio::test]
+    async fn what_comes_without_waiting_is_one_piece() {
+        let (sink, mut source) = channel(8);
+        let (mut from, to) = tokio::io::duplex(64);
+        let feeding = tokio::spawn(sink.feed(to, 1000));
+        let reading = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            source.read_to_end(&mut all).map(|_| all)
+        });
+        for byte in 0..100_u8 {
+            tokio::io::AsyncWriteExt::write_all(&mut from, &[byte; 33]).await.unwrap();
+        }
+        drop(from);
+        feeding.await.unwrap().unwrap();
+        let expected: Vec<u8> = (0..100_u8).flat_map(|byte| [byte; 33]).collect();
+        assert_eq!(reading.join().unwrap().unwrap(), expected);
+
+        let (sink, mut source) = channel(8);
+        let slices: &[u8] = &[7; 900];
+        sink.feed(tokio::io::AsyncReadExt::chain(slices, &[8; 200][..]), 1000).await.unwrap();
+        let first = std::thread::spawn(move || source.fill_buf().unwrap().len());
+        assert_eq!(first.join().unwrap(), 1000);
+    }
 
     #[test]
     fn an_end_is_an_end_and_a_loss_is_an_error() {

@@ -5,16 +5,16 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use engine_sys::path::Root;
 use futures_util::Stream;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 use super::{Error, Volume, blocking};
 use crate::snapshot;
 use crate::snapshot::decode::Decoded;
-use crate::snapshot::pieces::{self, Sink};
+use crate::snapshot::pieces;
 use crate::snapshot::tar::Archive;
 use crate::snapshot::tree::{self, Manner, Packer, Top};
 
@@ -83,7 +83,7 @@ impl Volume {
             let _ = done.send(unpack());
         };
         self.on_thread("engine-put", work)?;
-        let fed = feed(archive, sink).await;
+        let fed = sink.feed(archive, PIECE).await;
         let unpacked = unpacked
             .await
             .map_err(|_| Error::io(self.name.as_str(), "unpacking an archive", io::Error::other("interrupted")))?;
@@ -117,21 +117,6 @@ impl Volume {
 
 fn archive_failed(name: &str, source: snapshot::Error) -> Error {
     Error::Archive { name: name.to_owned(), source }
-}
-
-async fn feed(mut source: impl AsyncRead + Unpin, sink: Sink) -> io::Result<()> {
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE);
-        if source.read_buf(&mut buffer).await? == 0 {
-            let _ = sink.finish().await;
-            return Ok(());
-        }
-        // A reader that is gone has its reasons, which its thread tells.
-        if sink.send(buffer.split().freeze()).await.is_err() {
-            return Ok(());
-        }
-    }
 }
 
 #[cfg(test)]
