@@ -80,6 +80,25 @@ pub fn busybox() -> &'static Image {
     })
 }
 
+/// An image that takes a while: layers of many small files and a large one, which do not compress.
+pub fn slow(reference: &str) -> Image {
+    let mut noise = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut byte = || {
+        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        noise.to_be_bytes()[0]
+    };
+    let layers = (0..3).map(|number| {
+        let mut layer = Layer::default();
+        layer.directory(&format!("layer{number}"), 0o755);
+        for file in 0..150 {
+            layer.file(&format!("layer{number}/file{file}"), 0o644, &(0..700).map(|_| byte()).collect::<Vec<u8>>());
+        }
+        layer.file(&format!("layer{number}/large"), 0o644, &(0..1_000_000).map(|_| byte()).collect::<Vec<u8>>());
+        layer.finish()
+    });
+    Image::new(reference, layers.collect())
+}
+
 impl Image {
     fn new(reference: &str, layers: Vec<Vec<u8>>) -> Self {
         let ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", hex(layer))).collect();

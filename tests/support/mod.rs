@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod leaks;
 pub mod network;
 pub mod programs;
+pub mod registry;
 pub mod terminal;
 
 use std::process::{Output, Stdio};
