@@ -11,14 +11,14 @@ use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::registry::{Registry, Setup};
 
-const REMOTE: &str = "127.0.0.1:5000/slow:1";
+pub(crate) const REMOTE: &str = "127.0.0.1:5000/slow:1";
 
 /// How often the daemon is killed; `ENGINE_KILLS` in the environment says more.
 fn kills() -> usize {
     std::env::var("ENGINE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(16)
 }
 
-fn assert_sound(daemon: &Daemon, round: usize, what: &str) {
+pub(crate) fn assert_sound(daemon: &Daemon, round: usize, what: &str) {
     // The next engine removes what is left while nobody waits for it.
     eventually(&format!("nothing is left after round {round}, {what}"), || {
         let said = CTL.run(daemon, &["system", "check"]);

@@ -1,6 +1,7 @@
 //! The daemon may die at any instruction: containers, their output and their exit codes do not suffer, and nothing leaks.
 #![allow(clippy::unwrap_used)]
 
+mod disks;
 mod images;
 #[path = "../support/mod.rs"]
 mod support;

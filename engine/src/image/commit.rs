@@ -5,7 +5,7 @@ use super::{Error, Image, Images, tag};
 use crate::blob::{self, BlobRecord, Sealed};
 use crate::id::ImageId;
 use crate::oci::{Digest, ImageConfig, Reference};
-use crate::snapshot::{LayerRecord, Staged};
+use crate::snapshot::{LayerRecord, Retired, Staged};
 use crate::state::{Durability, Table, Transaction};
 
 /// An image whose parts have been fetched and checked.
@@ -90,9 +90,12 @@ impl Images {
         if !same {
             return Err(Error::Archive("the layers are not those of the configuration".to_owned()));
         }
+        let layers: Vec<Digest> = parts.layers.iter().map(|part| part.diff_id).collect();
+        let blobs = parts.layers.iter().filter_map(|part| part.blob.as_ref()).chain(&parts.manifest);
+        let blobs: Vec<Digest> = blobs.map(|blob| blob.digest).collect();
         // What another program staged first is removed after the transaction, which others wait for.
         let mut surplus = Vec::new();
-        let image = shared.state.write(Durability::Power, |tx| {
+        let committed = shared.state.write(Durability::Power, |tx| {
             let by = (Table::Image, id.as_str());
             for part in parts.layers {
                 surplus.extend(self.commit_layer(tx, part, by)?);
@@ -116,9 +119,31 @@ impl Images {
                 tag::name(tx, &id, name)?;
             }
             Image::complete(tx, id, record)
-        })?;
+        });
         drop(surplus);
+        if committed.is_err() {
+            // What got its name before that takes room for nothing. On a disk that fails it stays until the next start.
+            let _ = self.take_back(&layers, &blobs);
+        }
+        let image = committed?;
         tracing::debug!(image = id.short(), layers = chain_ids(image.layers()).len(), "image committed");
         Ok(image)
+    }
+
+    /// Removes what has no record, and what nothing holds.
+    fn take_back(&self, layers: &[Digest], blobs: &[Digest]) -> Result<(), Error> {
+        let shared = &self.shared;
+        let retired = shared.state.write(Durability::Process, |tx| {
+            let mut retired = Vec::new();
+            for diff_id in layers {
+                retired.extend(shared.layers.retire(tx, diff_id)?);
+            }
+            for blob in blobs {
+                shared.blobs.retire(tx, blob)?;
+            }
+            Ok::<_, Error>(retired)
+        })?;
+        retired.into_iter().for_each(Retired::remove);
+        Ok(())
     }
 }
