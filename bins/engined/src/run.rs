@@ -43,6 +43,7 @@ pub enum Error {
 pub fn run(args: Args) -> Result<(), Error> {
     let setup = configure(args.clone())?;
     let level = start_log(setup.log_level);
+    raise_open_files();
     let _pidfile = setup.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let (mut sockets, mut places) = (Vec::new(), Vec::new());
     for listener in listen::listen(&setup.addresses, setup.group.as_deref())? {
@@ -59,6 +60,18 @@ pub fn run(args: Args) -> Result<(), Error> {
     // What blocks must not keep the daemon from its end.
     runtime.shutdown_background();
     result
+}
+
+/// Each published port is held by a socket, and connections and containers take some more: as many as the system allows.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the number of open files cannot be raised");
+    }
 }
 
 async fn live(

@@ -152,9 +152,9 @@ impl Host {
             forwarding::write_switch_if_there(&forwarding::switch_of(name, switch), value)?;
         }
         let ours = link.alias == self.alias;
-        let mut changes = self.address_changes(&link, &bridge.addresses.v4, ours)?;
-        if let Some(block) = &bridge.addresses.v6 {
-            changes.extend(self.address_changes(&link, block, ours)?);
+        let mut changes = self.address_changes(&link, &bridge.own_v4(), ours)?;
+        if let Some(block) = bridge.own_v6() {
+            changes.extend(self.address_changes(&link, &block, ours)?);
         }
         if !link.up {
             changes.push(link::bring_up_as(link.index, &self.alias));

@@ -9,7 +9,9 @@ use super::bridge::Ready;
 use super::firewall::Port;
 use super::gateway::{Way, leading};
 use super::port::{self, Publish};
-use super::record::{Addresses, Bridge, Driver, Endpoint, Interface, Interface6, Link, MacAddress, Network};
+use super::record::{
+    Addresses, Bridge, Driver, Endpoint, GatewayMode, Interface, Interface6, Link, MacAddress, Network,
+};
 use super::{Error, NetworkNamespace, Networks, create, lease, off_thread, watch};
 use crate::events::{Event, EventType};
 use crate::id::{ContainerId, EndpointId, NetworkId};
@@ -189,6 +191,8 @@ impl Networks {
                 prefix: bridge.interface_prefix.as_deref(),
                 host_binding: bridge.host_binding,
                 masters: true,
+                gateway_mode: bridge.gateway_mode,
+                gateway_mode_v6: bridge.gateway_mode_v6,
             };
             let (endpoint, claims, leads) = self.take(network, &place, request)?;
             let Some(interface) = &endpoint.interface else { return Err(no_namespace()) };
@@ -292,11 +296,13 @@ impl Networks {
                 }),
                 None => None,
             };
-            let mut published = Vec::new();
-            for wanted in request.publish.iter().filter(|_| place.masters && !network.internal) {
-                let addresses = place.publish_at(network, wanted)?;
-                published.extend(port::take(transaction, container, wanted, &addresses, &mut claims)?);
+            let mut wanted = Vec::new();
+            for publish in request.publish.iter().filter(|_| place.masters && !network.internal) {
+                let at = place.publish_at(network, publish)?;
+                let (addresses, routed) = at.into_iter().partition(|address| !place.is_routed(*address));
+                wanted.push(port::Wanted { publish, addresses, routed });
             }
+            let published = port::take(transaction, container, &wanted, &mut claims)?;
             let interface = Interface {
                 ports: published,
                 name: request.interface_name(place.prefix.unwrap_or("eth"), &all)?,
@@ -323,9 +329,8 @@ impl Networks {
         let endpoints = self.shared.state.read(|look| look.list::<Endpoint>(Table::Endpoint))?;
         let mut claims = self.claims();
         for (_, endpoint) in endpoints {
-            let ports = endpoint.interface.iter().flat_map(|interface| &interface.ports);
             // One that another engine on this root holds, or a program of the host took meanwhile, works all the same.
-            let held: port::Claims = ports.filter_map(|port| port::claim(port).ok()).collect();
+            let held = endpoint.interface.as_ref().map(|interface| port::claim(&interface.ports)).unwrap_or_default();
             if !held.is_empty() {
                 claims.entry(endpoint.container).or_insert(held);
             }
@@ -356,9 +361,16 @@ pub(super) struct Place<'a> {
     pub(super) host_binding: Option<IpAddr>,
     /// The host stands between the containers and the world, so that its ports can lead to them.
     pub(super) masters: bool,
+    pub(super) gateway_mode: GatewayMode,
+    pub(super) gateway_mode_v6: GatewayMode,
 }
 
 impl Place<'_> {
+    /// Whether containers are reached at their own addresses of this family.
+    fn is_routed(&self, address: IpAddr) -> bool {
+        (if address.is_ipv4() { self.gateway_mode } else { self.gateway_mode_v6 }) == GatewayMode::Routed
+    }
+
     /// The addresses of the host at which a port is published.
     fn publish_at(&self, network: &Network, wanted: &Publish) -> Result<Vec<IpAddr>, Error> {
         match wanted.host_address.or(self.host_binding) {

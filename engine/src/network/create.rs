@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::options::{BridgeOptions, DirectOptions};
-use super::record::{Addresses, Block, Bridge, Direct, Driver, Network};
+use super::record::{Addresses, Block, Bridge, Direct, Driver, GatewayMode, Network};
 use super::subnet::{Address, Subnet, Subnet6};
 use super::{Error, Networks, now, off_thread, subnet};
 use crate::events::{Event, EventType};
@@ -217,6 +217,11 @@ fn decide(spec: &NetworkSpec) -> Result<Network, Error> {
     match &driver {
         Driver::Bridge => {
             let options = BridgeOptions::read(&spec.options)?;
+            if !spec.internal && [options.gateway_mode, options.gateway_mode_v6].contains(&GatewayMode::Isolated) {
+                return Err(Error::Refused(
+                    "gateway mode 'isolated' can only be used for an internal network".to_owned(),
+                ));
+            }
             bridge = Some(Bridge {
                 interface: options.name.unwrap_or_else(|| format!("br-{}", id.short())),
                 addresses,
@@ -224,11 +229,14 @@ fn decide(spec: &NetworkSpec) -> Result<Network, Error> {
                 settled: false,
                 mtu: options.mtu,
                 inter_container: options.inter_container,
-                masquerade: options.masquerade,
-                masquerade_v6: options.masquerade,
+                masquerade: options.masquerade && options.gateway_mode.translates(),
+                masquerade_v6: options.masquerade && options.gateway_mode_v6.translates(),
                 internal: spec.internal,
                 host_binding: options.host_binding,
                 interface_prefix: options.interface_prefix,
+                gateway_mode: options.gateway_mode,
+                gateway_mode_v6: options.gateway_mode_v6,
+                inhibit_v4: options.inhibit_v4,
             });
         }
         Driver::Macvlan | Driver::Ipvlan => {

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::bridge::Host;
 use super::connect::{Place, free};
 use super::link::{self, Link, LinkKind};
-use super::record::{Direct, Driver, Endpoint, Interface, Network};
+use super::record::{Direct, Driver, Endpoint, GatewayMode, Interface, Network};
 use super::{Connect, Error, MacAddress, NetworkNamespace, Networks};
 use crate::state::{Durability, Table};
 
@@ -16,7 +16,14 @@ impl Networks {
         let no_namespace = || Error::NoNamespace { network: network.name.clone() };
         let namespace = request.namespace.as_ref().ok_or_else(no_namespace)?;
         let direct = network.direct.as_ref().ok_or_else(no_namespace)?;
-        let place = Place { addresses: &direct.addresses, prefix: None, host_binding: None, masters: false };
+        let place = Place {
+            addresses: &direct.addresses,
+            prefix: None,
+            host_binding: None,
+            masters: false,
+            gateway_mode: GatewayMode::Nat,
+            gateway_mode_v6: GatewayMode::Nat,
+        };
         let (mut endpoint, _, leads) = self.take(network, &place, request)?;
         let made = (|| {
             let Some(interface) = &mut endpoint.interface else { return Err(no_namespace()) };

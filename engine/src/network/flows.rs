@@ -22,7 +22,11 @@ impl Networks {
     pub(super) fn forget_flows(&self, ports: &[Port]) {
         let published = |family| -> BTreeSet<u16> {
             let of = |port: &&Port| port.published.protocol == Carried::Udp && port.family() == family;
-            ports.iter().filter(of).map(|port| port.published.host_port).collect()
+            ports
+                .iter()
+                .filter(of)
+                .flat_map(|port| port.published.host_port..=port.published.last_host_port())
+                .collect()
         };
         for family in [Family::Ipv4, Family::Ipv6] {
             let ports = published(family);

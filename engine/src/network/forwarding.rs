@@ -44,7 +44,7 @@ pub(super) fn ensure(
         keep_advertised_routes(&guarded)?;
     }
     if let Some(filter) = filter {
-        let rules = firewall::guard(family, GUARD, guarded);
+        let rules = firewall::guard(family, GUARD, &guarded);
         firewall::apply(filter, std::slice::from_ref(&rules))
             .map_err(Error::kernel("guard the interfaces of this host against forwarding"))?;
         guard = Some(rules);

@@ -39,7 +39,8 @@ pub use error::Error;
 pub use namespace::NetworkNamespace;
 pub use port::{Protocol, Publish, PublishedPort};
 pub use record::{
-    Addresses, Block, Bridge, Direct, Driver, Endpoint, Interface, Interface6, InvalidMac, Link, MacAddress, Network,
+    Addresses, Block, Bridge, Direct, Driver, Endpoint, GatewayMode, Interface, Interface6, InvalidMac, Link,
+    MacAddress, Network,
 };
 pub use resolver::read_name_message;
 pub use subnet::{Address, InvalidSubnet, Subnet, Subnet6};
@@ -401,6 +402,9 @@ fn decide_bridge(settings: &BridgeSettings, name: &str, policy: &Policy, in_use:
         internal: false,
         host_binding: settings.host_binding,
         interface_prefix: None,
+        gateway_mode: GatewayMode::Nat,
+        gateway_mode_v6: GatewayMode::Nat,
+        inhibit_v4: false,
     })
 }
 

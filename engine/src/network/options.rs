@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Error;
+use super::record::GatewayMode;
 
 const MTU: &str = "com.docker.network.driver.mtu";
 const NAME: &str = "com.docker.network.bridge.name";
@@ -15,6 +16,7 @@ const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 pub(super) const ENABLE_V6: &str = "com.docker.network.enable_ipv6";
 const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+const INHIBIT_V4: &str = "com.docker.network.bridge.inhibit_ipv4";
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
 
 /// What the options of a bridge say.
@@ -26,6 +28,9 @@ pub(super) struct BridgeOptions {
     pub(super) masquerade: bool,
     pub(super) host_binding: Option<IpAddr>,
     pub(super) interface_prefix: Option<String>,
+    pub(super) gateway_mode: GatewayMode,
+    pub(super) gateway_mode_v6: GatewayMode,
+    pub(super) inhibit_v4: bool,
 }
 
 impl BridgeOptions {
@@ -37,6 +42,9 @@ impl BridgeOptions {
             masquerade: true,
             host_binding: None,
             interface_prefix: None,
+            gateway_mode: GatewayMode::Nat,
+            gateway_mode_v6: GatewayMode::Nat,
+            inhibit_v4: false,
         };
         for (option, value) in options {
             match option.as_str() {
@@ -61,10 +69,9 @@ impl BridgeOptions {
                 }
                 // Read where the network is made.
                 ENABLE_V6 => drop(truth(option, value)?),
-                GATEWAY_MODE | GATEWAY_MODE_V6 if matches!(value.as_str(), "" | "nat") => {}
-                GATEWAY_MODE | GATEWAY_MODE_V6 => {
-                    return Err(Error::Unsupported(format!("gateway mode {value:?} is not supported: use nat")));
-                }
+                GATEWAY_MODE => read.gateway_mode = gateway_mode(option, value)?,
+                GATEWAY_MODE_V6 => read.gateway_mode_v6 = gateway_mode(option, value)?,
+                INHIBIT_V4 => read.inhibit_v4 = truth(option, value)?,
                 _ => return Err(unknown("bridge", option)),
             }
         }
@@ -123,6 +130,15 @@ fn mtu(value: &str) -> Result<Option<u32>, Error> {
     }
 }
 
+fn gateway_mode(option: &str, value: &str) -> Result<GatewayMode, Error> {
+    value.parse().map_err(|()| {
+        let value: String = value.chars().take(64).collect();
+        Error::Refused(format!(
+            "unknown gateway mode {value:?} for {option}: use nat, nat-unprotected, routed or isolated"
+        ))
+    })
+}
+
 /// What Go takes for a truth value.
 fn truth(option: &str, value: &str) -> Result<bool, Error> {
     match value {
@@ -174,7 +190,7 @@ mod tests {
             (INTER_CONTAINER, "maybe"),
             (HOST_BINDING, "here"),
             (DEFAULT_BRIDGE, "true"),
-            (GATEWAY_MODE, "routed"),
+            (GATEWAY_MODE, "bridged"),
             ("foo", "bar"),
         ] {
             assert!(BridgeOptions::read(&map(&[(name, value)])).is_err(), "{name}={value}");

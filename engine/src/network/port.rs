@@ -3,8 +3,9 @@
 //! The packet filter translates what comes in for them. Beside that the engine holds a socket on each, so that
 //! no program of the host takes the port meanwhile, and one that has it already is noticed.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::id::ContainerId;
-use crate::state::{Table, Transaction};
+use crate::state::{Snapshot, Table, Transaction};
 
 /// Where ports that nobody asked for in particular are taken from.
 const FREE: RangeInclusive<u16> = 32768..=60999;
@@ -79,7 +80,7 @@ pub struct Publish {
     pub host_ports: Option<RangeInclusive<u16>>,
 }
 
-/// A port that is published.
+/// A port that is published, or several in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// What is carried.
@@ -88,87 +89,216 @@ pub struct PublishedPort {
     pub port: u16,
     /// The host's address; unspecified means all of them.
     pub host_address: IpAddr,
-    /// The host's port.
+    /// The host's port; 0 where the container's own is reached without one.
     pub host_port: u16,
+    /// How many ports there are: each of those that follow leads to the one that follows.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u16,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn is_one(count: &u16) -> bool {
+    *count == 1
 }
 
 impl PublishedPort {
-    /// Ports of one number sort together, whatever their address.
-    fn prefix(&self) -> String {
-        format!("{}/{:05}/", self.protocol, self.host_port)
+    /// The ports one by one.
+    pub fn each(self) -> impl Iterator<Item = Self> {
+        // Where the host has no port of its own, there is none to follow either.
+        let step = u16::from(self.host_port > 0);
+        (0..self.count).map(move |at| Self {
+            port: self.port.saturating_add(at),
+            host_port: self.host_port.saturating_add(at * step),
+            count: 1,
+            ..self
+        })
+    }
+
+    /// The last one of the host's.
+    pub(super) fn last_host_port(&self) -> u16 {
+        self.host_port.saturating_add(self.count.saturating_sub(1))
     }
 
     fn key(&self) -> String {
-        format!("{}{}", self.prefix(), self.host_address)
+        let Self { protocol, host_port, host_address, .. } = self;
+        match self.count {
+            0 | 1 => format!("{protocol}/{host_port:05}/{host_address}"),
+            _ => format!("{protocol}/{host_port:05}-{:05}/{host_address}", self.last_host_port()),
+        }
     }
 
-    fn clashes(&self, key: &str) -> bool {
-        let Some(other) = key.rsplit('/').next().and_then(|address| address.parse::<IpAddr>().ok()) else {
-            return true;
-        };
-        self.host_address.is_ipv4() == other.is_ipv4()
-            && (self.host_address.is_unspecified() || other.is_unspecified() || other == self.host_address)
+    /// Whether `next` goes on where this one ends.
+    fn leads_on_to(&self, next: &Self) -> bool {
+        let same = (self.protocol, self.host_address) == (next.protocol, next.host_address);
+        same && (self.host_port > 0) == (next.host_port > 0)
+            && self.port.checked_add(self.count) == Some(next.port)
+            && (self.host_port == 0 || self.host_port.checked_add(self.count) == Some(next.host_port))
     }
+}
+
+/// Puts those that follow each other together; the order is kept otherwise.
+fn put_together(ports: impl IntoIterator<Item = PublishedPort>) -> Vec<PublishedPort> {
+    let mut together: Vec<PublishedPort> = Vec::new();
+    // The last one of each address.
+    let mut last: BTreeMap<(Protocol, IpAddr), usize> = BTreeMap::new();
+    for port in ports {
+        let place = (port.protocol, port.host_address);
+        match last.get(&place).and_then(|at| together.get_mut(*at)) {
+            Some(before) if before.leads_on_to(&port) => before.count += port.count,
+            _ => {
+                last.insert(place, together.len());
+                together.push(port);
+            }
+        }
+    }
+    together
 }
 
 /// The sockets that keep ports for us; dropping them gives the ports free.
 pub(super) type Claims = Vec<OwnedFd>;
 
-/// Takes the port on all of `addresses`, or the first one that is free on all of them.
+/// Which ports of the host are given out: for each address the first and the last of each row of them.
+#[derive(Debug, Default)]
+struct Taken(BTreeMap<(Protocol, IpAddr), BTreeMap<u16, u16>>);
+
+impl Taken {
+    fn read(look: &Snapshot<'_>) -> Result<Self, Error> {
+        let mut taken = Self::default();
+        for key in look.keys(Table::Port)? {
+            let mut parts = key.split('/');
+            let (Some(protocol), Some(ports), Some(address)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+            if let (Ok(protocol), Ok(first), Ok(last), Ok(address)) =
+                (protocol.parse(), first.parse(), last.parse(), address.parse())
+            {
+                taken.0.entry((protocol, address)).or_default().insert(first, last);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Whether somebody has it, at this address or at all of its family.
+    fn has(&self, protocol: Protocol, address: IpAddr, port: u16) -> bool {
+        let clashes = |other: &IpAddr| {
+            other.is_ipv4() == address.is_ipv4()
+                && (*other == address || other.is_unspecified() || address.is_unspecified())
+        };
+        let rows = self.0.iter().filter(|((of, other), _)| *of == protocol && clashes(other)).map(|(_, rows)| rows);
+        rows.flat_map(|rows| rows.range(..=port).next_back()).any(|(_, last)| *last >= port)
+    }
+
+    fn add(&mut self, protocol: Protocol, address: IpAddr, port: u16) {
+        let rows = self.0.entry((protocol, address)).or_default();
+        match rows.range_mut(..port).next_back() {
+            Some((_, last)) if last.checked_add(1) == Some(port) => *last = port,
+            _ => {
+                rows.insert(port, port);
+            }
+        }
+    }
+}
+
+/// A port that is to be published, and where.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) publish: &'a Publish,
+    /// The host's addresses.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Unspecified addresses of the families whose containers are reached at their own addresses.
+    pub(super) routed: Vec<IpAddr>,
+}
+
+/// Takes ports on all addresses that are said of each, or the first ones that are free on all of them, and says which.
+/// Those that follow each other are one.
 pub(super) fn take(
     transaction: &mut Transaction<'_>,
     container: &ContainerId,
-    wanted: &Publish,
-    addresses: &[IpAddr],
+    wanted: &[Wanted<'_>],
     claims: &mut Claims,
 ) -> Result<Vec<PublishedPort>, Error> {
-    let range = wanted.host_ports.clone().unwrap_or(FREE);
-    let mut refusal = None;
-    for host_port in range.filter(|port| *port != 0) {
-        match take_one(transaction, wanted, addresses, host_port) {
-            Ok((ports, sockets)) => {
-                for port in &ports {
-                    transaction.insert(Table::Port, &port.key(), container)?;
-                }
-                claims.extend(sockets);
-                return Ok(ports);
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut taken = Taken::read(transaction)?;
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by_key(|at| wanted.get(*at).map(|wanted| (wanted.publish.protocol, wanted.publish.port)));
+    let is_chosen = |at: &usize| {
+        let range = wanted.get(*at).and_then(|wanted| wanted.publish.host_ports.as_ref());
+        range.is_some_and(|range| range.len() == 1)
+    };
+    let mut chosen = vec![0; wanted.len()];
+    // Those that name a port go first: nobody else is to be given it.
+    for first in [true, false] {
+        let mut next = BTreeMap::new();
+        for at in order.iter().filter(|at| is_chosen(at) == first) {
+            if let (Some(wanted), Some(chosen)) = (wanted.get(*at), chosen.get_mut(*at))
+                && !wanted.addresses.is_empty()
+            {
+                *chosen = choose(&mut taken, wanted.publish, &wanted.addresses, &mut next, claims)?;
             }
-            Err(error @ (Error::PortAllocated { .. } | Error::PortInUse { .. })) => {
-                refusal.get_or_insert(error);
-            }
-            Err(error) => return Err(error),
         }
     }
-    Err(refusal.unwrap_or(Error::PortsExhausted))
+    let ports = order.iter().filter_map(|at| Some((wanted.get(*at)?, *chosen.get(*at)?)));
+    let ports = put_together(ports.flat_map(|(wanted, host_port)| {
+        let Publish { protocol, port, .. } = *wanted.publish;
+        let of = move |address: &IpAddr, host_port| PublishedPort {
+            protocol,
+            port,
+            host_address: *address,
+            host_port,
+            count: 1,
+        };
+        let routed = wanted.routed.iter().map(move |address| of(address, 0));
+        wanted.addresses.iter().map(move |address| of(address, host_port)).chain(routed)
+    }));
+    for port in ports.iter().filter(|port| port.host_port > 0) {
+        transaction.insert(Table::Port, &port.key(), container)?;
+    }
+    Ok(ports)
 }
 
-fn take_one(
-    transaction: &Transaction<'_>,
+/// The first of the wanted ports that nobody has, engine or program; `next` is where free ones are looked for.
+fn choose(
+    taken: &mut Taken,
     wanted: &Publish,
     addresses: &[IpAddr],
-    host_port: u16,
-) -> Result<(Vec<PublishedPort>, Claims), Error> {
-    let (mut ports, mut sockets) = (Vec::new(), Claims::new());
-    for host_address in addresses {
-        let port =
-            PublishedPort { protocol: wanted.protocol, port: wanted.port, host_address: *host_address, host_port };
-        let others = transaction.list_prefix::<ContainerId>(Table::Port, &port.prefix())?;
-        if others.iter().any(|(key, _)| port.clashes(key)) {
-            return Err(Error::PortAllocated { address: port.host_address, port: host_port });
+    next: &mut BTreeMap<Protocol, u16>,
+    claims: &mut Claims,
+) -> Result<u16, Error> {
+    let any = wanted.host_ports.is_none();
+    let range = wanted.host_ports.clone().unwrap_or(FREE);
+    let start = next.get(&wanted.protocol).copied().filter(|_| any).unwrap_or(*range.start());
+    let mut refusal = None;
+    for port in (start..=*range.end()).chain(*range.start()..start).filter(|port| *port != 0) {
+        if let Some(address) = addresses.iter().find(|address| taken.has(wanted.protocol, **address, port)) {
+            refusal.get_or_insert(Error::PortAllocated { address: *address, port });
+            continue;
         }
-        match claim(&port) {
-            Ok(socket) => sockets.push(socket),
-            // Without the kernel's SCTP no program of the host has such a port either.
-            Err(Errno::PROTONOSUPPORT) if wanted.protocol == Protocol::Sctp => {}
-            Err(Errno::ADDRINUSE) => return Err(Error::PortInUse { address: port.host_address, port: host_port }),
-            Err(errno) => {
-                let what = format!("publish port {}/{}", SocketAddr::new(port.host_address, host_port), port.protocol);
+        match claim_at(wanted.protocol, addresses, port) {
+            Ok(sockets) => claims.extend(sockets),
+            Err((address, Errno::ADDRINUSE)) => {
+                refusal.get_or_insert(Error::PortInUse { address, port });
+                continue;
+            }
+            Err((address, errno)) => {
+                let what = format!("publish port {}/{}", SocketAddr::new(address, port), wanted.protocol);
                 return Err(Error::system(what)(errno.into()));
             }
         }
-        ports.push(port);
+        for address in addresses {
+            taken.add(wanted.protocol, *address, port);
+        }
+        if any {
+            next.insert(wanted.protocol, port.saturating_add(1));
+        }
+        return Ok(port);
     }
-    Ok((ports, sockets))
+    Err(refusal.unwrap_or(Error::PortsExhausted))
 }
 
 /// Writes a port down that the container has had already.
@@ -177,12 +307,17 @@ pub(super) fn keep(
     container: &ContainerId,
     port: &PublishedPort,
 ) -> Result<(), Error> {
+    if port.host_port == 0 {
+        return Ok(());
+    }
     Ok(transaction.put(Table::Port, &port.key(), container)?)
 }
 
 /// Gives a port back.
 pub(super) fn free(transaction: &mut Transaction<'_>, port: &PublishedPort) -> Result<(), Error> {
-    transaction.delete(Table::Port, &port.key())?;
+    if port.host_port > 0 {
+        transaction.delete(Table::Port, &port.key())?;
+    }
     Ok(())
 }
 
@@ -190,25 +325,57 @@ pub(super) fn key(port: &PublishedPort) -> String {
     port.key()
 }
 
-/// A socket that keeps the port from the host's programs.
-pub(super) fn claim(port: &PublishedPort) -> Result<OwnedFd, Errno> {
-    let (kind, protocol) = match port.protocol {
+/// Holds ports that a container has, as far as nobody has taken them meanwhile.
+pub(super) fn claim(ports: &[PublishedPort]) -> Claims {
+    let mut addresses: BTreeMap<(Protocol, u16), Vec<IpAddr>> = BTreeMap::new();
+    for port in ports.iter().filter(|port| port.host_port > 0).flat_map(|port| port.each()) {
+        addresses.entry((port.protocol, port.host_port)).or_default().push(port.host_address);
+    }
+    addresses
+        .into_iter()
+        .flat_map(|((protocol, port), addresses)| claim_at(protocol, &addresses, port).unwrap_or_default())
+        .collect()
+}
+
+/// Sockets that keep a port at these addresses from the host's programs.
+fn claim_at(protocol: Protocol, addresses: &[IpAddr], port: u16) -> Result<Claims, (IpAddr, Errno)> {
+    let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    if protocol != Protocol::Sctp
+        && addresses == all
+        && let Ok(both) = claim_one(protocol, all[1], port, true)
+    {
+        return Ok(vec![both]);
+    }
+    let mut claims = Claims::new();
+    for address in addresses {
+        match claim_one(protocol, *address, port, false) {
+            Ok(socket) => claims.push(socket),
+            // Without the kernel's SCTP no program of the host has such a port either.
+            Err(Errno::PROTONOSUPPORT) if protocol == Protocol::Sctp => {}
+            Err(errno) => return Err((*address, errno)),
+        }
+    }
+    Ok(claims)
+}
+
+/// A socket for a port at one address; `both` makes all addresses of IPv6 those of IPv4 too.
+fn claim_one(protocol: Protocol, address: IpAddr, port: u16, both: bool) -> Result<OwnedFd, Errno> {
+    let (kind, number) = match protocol {
         Protocol::Tcp => (SocketType::STREAM, None),
         Protocol::Udp => (SocketType::DGRAM, None),
         Protocol::Sctp => (SocketType::STREAM, Some(ipproto::SCTP)),
     };
-    let family = if port.host_address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, protocol)?;
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, number)?;
     if family == AddressFamily::INET6 {
-        // All addresses of IPv6 are not those of IPv4 too.
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+        rustix::net::sockopt::set_ipv6_v6only(&socket, !both)?;
     }
-    if port.protocol == Protocol::Tcp {
+    if protocol == Protocol::Tcp {
         // Connections of the past that the kernel still remembers are no obstacle.
         rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
     }
-    rustix::net::bind(&socket, &SocketAddr::new(port.host_address, port.host_port))?;
-    if port.protocol != Protocol::Udp {
+    rustix::net::bind(&socket, &SocketAddr::new(address, port))?;
+    if protocol != Protocol::Udp {
         rustix::net::listen(&socket, 0)?;
     }
     Ok(socket)
@@ -234,9 +401,9 @@ mod tests {
             let container = ContainerId::random();
             let mut claims = Claims::new();
             let mut take = |wanted: Publish| {
-                let addresses = [wanted.host_address.unwrap()];
-                let taken =
-                    state.write(Durability::Process, |tx| take(tx, &container, &wanted, &addresses, &mut claims));
+                let addresses = vec![wanted.host_address.unwrap()];
+                let wanted = [Wanted { publish: &wanted, addresses, routed: Vec::new() }];
+                let taken = state.write(Durability::Process, |tx| take(tx, &container, &wanted, &mut claims));
                 taken.map(|ports| ports[0].host_port).map_err(|error| error.to_string())
             };
             let allocated = |address| Err(format!("Bind for {address} failed: port is already allocated"));
@@ -260,5 +427,50 @@ mod tests {
             Ok(())
         })
         .unwrap();
+    }
+
+    #[test]
+    fn ports_in_a_row_are_one() {
+        let of = |port, host_port, address: &str| PublishedPort {
+            protocol: Protocol::Tcp,
+            port,
+            host_address: address.parse().unwrap(),
+            host_port,
+            count: 1,
+        };
+        let mixed = [of(1, 5, "0.0.0.0"), of(1, 5, "::"), of(2, 6, "0.0.0.0"), of(2, 6, "::"), of(4, 7, "0.0.0.0")];
+        let together = put_together(mixed);
+        let told: Vec<_> = together.iter().map(|port| (port.key(), port.port, port.count)).collect();
+        assert_eq!(
+            told,
+            [
+                ("tcp/00005-00006/0.0.0.0".to_owned(), 1, 2),
+                ("tcp/00005-00006/::".to_owned(), 1, 2),
+                ("tcp/00007/0.0.0.0".to_owned(), 4, 1)
+            ]
+        );
+        let each: Vec<_> = together.iter().flat_map(|port| port.each()).collect();
+        assert_eq!(each.iter().copied().collect::<std::collections::BTreeSet<_>>(), mixed.into());
+        let all = of(1, 1, "::");
+        assert_eq!(PublishedPort { count: u16::MAX, ..all }.each().last().unwrap().host_port, u16::MAX);
+        assert_eq!(put_together((1..=u16::MAX).map(|number| of(number, number, "::"))).len(), 1);
+        // Those of an engine that knew no rows.
+        let old: PublishedPort =
+            serde_json::from_str(r#"{"protocol":"tcp","port":1,"host_address":"::","host_port":1}"#).unwrap();
+        assert_eq!(old, all);
+        assert!(!serde_json::to_string(&all).unwrap().contains("count"));
+    }
+
+    #[test]
+    fn what_is_in_the_middle_of_a_row_is_taken() {
+        let mut taken = Taken::default();
+        for port in 100..200 {
+            taken.add(Protocol::Tcp, "127.0.0.1".parse().unwrap(), port);
+        }
+        assert_eq!(taken.0.values().map(BTreeMap::len).sum::<usize>(), 1);
+        let has = |address: &str, port| taken.has(Protocol::Tcp, address.parse().unwrap(), port);
+        assert!(has("127.0.0.1", 100) && has("0.0.0.0", 150) && has("127.0.0.1", 199));
+        assert!(!has("127.0.0.1", 99) && !has("127.0.0.1", 200) && !has("127.0.0.2", 150) && !has("::", 150));
+        assert!(!taken.has(Protocol::Udp, "0.0.0.0".parse().unwrap(), 150));
     }
 }

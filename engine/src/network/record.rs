@@ -142,7 +142,7 @@ pub struct Addresses {
 }
 
 /// The addresses of one family.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(bound = "A: Address")]
 #[non_exhaustive]
 pub struct Block<A: Address> {
@@ -206,6 +206,52 @@ pub struct Bridge {
     /// What the names of the containers' interfaces begin with; `eth` when there is none.
     #[serde(default)]
     pub interface_prefix: Option<String>,
+    /// How its containers are reached from beyond the host, by IPv4.
+    #[serde(default)]
+    pub gateway_mode: GatewayMode,
+    /// The same for IPv6.
+    #[serde(default)]
+    pub gateway_mode_v6: GatewayMode,
+    /// The bridge has no IPv4 address of its own.
+    #[serde(default)]
+    pub inhibit_v4: bool,
+}
+
+/// How the containers of a bridge and the world beyond the host reach each other. The names are Docker's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum GatewayMode {
+    /// At ports of the host only; addresses are translated.
+    #[default]
+    Nat,
+    /// As [`Self::Nat`], and at the containers' own addresses and all their ports too.
+    NatUnprotected,
+    /// At the containers' own addresses, but only at published ports; no address is translated.
+    Routed,
+    /// Not at all, and the host has no address on the bridge.
+    Isolated,
+}
+
+impl FromStr for GatewayMode {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Ok(match name {
+            "" | "nat" => Self::Nat,
+            "nat-unprotected" => Self::NatUnprotected,
+            "routed" => Self::Routed,
+            "isolated" => Self::Isolated,
+            _ => return Err(()),
+        })
+    }
+}
+
+impl GatewayMode {
+    /// Whether addresses are translated.
+    pub(super) fn translates(self) -> bool {
+        matches!(self, Self::Nat | Self::NatUnprotected)
+    }
 }
 
 fn yes() -> bool {
@@ -213,6 +259,19 @@ fn yes() -> bool {
 }
 
 impl Bridge {
+    /// The block of IPv4 as the host's side has it: without an address of the bridge where it is to have none.
+    pub(super) fn own_v4(&self) -> Block<Ipv4Addr> {
+        let gateway = self.addresses.v4.gateway;
+        let without = self.inhibit_v4 || self.gateway_mode == GatewayMode::Isolated;
+        Block { gateway: gateway.filter(|_| !without), ..self.addresses.v4 }
+    }
+
+    /// The same for IPv6.
+    pub(super) fn own_v6(&self) -> Option<Block<Ipv6Addr>> {
+        let without = self.gateway_mode_v6 == GatewayMode::Isolated;
+        self.addresses.v6.map(|block| Block { gateway: block.gateway.filter(|_| !without), ..block })
+    }
+
     /// Takes another block, all of it.
     pub(super) fn move_to(&mut self, subnet: Subnet) {
         self.addresses.v4 = Block::whole(subnet, true);

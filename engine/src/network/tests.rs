@@ -27,6 +27,9 @@ pub(super) fn network(name: &str, interface: &str, subnet: Subnet) -> Network {
         internal: false,
         host_binding: None,
         interface_prefix: None,
+        gateway_mode: GatewayMode::Nat,
+        gateway_mode_v6: GatewayMode::Nat,
+        inhibit_v4: false,
     };
     Network {
         id: NetworkId::random(),
@@ -169,7 +172,7 @@ fn wanted_rules(networks: &Networks) -> firewall::Ruleset {
     let (bridges, ports) = networks.in_use().unwrap();
     firewall::rules(&networks.shared.policy.table, &bridges, &ports).into_iter().next().unwrap_or_else(|| {
         let (family, table) = (firewall::Family::Ipv4, networks.shared.policy.table.clone());
-        firewall::Ruleset { family, table, sets: Vec::new(), ports: None, chains: Vec::new() }
+        firewall::Ruleset { family, table, sets: Vec::new(), chains: Vec::new() }
     })
 }
 
@@ -292,9 +295,54 @@ fn published_ports_are_reached_from_everywhere() {
     networks.disconnect_blocking(&one.id).unwrap();
     assert_eq!(networks.endpoints(&endpoint.network).unwrap().len(), before - 1);
     assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
-    assert!(wanted_rules(&networks).ports.unwrap().ports.is_empty());
+    assert!(networks.in_use().unwrap().1.is_empty());
     assert!(networks.shared.state.read(|look| look.keys(Table::Port)).unwrap().is_empty());
     assert!(in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).is_ok());
+}
+
+#[test]
+fn ten_thousand_ports_in_a_row_are_one_and_lead_each_to_its_own() {
+    let machine = Machine::new();
+    let networks = machine.open(&machine.settings());
+    let one = Container::new(&networks);
+    let row = |first: u16, count: u16, by: u16, protocol| {
+        (0..count).map(move |at| Publish {
+            protocol,
+            port: first + at,
+            host_address: Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            host_ports: Some(first + by + at..=first + by + at),
+        })
+    };
+    let tcp = port::Protocol::Tcp;
+    // A process may have this many sockets; the row is as long as that allows here.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    let count = if limit.maximum.is_none_or(|most| most > 12000) { 10000 } else { 500 };
+    let ports = row(3000, count, 0, tcp).chain(row(20000, 40, 1000, tcp)).collect();
+    let endpoint = machine.connect(&networks, &one.request().publish(ports)).unwrap();
+    let published = &interface(&endpoint).ports;
+    assert_eq!(published.iter().map(|row| row.count).collect::<Vec<_>>(), [count, 40]);
+    assert_eq!(networks.shared.state.read(|look| look.keys(Table::Port)).unwrap().len(), 2);
+    // The last one, the one that is listened at, and one that is moved.
+    let listener = listen(&one.namespace);
+    if count > 1000 {
+        assert_eq!(reach(machine.world.as_fd(), UPLINK, 4000, &listener), SERVER);
+    }
+    let at = |port| in_network(one.namespace.as_fd(), || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).unwrap();
+    if count > 9000 {
+        reach(machine.host.as_fd(), Ipv4Addr::LOCALHOST, 3000 + count - 1, &at(3000 + count - 1));
+    }
+    reach(machine.world.as_fd(), UPLINK, 21007, &at(20007));
+    assert!(refused(machine.world.as_fd(), UPLINK, 20007));
+    // Somebody else in the middle of it.
+    let other = Container::new(&networks).request().publish(vec![publish([0; 4], 3333)]);
+    let taken = machine.connect(&networks, &other).unwrap_err().to_string();
+    assert_eq!(taken, "Bind for 0.0.0.0:3333 failed: port is already allocated");
+    assert!(in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:3333")).is_err());
+    networks.disconnect_blocking(&one.id).unwrap();
+    assert!(networks.shared.state.read(|look| look.keys(Table::Port)).unwrap().is_empty());
+    assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
 }
 
 #[test]
@@ -399,7 +447,7 @@ fn forwarding_is_turned_on_without_making_a_router() {
     let container = Container::new(&networks);
     machine.connect(&networks, &container.request()).unwrap();
     let guard = networks.shared.state.read(watch::remembered_guards).unwrap().remove(0);
-    assert_eq!(guard.sets[0].interfaces, ["lan0"]);
+    assert_eq!(guard.sets[0].interfaces(), ["lan0"]);
     assert!(firewall::is_in_place(&mut machine.filter(), &guard).unwrap());
     // Another engine on this root keeps it too.
     firewall::remove(&mut machine.filter(), &guard.table).unwrap();
@@ -437,7 +485,7 @@ fn a_hundred_connections_leave_nothing() {
     wait_until(|| machine.links() == ["lan0", "up0", &bridge]);
     assert!(networks.teardown_blocking().unwrap());
     assert_eq!(machine.links(), ["lan0", "up0"]);
-    let nothing = firewall::Ruleset { sets: vec![], ports: None, chains: vec![], ..wanted_rules(&networks) };
+    let nothing = firewall::Ruleset { sets: vec![], chains: vec![], ..wanted_rules(&networks) };
     assert!(firewall::is_in_place(&mut machine.filter(), &nothing).unwrap());
 }
 

@@ -95,7 +95,7 @@ fn boot() -> String {
 }
 
 pub(super) fn remember_guard(transaction: &mut Transaction<'_>, rules: &firewall::Ruleset) -> Result<(), Error> {
-    let interfaces = rules.sets.iter().flat_map(|set| set.interfaces.clone()).collect();
+    let interfaces = rules.sets.iter().flat_map(firewall::Set::interfaces).collect();
     let guard = Guard { boot: boot(), table: rules.table.clone(), interfaces };
     Ok(transaction.put(Table::Root, guard_key(rules.family), &guard)?)
 }
@@ -105,7 +105,7 @@ pub(super) fn remembered_guards(look: &Snapshot<'_>) -> Result<Vec<firewall::Rul
     let mut guards = Vec::new();
     for family in [Family::Ipv4, Family::Ipv6] {
         let guard = look.get::<Guard>(Table::Root, guard_key(family))?.filter(|guard| guard.boot == boot());
-        guards.extend(guard.map(|guard| firewall::guard(family, &guard.table, guard.interfaces)));
+        guards.extend(guard.map(|guard| firewall::guard(family, &guard.table, &guard.interfaces)));
     }
     Ok(guards)
 }

@@ -6,10 +6,12 @@ use super::ruleset::{Family, padded};
 use crate::network::subnet::{Address, Subnet};
 
 const REGISTER: u32 = 1;
-/// The first of the small registers, which hold the parts of a key one after the other.
+/// The first of the small registers, which hold the parts of a key one after the other. It is the same as the one above.
 const KEY: u32 = 8;
 /// Where a map puts what it found, behind the longest key.
 const FOUND: u32 = 16;
+/// Where verdicts go.
+const VERDICT_REGISTER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const DATA_VALUE: u16 = 1;
@@ -50,6 +52,12 @@ pub(crate) enum Expression {
     KeyPort,
     /// Goes on with an address and a port when the map has the key.
     Find(&'static str),
+    /// First part of the key of [`Self::Decide`]: the name of the interface that the packet came by.
+    KeyInput,
+    /// Second part of that: the name of the interface that it leaves by.
+    KeyOutput,
+    /// Does what the map says of what was loaded; goes on when it says nothing.
+    Decide(&'static str),
     /// Loads the protocol.
     Protocol,
     /// Loads the destination port.
@@ -60,6 +68,8 @@ pub(crate) enum Expression {
     GivePort(u16),
     /// Puts what was found in place of the destination.
     TranslateDestination,
+    /// Puts the address that was found in place of the destination's; the port stays.
+    TranslateAddress,
     /// Counts packets and bytes.
     Counter,
     /// Lets the packet pass this chain; chains of others are still asked.
@@ -77,8 +87,9 @@ const RELATED: u32 = 4;
 const DESTINATION_TRANSLATED: u32 = 0x20;
 
 impl Expression {
-    pub(crate) fn comes_by(interface: &str) -> [Self; 2] {
-        [Self::InputInterface, Self::Equal(padded(interface).to_vec())]
+    /// The packet came by one of the interfaces.
+    pub(crate) fn comes_by_one_of(set: &'static str) -> [Self; 2] {
+        [Self::InputInterface, Self::In(set)]
     }
 
     pub(crate) fn leaves_by(interface: &str) -> [Self; 2] {
@@ -104,6 +115,15 @@ impl Expression {
         [Self::Protocol, Self::Equal(vec![protocol]), Self::DestinationPort, Self::Equal(port)]
     }
 
+    /// The packet is one by which hosts tell of errors and reachability.
+    pub(crate) fn is_a_message_of_the_network(family: Family) -> [Self; 2] {
+        let number = match family {
+            Family::Ipv4 => 1,
+            Family::Ipv6 => 58,
+        };
+        [Self::Protocol, Self::Equal(vec![number])]
+    }
+
     /// The destination is an address of the host.
     pub(crate) fn to_the_host() -> [Self; 2] {
         const LOCAL: u32 = 2;
@@ -127,7 +147,7 @@ impl Expression {
     /// The kernel's name of it.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::InputInterface | Self::OutputInterface => "meta",
+            Self::InputInterface | Self::OutputInterface | Self::KeyInput | Self::KeyOutput => "meta",
             Self::Source | Self::Destination | Self::KeyDestination | Self::KeyPort => "payload",
             Self::DestinationType => "fib",
             Self::KeyAnyAddress => "immediate",
@@ -135,8 +155,8 @@ impl Expression {
             Self::Protocol => "meta",
             Self::DestinationPort => "payload",
             Self::GiveAddress(_) | Self::GivePort(_) => "immediate",
-            Self::Find(_) => "lookup",
-            Self::TranslateDestination => "nat",
+            Self::Find(_) | Self::Decide(_) => "lookup",
+            Self::TranslateDestination | Self::TranslateAddress => "nat",
             Self::ConnectionState | Self::ConnectionStatus => "ct",
             Self::Mask(_) => "bitwise",
             Self::Equal(_) | Self::Different(_) => "cmp",
@@ -170,6 +190,10 @@ impl Expression {
             Self::KeyProtocol => into.u32_be(1, behind_address).u32_be(2, 16),
             Self::KeyPort => payload(into, behind_address + 1, TRANSPORT_HEADER, 2, 2),
             Self::Find(map) => into.text(1, map).u32_be(2, KEY).u32_be(3, FOUND),
+            Self::KeyInput => into.u32_be(1, KEY).u32_be(2, 6),
+            Self::KeyOutput => into.u32_be(1, KEY + 4).u32_be(2, 7),
+            Self::Decide(map) => into.text(1, map).u32_be(2, KEY).u32_be(3, VERDICT_REGISTER),
+            Self::TranslateAddress => into.u32_be(1, 1).u32_be(2, family.number().into()).u32_be(3, FOUND),
             Self::Protocol => into.u32_be(1, REGISTER).u32_be(2, 16),
             Self::DestinationPort => payload(into, REGISTER, TRANSPORT_HEADER, 2, 2),
             Self::GiveAddress(address) => into.u32_be(1, FOUND).nest(2, |data| data.attribute(DATA_VALUE, address)),
@@ -207,6 +231,5 @@ fn compare(into: Message, operation: u32, value: &[u8]) -> Message {
 }
 
 fn verdict(into: Message, code: u32) -> Message {
-    const VERDICT_REGISTER: u32 = 0;
     into.u32_be(1, VERDICT_REGISTER).nest(2, |data| data.nest(DATA_VERDICT, |verdict| verdict.u32_be(1, code)))
 }

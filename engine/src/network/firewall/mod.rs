@@ -3,14 +3,17 @@
 mod expression;
 mod rules;
 mod ruleset;
+mod set;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use engine_sys::netlink::{DUMP, Error, Message, Netlink, attributes, text, u32_be};
 use rustix::io::Errno;
 
 pub(crate) use rules::{guard, names, rules};
-pub(crate) use ruleset::{Family, Port, Ruleset};
+pub(crate) use ruleset::{Family, Ruleset};
+use set::Element;
+pub(crate) use set::{Port, Set};
 
 /// The multicast group of changes (`NFNLGRP_NFTABLES`).
 pub(super) const CHANGES: u32 = 7;
@@ -37,17 +40,17 @@ pub(super) fn replace(socket: &mut Netlink, table: &str, rulesets: &[Ruleset]) -
 }
 
 fn empty(family: Family, table: &str) -> Ruleset {
-    Ruleset { family, table: table.to_owned(), sets: Vec::new(), ports: None, chains: Vec::new() }
+    Ruleset { family, table: table.to_owned(), sets: Vec::new(), chains: Vec::new() }
 }
 
 /// Adds ports to the table. Those that are there already stay.
 pub(super) fn publish(socket: &mut Netlink, table: &str, ports: &[Port]) -> Result<(), Error> {
-    socket.request(&mut ruleset::port_change(true, table, rules::PORTS, ports))
+    socket.request(&mut ruleset::port_change(true, table, ports))
 }
 
 /// Removes ports from the table. Refused as a whole when one is not there.
 pub(super) fn unpublish(socket: &mut Netlink, table: &str, ports: &[Port]) -> Result<(), Error> {
-    socket.request(&mut ruleset::port_change(false, table, rules::PORTS, ports))
+    socket.request(&mut ruleset::port_change(false, table, ports))
 }
 
 /// A number that changes with every change of the packet filter, by whomever.
@@ -76,37 +79,32 @@ pub(super) fn is_in_place(socket: &mut Netlink, ruleset: &Ruleset) -> Result<boo
     if found != wanted {
         return Ok(false);
     }
-    let Some(map) = &ruleset.ports else { return Ok(true) };
-    let wanted: BTreeMap<_, _> = map.ports.iter().map(|port| (port.key(), port.value())).collect();
-    Ok(ports(socket, ruleset.family, &ruleset.table, map.name)? == wanted)
+    for set in &ruleset.sets {
+        if elements(socket, ruleset.family, &ruleset.table, set.name)? != set.elements {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-/// What a map of ports has; nothing when there is none.
-fn ports(socket: &mut Netlink, family: Family, table: &str, map: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
-    let question = ruleset::message(family, GET_ELEMENTS, DUMP).text(1, table).text(2, map);
-    let mut found = BTreeMap::new();
+/// What a set or map has; nothing when there is none.
+fn elements(socket: &mut Netlink, family: Family, table: &str, set: &str) -> Result<BTreeSet<Element>, Error> {
+    let question = ruleset::message(family, GET_ELEMENTS, DUMP).text(1, table).text(2, set);
+    let mut found = BTreeSet::new();
     let dumped = socket.dump(&question, |part| match part {
         None => found.clear(),
         Some((_, content)) => {
             let list = attributes(content.get(4..).unwrap_or_default()).find(|attribute| attribute.kind == 3);
             found.extend(
-                attributes(list.map_or(&[][..], |list| list.content)).filter_map(|item| read_port(item.content)),
+                attributes(list.map_or(&[][..], |list| list.content)).filter_map(|item| Element::read(item.content)),
             );
         }
     });
     match dumped {
         Ok(()) => Ok(found),
-        Err(error) if error.is(Errno::NOENT) => Ok(BTreeMap::new()),
+        Err(error) if error.is(Errno::NOENT) => Ok(BTreeSet::new()),
         Err(error) => Err(error),
     }
-}
-
-fn read_port(item: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let part = |kind| {
-        let part = attributes(item).find(|attribute| attribute.kind == kind)?;
-        attributes(part.content).find(|attribute| attribute.kind == 1).map(|value| value.content.to_vec())
-    };
-    Some((part(1)?, part(2)?))
 }
 
 /// The rules of a table, by chain and comment.

@@ -7,12 +7,30 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::expression::Expression as E;
-use super::ruleset::{Chain, Family, Hook, InterfaceSet, Port, PortMap, Rule, Ruleset};
-use crate::network::record::Bridge;
+use super::ruleset::{Chain, Family, Hook, Rule, Ruleset};
+use super::set::{Data, Element, Holds, Part, Port, Set, Verdict};
+use crate::network::record::{Bridge, GatewayMode};
 use crate::network::subnet::{Address, Subnet};
 
 /// The map of published ports.
-pub(super) const PORTS: &str = "published";
+const PORTS: &str = "published";
+/// The map of published rows of ports that keep their number.
+const ROWS: &str = "published_ranges";
+/// The ports that are reached at the containers' own addresses.
+const OWN: &str = "routed";
+/// Our bridges.
+const BRIDGES: &str = "bridges";
+/// Bridges whose containers may talk to each other, twice each: where a packet comes and where it goes.
+const AMONG: &str = "among";
+/// What becomes of packets that leave a bridge.
+const LEAVING: &str = "leaving";
+/// What becomes of packets that come to a bridge from elsewhere.
+const COMING: &str = "coming";
+
+/// The chains that maps lead to.
+const TO_PUBLISHED: &str = "to_published";
+const TO_ROUTED: &str = "to_routed";
+const REFUSED: &str = "refused";
 
 /// The tables of one engine's networks: that of IPv4, and that of IPv6 when a network has it.
 pub(crate) fn rules(table: &str, bridges: &[Bridge], ports: &BTreeSet<Port>) -> Vec<Ruleset> {
@@ -20,8 +38,8 @@ pub(crate) fn rules(table: &str, bridges: &[Bridge], ports: &BTreeSet<Port>) -> 
     if !bridges.is_empty() {
         let mut rules = Rules::default();
         for bridge in bridges {
-            rules.keep_from_loopback(&bridge.interface);
-            rules.forward(bridge);
+            rules.bridge(bridge, bridge.gateway_mode);
+            rules.answer_loopback(&bridge.interface);
             rules.leave(bridge, bridge.addresses.v4.subnet, bridge.masquerade);
         }
         rulesets.push(rules.into_ruleset(Family::Ipv4, table, ports));
@@ -30,7 +48,7 @@ pub(crate) fn rules(table: &str, bridges: &[Bridge], ports: &BTreeSet<Port>) -> 
         let mut rules = Rules::default();
         for bridge in bridges {
             let Some(block) = &bridge.addresses.v6 else { continue };
-            rules.forward(bridge);
+            rules.bridge(bridge, bridge.gateway_mode_v6);
             rules.leave(bridge, block.subnet, bridge.masquerade_v6);
         }
         rulesets.push(rules.into_ruleset(Family::Ipv6, table, ports));
@@ -41,52 +59,43 @@ pub(crate) fn rules(table: &str, bridges: &[Bridge], ports: &BTreeSet<Port>) -> 
 /// The rules of one family while they are collected.
 #[derive(Default)]
 struct Rules {
-    raw: Vec<Rule>,
-    /// Before anything is let through.
-    inside: Vec<Rule>,
-    forward: Vec<Rule>,
+    bridges: BTreeSet<Element>,
+    among: BTreeSet<Element>,
+    leaving: BTreeSet<Element>,
+    coming: BTreeSet<Element>,
     leave: Vec<Rule>,
 }
 
 impl Rules {
-    /// The host's own programs reach published ports by its loopback, for which the bridge must route it.
-    fn keep_from_loopback(&mut self, name: &str) {
-        let Some(loopback) = Subnet::of(Ipv4Addr::LOCALHOST, 8) else { return };
-        let by = E::comes_by(name);
-        let ways = [
-            ("nothing to the host's loopback", E::to(loopback)),
-            ("nothing from the host's loopback", E::from(loopback)),
-        ];
-        for (what, way) in ways {
-            self.raw.push(rule(format!("{name}: {what}"), [&by[..], &way, &[E::Counter, E::Drop]]));
+    /// What may pass a bridge, and what not.
+    fn bridge(&mut self, bridge: &Bridge, mode: GatewayMode) {
+        let name = bridge.interface.as_str();
+        let go_to = |chain: &str| Data::Verdict(Verdict::GoTo(chain.to_owned()));
+        self.bridges.insert(Element::interfaces(&[name], Data::Nothing));
+        if bridge.inter_container {
+            // Bridged packets come here when the host filters them; routed ones never do.
+            self.among.insert(Element::interfaces(&[name, name], Data::Verdict(Verdict::Accept)));
         }
+        let closed = bridge.internal || mode == GatewayMode::Isolated;
+        if closed {
+            self.leaving.insert(Element::interfaces(&[name], go_to(REFUSED)));
+        }
+        let coming = match mode {
+            _ if closed => go_to(REFUSED),
+            GatewayMode::NatUnprotected => Data::Verdict(Verdict::Accept),
+            GatewayMode::Routed => go_to(TO_ROUTED),
+            _ => go_to(TO_PUBLISHED),
+        };
+        self.coming.insert(Element::interfaces(&[name], coming));
+    }
+
+    /// The host's own programs reach published ports by its loopback, for which the bridge must route it.
+    fn answer_loopback(&mut self, name: &str) {
+        let Some(loopback) = Subnet::of(Ipv4Addr::LOCALHOST, 8) else { return };
         self.leave.push(rule(
             format!("{name}: the host's loopback to published ports"),
             [&E::from(loopback)[..], &E::leaves_by(name), &[E::Masquerade]],
         ));
-    }
-
-    fn forward(&mut self, bridge: &Bridge) {
-        let name = &bridge.interface;
-        let (to, by) = (E::leaves_by(name), E::comes_by(name));
-        if bridge.internal {
-            let out = E::leaves_by_another_than(name);
-            self.inside.push(rule(format!("{name}: nothing leaves it"), [&by[..], &out, &[E::Counter, E::Drop]]));
-        } else {
-            self.forward.push(rule(
-                format!("{name}: answers and what belongs to them"),
-                [&to[..], &E::of_a_known_connection(), &[E::Accept]],
-            ));
-        }
-        if bridge.inter_container {
-            // Bridged packets come here when the host filters them; routed ones never do.
-            self.forward.push(rule(format!("{name}: containers among each other"), [&to[..], &by, &[E::Accept]]));
-        }
-        if !bridge.internal {
-            self.forward
-                .push(rule(format!("{name}: published ports"), [&to[..], &E::to_a_published_port(), &[E::Accept]]));
-        }
-        self.forward.push(rule(format!("{name}: nothing else, from wherever"), [&to[..], &[E::Counter, E::Drop]]));
     }
 
     fn leave<A: Address>(&mut self, bridge: &Bridge, subnet: Subnet<A>, masquerade: bool) {
@@ -109,56 +118,112 @@ impl Rules {
     }
 
     fn into_ruleset(self, family: Family, table: &str, ports: &BTreeSet<Port>) -> Ruleset {
-        let mut come = Vec::new();
         let loopback = Subnet::of(Ipv4Addr::LOCALHOST, 8).filter(|_| family == Family::Ipv4);
-        // Neighbours on the link can send packets to the loopback; what is published there only is not for them.
-        come.extend(
-            loopback.map(|block| rule("the loopback is the host's own".to_owned(), [&E::to(block)[..], &[E::Accept]])),
-        );
+        let mut raw = Vec::new();
+        let mut come = Vec::new();
+        if let Some(loopback) = loopback {
+            let by = E::comes_by_one_of(BRIDGES);
+            for (what, way) in [("to", E::to(loopback)), ("from", E::from(loopback))] {
+                let comment = format!("bridges: nothing {what} the host's loopback");
+                raw.push(rule(comment, [&by[..], &way, &[E::Counter, E::Drop]]));
+            }
+            // Neighbours on the link can send packets to the loopback; what is published there only is not for them.
+            come.push(rule("the loopback is the host's own".to_owned(), [&E::to(loopback)[..], &[E::Accept]]));
+        }
         come.extend(to_ports());
-        let chain = |name, hook, rules| Chain { name, hook, rules };
+        let known = || {
+            let answers = "answers and what belongs to them".to_owned();
+            let ports = "published ports".to_owned();
+            [
+                rule(answers, [&E::of_a_known_connection()[..], &[E::Accept]]),
+                rule(ports, [&E::to_a_published_port()[..], &[E::Accept]]),
+            ]
+        };
+        let refuse = || rule("nothing else, from wherever".to_owned(), [&[E::Counter, E::Drop]]);
+        let own = [E::KeyDestination, E::KeyProtocol, E::KeyPort, E::In(OWN), E::Accept];
+        let routed = [
+            rule("errors and reachability".to_owned(), [&E::is_a_message_of_the_network(family)[..], &[E::Accept]]),
+            rule("ports at the containers' own addresses".to_owned(), [&own[..]]),
+        ];
+        let forward = vec![
+            rule(
+                "containers of a network among each other".to_owned(),
+                [&[E::KeyInput, E::KeyOutput, E::Decide(AMONG)][..]],
+            ),
+            // Before anything is let through: what another network lets in must not come from there.
+            rule("what leaves a closed network".to_owned(), [&[E::InputInterface, E::Decide(LEAVING)][..]]),
+            rule("what comes to a network".to_owned(), [&[E::OutputInterface, E::Decide(COMING)][..]]),
+        ];
+        let chain = |name, hook, rules| Chain { name, hook: Some(hook), rules };
+        let inner = |name, rules| Chain { name, hook: None, rules };
         let chains = vec![
-            chain("raw", Hook::Raw, self.raw),
+            inner(TO_PUBLISHED, known().into_iter().chain([refuse()]).collect()),
+            inner(TO_ROUTED, known().into_iter().chain(routed).chain([refuse()]).collect()),
+            inner(REFUSED, vec![refuse()]),
+            chain("raw", Hook::Raw, raw),
             chain("prerouting", Hook::TranslateDestination, come),
             chain("output", Hook::TranslateOwnDestination, to_ports().to_vec()),
-            chain("forward", Hook::Forward, self.inside.into_iter().chain(self.forward).collect()),
+            chain("forward", Hook::Forward, forward),
             chain("postrouting", Hook::TranslateSource, self.leave),
         ];
-        let ports = ports.iter().filter(|port| port.family() == family).copied().collect();
-        Ruleset {
-            family,
-            table: table.to_owned(),
-            sets: Vec::new(),
-            ports: Some(PortMap { name: PORTS, ports }),
-            chains,
-        }
+        let of_bridges = |name, key, holds, elements| Set { name, key, holds, ranges: false, elements };
+        let mut sets = of_ports(ports.iter().filter(|port| port.family() == family));
+        sets.extend([
+            of_bridges(BRIDGES, &[Part::Interface], Holds::Nothing, self.bridges),
+            of_bridges(AMONG, &[Part::Interface, Part::Interface], Holds::Verdict, self.among),
+            of_bridges(LEAVING, &[Part::Interface], Holds::Verdict, self.leaving),
+            of_bridges(COMING, &[Part::Interface], Holds::Verdict, self.coming),
+        ]);
+        Ruleset { family, table: table.to_owned(), sets, chains }
     }
 }
 
+/// What the maps have of these ports: a row that keeps its numbers is one element.
+pub(super) fn of_ports<'a>(ports: impl Iterator<Item = &'a Port>) -> Vec<Set> {
+    const KEY: &[Part] = &[Part::Address, Part::Protocol, Part::Port];
+    let (mut one, mut rows, mut own) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for port in ports {
+        if port.published.host_port == 0 {
+            own.insert(port.to_own());
+        } else if port.is_straight() {
+            rows.insert(port.to_range());
+        } else {
+            one.extend(port.each().map(|port| port.to_one()));
+        }
+    }
+    vec![
+        Set { name: PORTS, key: KEY, holds: Holds::Value(&[Part::Address, Part::Port]), ranges: false, elements: one },
+        Set { name: ROWS, key: KEY, holds: Holds::Value(&[Part::Address]), ranges: true, elements: rows },
+        Set { name: OWN, key: KEY, holds: Holds::Nothing, ranges: true, elements: own },
+    ]
+}
+
 /// Published ports of one address of the host, then those of all.
-fn to_ports() -> [Rule; 2] {
-    let to = |comment: &str, first| {
-        let find = [first, E::KeyProtocol, E::KeyPort, E::Find(PORTS), E::TranslateDestination];
+fn to_ports() -> [Rule; 4] {
+    let to = |comment: &str, first, map, translate| {
+        let find = [first, E::KeyProtocol, E::KeyPort, E::Find(map), translate];
         rule(comment.to_owned(), [&E::to_the_host()[..], &find])
     };
     [
-        to("ports of one address of the host", E::KeyDestination),
-        to("ports of all addresses of the host", E::KeyAnyAddress),
+        to("ports of one address of the host", E::KeyDestination, PORTS, E::TranslateDestination),
+        to("rows of ports of one address of the host", E::KeyDestination, ROWS, E::TranslateAddress),
+        to("ports of all addresses of the host", E::KeyAnyAddress, PORTS, E::TranslateDestination),
+        to("rows of ports of all addresses of the host", E::KeyAnyAddress, ROWS, E::TranslateAddress),
     ]
 }
 
 /// The table that keeps a host from becoming a router between its own interfaces when an engine turns forwarding on:
 /// between the interfaces that were there at that moment nothing was forwarded before, and nothing is afterwards.
-pub(crate) fn guard(family: Family, table: &str, interfaces: Vec<String>) -> Ruleset {
+pub(crate) fn guard(family: Family, table: &str, interfaces: &[String]) -> Ruleset {
     const SET: &str = "guarded";
     let between = [E::InputInterface, E::In(SET), E::OutputInterface, E::In(SET), E::Counter, E::Drop];
     let rule = rule("forwarding was off before a container engine turned it on".to_owned(), [&between[..]]);
+    let elements = interfaces.iter().map(|name| Element::interfaces(&[name], Data::Nothing)).collect();
     Ruleset {
         family,
         table: table.to_owned(),
-        ports: None,
-        sets: vec![InterfaceSet { name: SET, interfaces }],
-        chains: vec![Chain { name: "forward", hook: Hook::Forward, rules: vec![rule] }],
+        sets: vec![Set { name: SET, key: &[Part::Interface], holds: Holds::Nothing, ranges: false, elements }],
+        chains: vec![Chain { name: "forward", hook: Some(Hook::Forward), rules: vec![rule] }],
     }
 }
 
@@ -176,10 +241,9 @@ pub(crate) fn names(address: Ipv4Addr, port: u16) -> Ruleset {
         family: Family::Ipv4,
         table: "engine_names".to_owned(),
         sets: Vec::new(),
-        ports: None,
         chains: vec![Chain {
             name: "output",
-            hook: Hook::TranslateOwnDestination,
+            hook: Some(Hook::TranslateOwnDestination),
             rules: vec![lead(17, "datagrams"), lead(6, "connections")],
         }],
     }

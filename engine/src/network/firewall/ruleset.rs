@@ -1,12 +1,10 @@
 //! A table of the packet filter as data, and its encoding into one transaction that replaces the whole table.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-
 use engine_sys::netlink::{ACK, CREATE, Message};
 
 use super::expression::Expression;
-use crate::network::port::PublishedPort;
+use super::rules;
+use super::set::{Port, Set};
 
 pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
@@ -15,12 +13,10 @@ const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
-const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;
 const APPEND: u16 = 0x800;
-const LIST_ITEM: u16 = 1;
-const DATA_VALUE: u16 = 1;
+pub(super) const LIST_ITEM: u16 = 1;
 
 /// An interface's name as the kernel compares it.
 pub(super) const NAME: usize = 16;
@@ -55,68 +51,16 @@ impl Family {
 pub(crate) struct Ruleset {
     pub(crate) family: Family,
     pub(crate) table: String,
-    pub(crate) sets: Vec<InterfaceSet>,
-    pub(crate) ports: Option<PortMap>,
+    pub(crate) sets: Vec<Set>,
     pub(crate) chains: Vec<Chain>,
 }
 
-/// Interfaces by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InterfaceSet {
-    pub(crate) name: &'static str,
-    pub(crate) interfaces: Vec<String>,
-}
-
-/// Where ports of the host lead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PortMap {
-    pub(crate) name: &'static str,
-    pub(crate) ports: BTreeSet<Port>,
-}
-
-/// A port of the host and where it leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Port {
-    pub(crate) published: PublishedPort,
-    pub(crate) address: IpAddr,
-}
-
-impl Port {
-    /// Whose table it belongs in.
-    pub(crate) fn family(&self) -> Family {
-        if self.address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
-    }
-
-    /// Address, protocol and port, each padded to four bytes.
-    pub(super) fn key(&self) -> Vec<u8> {
-        let mut key = bytes(self.published.host_address);
-        key.extend([self.published.protocol.number(), 0, 0, 0]);
-        key.extend(self.published.host_port.to_be_bytes());
-        key.extend([0, 0]);
-        key
-    }
-
-    /// Address and port, each padded to four bytes.
-    pub(super) fn value(&self) -> Vec<u8> {
-        let mut value = bytes(self.address);
-        value.extend(self.published.port.to_be_bytes());
-        value.extend([0, 0]);
-        value
-    }
-}
-
-fn bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// Rules that packets pass at one hook.
+/// Rules that packets pass one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chain {
     pub(crate) name: &'static str,
-    pub(crate) hook: Hook,
+    /// None for one that only maps lead to.
+    pub(crate) hook: Option<Hook>,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -182,13 +126,12 @@ impl Ruleset {
     fn replacement(&self) -> Vec<Message> {
         // Deleting needs it to be there; making what is there is fine.
         let mut messages = vec![self.make_table(), self.remove_table(), self.make_table()];
-        let sets = self.sets.iter().zip(1..);
-        messages.extend(sets.flat_map(|(set, id)| self.make_set(set, id)));
-        if let Some(map) = &self.ports {
-            messages.push(self.make_map(map));
-            messages.extend(change_ports(NEW_ELEMENTS, self.family, &self.table, map.name, map.ports.iter()));
-        }
+        messages.extend(self.sets.iter().zip(1..).map(|(set, id)| set.make(self.family, &self.table, id)));
         messages.extend(self.chains.iter().map(|chain| self.make_chain(chain)));
+        // Some lead to chains.
+        for set in &self.sets {
+            messages.extend(set.change(NEW_ELEMENTS, self.family, &self.table));
+        }
         for chain in &self.chains {
             messages.extend(chain.rules.iter().map(|rule| self.make_rule(chain.name, rule)));
         }
@@ -208,59 +151,11 @@ impl Ruleset {
         message(self.family, DELETE_TABLE, ACK).text(1, &self.table)
     }
 
-    fn make_set(&self, set: &InterfaceSet, id: u32) -> Vec<Message> {
-        const INTERFACE_NAME: u32 = 41;
-        let make = message(self.family, NEW_SET, ACK | CREATE)
-            .text(1, &self.table)
-            .text(2, set.name)
-            .u32_be(3, 0)
-            .u32_be(4, INTERFACE_NAME)
-            .u32_be(5, NAME as u32)
-            .u32_be(10, id);
-        let mut messages = vec![make];
-        // An attribute has at most 64 kB, enough for 1,600 names.
-        for some in set.interfaces.chunks(1000) {
-            let elements =
-                message(self.family, NEW_ELEMENTS, ACK | CREATE).text(1, &self.table).text(2, set.name).u32_be(4, id);
-            messages.push(elements.nest(3, |list| {
-                some.iter().fold(list, |list, interface| {
-                    let key = |item: Message| item.nest(1, |key| key.attribute(DATA_VALUE, &padded(interface)));
-                    list.nest(LIST_ITEM, key)
-                })
-            }));
-        }
-        messages
-    }
-
-    fn make_map(&self, map: &PortMap) -> Message {
-        // As `nft` numbers types: an address, a protocol and a port; an address and a port.
-        let address = match self.family {
-            Family::Ipv4 => 7,
-            Family::Ipv6 => 8,
-        };
-        let key_type: u32 = address << 12 | 12 << 6 | 13;
-        let value_type: u32 = address << 6 | 13;
-        let width = u32::from(self.family.width());
-        const IS_MAP: u32 = 8;
-        const ID: u32 = 1 << 16;
-        message(self.family, NEW_SET, ACK | CREATE)
-            .text(1, &self.table)
-            .text(2, map.name)
-            .u32_be(3, IS_MAP)
-            .u32_be(4, key_type)
-            .u32_be(5, width + 8)
-            .u32_be(6, value_type)
-            .u32_be(7, width + 4)
-            .u32_be(10, ID)
-    }
-
     fn make_chain(&self, chain: &Chain) -> Message {
         const ACCEPT: u32 = 1;
-        let (kind, number, priority) = chain.hook.place();
-        message(self.family, NEW_CHAIN, ACK | CREATE)
-            .text(1, &self.table)
-            .text(3, chain.name)
-            .nest(4, |hook| hook.u32_be(1, number).attribute(2, &priority.to_be_bytes()))
+        let make = message(self.family, NEW_CHAIN, ACK | CREATE).text(1, &self.table).text(3, chain.name);
+        let Some((kind, number, priority)) = chain.hook.map(Hook::place) else { return make };
+        make.nest(4, |hook| hook.u32_be(1, number).attribute(2, &priority.to_be_bytes()))
             .u32_be(5, ACCEPT)
             .text(7, kind)
     }
@@ -281,33 +176,12 @@ impl Ruleset {
 }
 
 /// One transaction that adds ports to the maps of both families or removes them.
-pub(super) fn port_change(add: bool, table: &str, map: &str, ports: &[Port]) -> Vec<Message> {
+pub(super) fn port_change(add: bool, table: &str, ports: &[Port]) -> Vec<Message> {
     let kind = if add { NEW_ELEMENTS } else { DELETE_ELEMENTS };
     transaction([Family::Ipv4, Family::Ipv6].into_iter().flat_map(|family| {
-        change_ports(kind, family, table, map, ports.iter().filter(move |port| port.family() == family))
+        let sets = rules::of_ports(ports.iter().filter(|port| port.family() == family));
+        sets.into_iter().flat_map(move |set| set.change(kind, family, table))
     }))
-}
-
-fn change_ports<'a>(
-    kind: u16,
-    family: Family,
-    table: &str,
-    map: &str,
-    ports: impl Iterator<Item = &'a Port>,
-) -> Vec<Message> {
-    let ports: Vec<_> = ports.collect();
-    // An attribute has at most 64 kB.
-    let some = ports.chunks(600).map(|some| {
-        message(family, kind, ACK | CREATE).text(1, table).text(2, map).nest(3, |list| {
-            some.iter().fold(list, |list, port| {
-                list.nest(LIST_ITEM, |item| {
-                    item.nest(1, |key| key.attribute(DATA_VALUE, &port.key()))
-                        .nest(2, |value| value.attribute(DATA_VALUE, &port.value()))
-                })
-            })
-        })
-    });
-    some.collect()
 }
 
 /// The layout in which `nft` keeps comments: a type, a length, and the text with its closing zero.

@@ -33,6 +33,7 @@ fn port(number: u16) -> Port {
         port: 8000,
         host_address: "127.0.0.1".parse().unwrap(),
         host_port: number,
+        count: 1,
     };
     Port { published, address: "10.0.0.2".parse().unwrap() }
 }
@@ -57,24 +58,35 @@ fn ports_come_and_go() {
     let many: Vec<u16> = (1000..21000).collect();
     apply(&mut socket, &ruleset(&many)).unwrap();
     assert!(is_in_place(&mut socket, &ruleset(&many)).unwrap());
-    assert_eq!(port(80).key(), [127, 0, 0, 1, 17, 0, 0, 0, 0, 80, 0, 0]);
-    assert_eq!(port(80).value(), [10, 0, 0, 2, 0x1f, 0x40, 0, 0]);
+    assert_eq!(port(80).to_one().key, [127, 0, 0, 1, 17, 0, 0, 0, 0, 80, 0, 0]);
+    assert_eq!(port(80).to_one().data, set::Data::Value(vec![10, 0, 0, 2, 0x1f, 0x40, 0, 0]));
 }
 
 /// A ruleset in words.
 fn tell(ruleset: &Ruleset) -> String {
     let mut text = format!("table {}\n", ruleset.table);
-    for set in &ruleset.sets {
-        writeln!(text, "  set {} {:?}", set.name, set.interfaces).unwrap();
+    for set in ruleset.sets.iter().filter(|set| !set.elements.is_empty()) {
+        let words = |bytes: &[u8]| match bytes.len() % ruleset::NAME {
+            0 => bytes.chunks(ruleset::NAME).map(|name| text_of(name)).collect::<Vec<_>>().join("+"),
+            _ => format!("{bytes:?}"),
+        };
+        let told: Vec<_> =
+            set.elements.iter().map(|element| format!("{} {:?}", words(&element.key), element.data)).collect();
+        writeln!(text, "  {} {}", set.name, told.join(", ")).unwrap();
     }
     for chain in &ruleset.chains {
-        writeln!(text, "  chain {} {:?}", chain.name, chain.hook).unwrap();
+        let hook = chain.hook.map(|hook| format!(" {hook:?}")).unwrap_or_default();
+        writeln!(text, "  chain {}{hook}", chain.name).unwrap();
         for rule in &chain.rules {
             let steps: Vec<_> = rule.expressions.iter().map(tell_expression).collect();
             writeln!(text, "    {}  # {}", steps.join(" "), rule.comment).unwrap();
         }
     }
     text
+}
+
+fn text_of(name: &[u8]) -> String {
+    text(name).to_owned()
 }
 
 fn tell_expression(expression: &Expression) -> String {
@@ -99,26 +111,39 @@ fn two_bridges_one_with_its_containers_kept_apart() {
     ));
     insta::assert_snapshot!(tell(&ruleset), @r#"
     table engine
+      bridges br1 Nothing, engine0 Nothing
+      among engine0+engine0 Verdict(Accept)
+      coming br1 Verdict(GoTo("to_published")), engine0 Verdict(GoTo("to_published"))
+      chain to_published
+        ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # answers and what belongs to them
+        ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # published ports
+        Counter Drop  # nothing else, from wherever
+      chain to_routed
+        ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # answers and what belongs to them
+        ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # published ports
+        Protocol = [1] Accept  # errors and reachability
+        KeyDestination KeyProtocol KeyPort In("routed") Accept  # ports at the containers' own addresses
+        Counter Drop  # nothing else, from wherever
+      chain refused
+        Counter Drop  # nothing else, from wherever
       chain raw Raw
-        InputInterface = engine0 Destination & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # engine0: nothing to the host's loopback
-        InputInterface = engine0 Source & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # engine0: nothing from the host's loopback
-        InputInterface = br1 Destination & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # br1: nothing to the host's loopback
-        InputInterface = br1 Source & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # br1: nothing from the host's loopback
+        InputInterface In("bridges") Destination & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # bridges: nothing to the host's loopback
+        InputInterface In("bridges") Source & [255, 0, 0, 0] = [127, 0, 0, 0] Counter Drop  # bridges: nothing from the host's loopback
       chain prerouting TranslateDestination
         Destination & [255, 0, 0, 0] = [127, 0, 0, 0] Accept  # the loopback is the host's own
         DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
+        DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of one address of the host
         DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
+        DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of all addresses of the host
       chain output TranslateOwnDestination
         DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
+        DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of one address of the host
         DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
+        DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of all addresses of the host
       chain forward Forward
-        OutputInterface = engine0 ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # engine0: answers and what belongs to them
-        OutputInterface = engine0 InputInterface = engine0 Accept  # engine0: containers among each other
-        OutputInterface = engine0 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # engine0: published ports
-        OutputInterface = engine0 Counter Drop  # engine0: nothing else, from wherever
-        OutputInterface = br1 ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: answers and what belongs to them
-        OutputInterface = br1 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: published ports
-        OutputInterface = br1 Counter Drop  # br1: nothing else, from wherever
+        KeyInput KeyOutput Decide("among")  # containers of a network among each other
+        InputInterface Decide("leaving")  # what leaves a closed network
+        OutputInterface Decide("coming")  # what comes to a network
       chain postrouting TranslateSource
         Source & [255, 0, 0, 0] = [127, 0, 0, 0] OutputInterface = engine0 Masquerade  # engine0: the host's loopback to published ports
         Source & [255, 255, 0, 0] = [172, 17, 0, 0] OutputInterface = engine0 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Masquerade  # engine0: 172.17.0.0/16 to published ports of neighbours
@@ -130,9 +155,9 @@ fn two_bridges_one_with_its_containers_kept_apart() {
 
 #[test]
 fn the_guard() {
-    insta::assert_snapshot!(tell(&guard(Family::Ipv4, "engine_guard", vec!["eth0".into(), "wlan0".into()])), @r#"
+    insta::assert_snapshot!(tell(&guard(Family::Ipv4, "engine_guard", &["eth0".into(), "wlan0".into()])), @r#"
     table engine_guard
-      set guarded ["eth0", "wlan0"]
+      guarded eth0 Nothing, wlan0 Nothing
       chain forward Forward
         InputInterface In("guarded") OutputInterface In("guarded") Counter Drop  # forwarding was off before a container engine turned it on
     "#);
@@ -166,7 +191,7 @@ fn the_kernel_takes_replaces_and_removes_tables() {
         &[bridge("br1", "10.0.0.0/24", true), bridge("br2", "10.0.1.0/24", false)],
         &[port(80)].into(),
     ));
-    let other = guard(Family::Ipv6, "engine_guard", (0..2500).map(|number| format!("if{number}")).collect());
+    let other = guard(Family::Ipv6, "engine_guard", &(0..2500).map(|number| format!("if{number}")).collect::<Vec<_>>());
     assert!(!is_in_place(&mut socket, &one).unwrap());
     let before = generation(&mut socket).unwrap();
     for ruleset in [&one, &two, &two, &other, &one] {
@@ -209,18 +234,37 @@ fn both_families_come_and_go_together() {
     assert!(both.iter().all(|ruleset| is_in_place(&mut socket, ruleset).unwrap()));
     insta::assert_snapshot!(tell(&both[1]), @r#"
     table engine_1
+      published [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 80, 0, 0] Value([253, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 31, 64, 0, 0])
+      bridges br1 Nothing
+      among br1+br1 Verdict(Accept)
+      coming br1 Verdict(GoTo("to_published"))
+      chain to_published
+        ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # answers and what belongs to them
+        ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # published ports
+        Counter Drop  # nothing else, from wherever
+      chain to_routed
+        ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # answers and what belongs to them
+        ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # published ports
+        Protocol = [58] Accept  # errors and reachability
+        KeyDestination KeyProtocol KeyPort In("routed") Accept  # ports at the containers' own addresses
+        Counter Drop  # nothing else, from wherever
+      chain refused
+        Counter Drop  # nothing else, from wherever
       chain raw Raw
       chain prerouting TranslateDestination
         DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
+        DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of one address of the host
         DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
+        DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of all addresses of the host
       chain output TranslateOwnDestination
         DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
+        DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of one address of the host
         DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
+        DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of all addresses of the host
       chain forward Forward
-        OutputInterface = br1 ConnectionState & [6, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: answers and what belongs to them
-        OutputInterface = br1 InputInterface = br1 Accept  # br1: containers among each other
-        OutputInterface = br1 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Accept  # br1: published ports
-        OutputInterface = br1 Counter Drop  # br1: nothing else, from wherever
+        KeyInput KeyOutput Decide("among")  # containers of a network among each other
+        InputInterface Decide("leaving")  # what leaves a closed network
+        OutputInterface Decide("coming")  # what comes to a network
       chain postrouting TranslateSource
         Source & [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0] = [253, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] OutputInterface = br1 ConnectionStatus & [32, 0, 0, 0] != [0, 0, 0, 0] Masquerade  # br1: fd00:1::/64 to published ports of neighbours
         Source & [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0] = [253, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] OutputInterface != br1 Masquerade  # br1: fd00:1::/64 leaves with the host's address
@@ -237,9 +281,57 @@ fn an_internal_network_has_no_way_out() {
     let mut inside = bridge("br1", "10.0.0.0/24", true);
     inside.internal = true;
     let ruleset = only(rules("engine", &[bridge("br0", "10.0.1.0/24", true), inside], &BTreeSet::new()));
-    let forward: Vec<_> = ruleset.chains.iter().filter(|chain| chain.name == "forward").collect();
-    let comments: Vec<_> = forward[0].rules.iter().map(|rule| rule.comment.as_str()).collect();
-    // It comes first: what another network lets in must not come from here.
-    assert_eq!(comments[0], "br1: nothing leaves it");
-    assert!(comments.iter().filter(|comment| comment.starts_with("br1")).all(|comment| !comment.contains("published")));
+    let of = |name: &str| ruleset.sets.iter().find(|set| set.name == name).unwrap();
+    let refused = Element::interfaces(&["br1"], set::Data::Verdict(set::Verdict::GoTo("refused".to_owned())));
+    assert!(of("leaving").elements.iter().eq([&refused]) && of("coming").elements.contains(&refused));
+    assert!(of("coming").elements.len() == 2);
+}
+
+#[test]
+fn rules_of_the_forward_path_do_not_grow_with_networks() {
+    let count = |networks: u8| {
+        let bridges: Vec<_> =
+            (0..networks).map(|number| bridge(&format!("br{number}"), &format!("10.0.{number}.0/24"), true)).collect();
+        let ruleset = only(rules("engine", &bridges, &BTreeSet::new()));
+        let of = |name: &str| ruleset.chains.iter().find(|chain| chain.name == name).unwrap().rules.len();
+        let elements: usize = ruleset.sets.iter().map(|set| set.elements.len()).sum();
+        (of("forward"), of("raw"), of("to_published"), of("postrouting"), elements)
+    };
+    let (one, many) = (count(1), count(100));
+    assert_eq!((one.0, one.1, one.2), (many.0, many.1, many.2));
+    assert_eq!((one.3 * 100, one.4 * 100), (many.3, many.4), "what grows, grows with their number");
+}
+
+#[test]
+fn rows_of_ports_are_one_element() {
+    let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
+    let row = |first, last, to| {
+        let one = port(first);
+        Port { published: PublishedPort { port: to, count: last - first + 1, ..one.published }, ..one }
+    };
+    let elements = |ports: &[Port]| of_ports(ports).iter().map(|set| set.elements.len()).collect::<Vec<_>>();
+    assert_eq!(elements(&[row(1000, 60999, 1000)]), [0, 1, 0]);
+    assert_eq!(elements(&[row(1000, 1099, 2000), row(2000, 2099, 2000), port(80)]), [101, 1, 0]);
+    let own = PublishedPort { host_port: 0, ..row(1, 50, 80).published };
+    assert_eq!(elements(&[Port { published: own, ..port(1) }]), [0, 0, 1]);
+    let ruleset = |ports: &[Port]| {
+        only(rules("engine_1", &[bridge("br1", "10.0.0.0/24", true)], &ports.iter().copied().collect()))
+    };
+    let all = [row(1000, 60999, 1000), row(500, 599, 700), port(80), Port { published: own, ..port(1) }];
+    apply(&mut socket, &ruleset(&all)).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&all)).unwrap());
+    unpublish(&mut socket, "engine_1", &all[..2]).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&all[2..])).unwrap());
+    publish(&mut socket, "engine_1", &all[..2]).unwrap();
+    publish(&mut socket, "engine_1", &all[..2]).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&all)).unwrap());
+    // Many rows beside each other.
+    let rows: Vec<Port> = (0..500).map(|at| row(1000 + at * 20, 1009 + at * 20, 1000 + at * 20)).collect();
+    apply(&mut socket, &ruleset(&[])).unwrap();
+    publish(&mut socket, "engine_1", &rows).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&rows)).unwrap());
+}
+
+fn of_ports(ports: &[Port]) -> Vec<Set> {
+    super::rules::of_ports(ports.iter())
 }

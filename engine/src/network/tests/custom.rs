@@ -44,7 +44,7 @@ fn networks_are_made_listed_and_removed() {
     networks.remove_blocking("two").unwrap();
     networks.remove_blocking(one.id.short()).unwrap();
     wait_until(|| machine.links() == ["lan0", "up0"]);
-    let nothing = firewall::Ruleset { sets: vec![], ports: None, chains: vec![], ..wanted_rules(&networks) };
+    let nothing = firewall::Ruleset { sets: vec![], chains: vec![], ..wanted_rules(&networks) };
     assert!(firewall::is_in_place(&mut machine.filter(), &nothing).unwrap());
     let predefined = networks.remove_blocking("bridge").unwrap_err();
     assert_eq!(predefined.to_string(), "bridge is a pre-defined network and cannot be removed");

@@ -74,7 +74,7 @@ fn status(state: &ContainerState, health: Option<HealthStatus>, now: i64) -> Str
 pub(crate) fn port_map(record: &Record) -> wire::PortMap {
     let mut ports: wire::PortMap = record.config.exposed_ports.iter().map(|port| (port.clone(), None)).collect();
     let interfaces = record.endpoints.iter().filter_map(|endpoint| endpoint.interface.as_ref());
-    for published in interfaces.flat_map(|interface| &interface.ports) {
+    for published in interfaces.flat_map(|interface| &interface.ports).flat_map(|ports| ports.each()) {
         let entry = ports.entry(format!("{}/{}", published.port, published.protocol)).or_default();
         entry.get_or_insert_default().push(wire::PortBinding {
             host_ip: published.host_address.to_string(),
