@@ -30,6 +30,9 @@ pub struct Settings {
     pub address_pools: Vec<AddressPool>,
     /// Keep packet filter rules for the networks; without it nothing is translated or isolated.
     pub firewall: bool,
+    /// Listen at published ports and pass on what comes, instead of translating its destination. Slower, but what comes has
+    /// passed the host's own rules for itself (the chain INPUT, as `ufw` writes it) like what is for any of its programs.
+    pub relay_ports: bool,
     /// Name service of containers that ask for none of their own.
     pub dns: DnsSettings,
     /// How registries are reached.
@@ -57,6 +60,7 @@ impl Default for Settings {
             bridge: BridgeSettings::default(),
             address_pools: Vec::new(),
             firewall: true,
+            relay_ports: false,
             dns: DnsSettings::default(),
             registry: RegistrySettings::default(),
             log: LogSettings::default(),
@@ -108,6 +112,13 @@ impl Settings {
     #[must_use]
     pub fn firewall(mut self, firewall: bool) -> Self {
         self.firewall = firewall;
+        self
+    }
+
+    /// Sets [`Settings::relay_ports`].
+    #[must_use]
+    pub fn relay_ports(mut self, relay: bool) -> Self {
+        self.relay_ports = relay;
         self
     }
 

@@ -99,6 +99,10 @@ pub struct Args {
     /// Whether packet filter rules are kept [default: true]
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     iptables: Option<bool>,
+    /// Whether published ports are listened at instead of translated, so that the host's own INPUT rules (ufw) hold for them
+    /// [default: false]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    relay_ports: Option<bool>,
     /// Block that new networks take their subnets from, as base=ADDRESS/PREFIX,size=PREFIX; may be given several times
     #[arg(long = "default-address-pool", value_name = "POOL")]
     default_address_pools: Vec<String>,
@@ -181,6 +185,7 @@ impl Args {
             ip_masq: self.ip_masq,
             ip_forward: self.ip_forward,
             iptables: self.iptables,
+            relay_ports: self.relay_ports,
             default_address_pools: some(
                 self.default_address_pools.iter().map(|text| pool(text)).collect::<Result<_, _>>()?,
             ),

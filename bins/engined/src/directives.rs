@@ -70,6 +70,7 @@ directives! {
     "ip-masq" ip_masq: bool;
     "ip-forward" ip_forward: bool;
     "iptables" iptables: bool;
+    "relay-ports" relay_ports: bool;
     "default-address-pools" default_address_pools: Vec<Pool>;
     "dns" dns: Vec<String>;
     "dns-opts" dns_opts: Vec<String>;
@@ -203,6 +204,7 @@ impl Directives {
         bridge.masquerade = self.ip_masq.unwrap_or(bridge.masquerade);
         bridge.forward = self.ip_forward.unwrap_or(bridge.forward);
         settings.firewall = self.iptables.unwrap_or(settings.firewall);
+        settings.relay_ports = self.relay_ports.unwrap_or(settings.relay_ports);
         for pool in self.default_address_pools.iter().flatten() {
             let (base, prefix_len) = subnet("default-address-pools", &pool.base)?;
             if pool.size < prefix_len || pool.size > 30 {

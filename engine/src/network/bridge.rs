@@ -56,6 +56,8 @@ pub(super) struct Policy {
     pub(super) pools: Vec<AddressPool>,
     pub(super) firewall: bool,
     pub(super) forward: bool,
+    /// Ports are listened at, not translated.
+    pub(super) relay: bool,
 }
 
 impl Host {

@@ -194,7 +194,7 @@ impl Networks {
                 gateway_mode: bridge.gateway_mode,
                 gateway_mode_v6: bridge.gateway_mode_v6,
             };
-            let (endpoint, claims, leads) = self.take(network, &place, request)?;
+            let (endpoint, mut claims, leads) = self.take(network, &place, request)?;
             let Some(interface) = &endpoint.interface else { return Err(no_namespace()) };
             let switches = request.switches(&interface.name);
             let made = self
@@ -204,7 +204,7 @@ impl Networks {
                     if interface.ports.is_empty() {
                         return Ok(());
                     }
-                    let published = self.host().publish(&bridge, &ports(&endpoint), &self.shared.policy);
+                    let published = self.lead_here(&bridge, &endpoint, &mut claims);
                     published.inspect_err(|_| self.remove_port_after_failure(&interface.host_name))
                 });
             let Err(error) = made else {
@@ -214,6 +214,7 @@ impl Networks {
                 self.forget_flows(&ports(&endpoint));
                 return Ok(endpoint);
             };
+            self.shared.relays.stop(&request.container);
             self.shared.state.write(Durability::Process, |transaction| free(transaction, &endpoint))?;
             match error {
                 // The bridge has vanished: somebody removed it, or an engine on this root gave it up.
@@ -324,6 +325,23 @@ impl Networks {
         Ok((endpoint, claims, leads))
     }
 
+    /// Lets its ports lead to an endpoint, by the packet filter or by relays that take over `claims`.
+    fn lead_here(&self, bridge: &Bridge, endpoint: &Endpoint, claims: &mut port::Claims) -> Result<(), Error> {
+        let (relayed, translated) = self.split(ports(endpoint));
+        if !relayed.is_empty() {
+            self.shared.relays.start(&endpoint.container, &relayed, std::mem::take(claims))?;
+        }
+        if translated.is_empty() {
+            return Ok(());
+        }
+        self.host().publish(bridge, &translated, &self.shared.policy)
+    }
+
+    /// The ports that are relayed, and those that the packet filter knows.
+    pub(super) fn split(&self, ports: Vec<Port>) -> (Vec<Port>, Vec<Port>) {
+        ports.into_iter().partition(|port| self.shared.policy.relay && port.published.host_port > 0)
+    }
+
     /// Holds the ports of connected containers again, after a restart.
     pub(super) fn claim_again(&self) -> Result<(), Error> {
         let endpoints = self.shared.state.read(|look| look.list::<Endpoint>(Table::Endpoint))?;
@@ -331,7 +349,12 @@ impl Networks {
         for (_, endpoint) in endpoints {
             // One that another engine on this root holds, or a program of the host took meanwhile, works all the same.
             let held = endpoint.interface.as_ref().map(|interface| port::claim(&interface.ports)).unwrap_or_default();
-            if !held.is_empty() {
+            if held.is_empty() {
+                continue;
+            }
+            if self.shared.policy.relay {
+                self.shared.relays.start(&endpoint.container, &ports(&endpoint), held)?;
+            } else {
                 claims.entry(endpoint.container).or_insert(held);
             }
         }

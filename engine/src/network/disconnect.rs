@@ -55,6 +55,7 @@ impl Networks {
             self.unpublish(endpoint)?;
         }
         self.claims().remove(container);
+        self.shared.relays.stop(container);
         for (_, endpoint) in &freed {
             let network = self.get(endpoint.network.as_str());
             let driver = network.as_ref().map_or(Driver::Bridge, |network| network.driver.clone());
@@ -140,6 +141,7 @@ impl Networks {
         }
         if !ports_left {
             self.claims().remove(container);
+            self.shared.relays.stop(container);
         }
         self.publish("disconnect", &endpoint, &network.driver);
         Ok(())
@@ -153,15 +155,21 @@ impl Networks {
         if let Some(interface) = &endpoint.interface {
             host.turn_back(&interface.host_name)?;
         }
-        host.publish(bridge, &ports(endpoint), &self.shared.policy)?;
+        let (relayed, translated) = self.split(ports(endpoint));
+        if !translated.is_empty() {
+            host.publish(bridge, &translated, &self.shared.policy)?;
+        }
         drop(host);
+        if !relayed.is_empty() {
+            self.shared.relays.start(&endpoint.container, &relayed, port::Claims::new())?;
+        }
         self.forget_flows(&ports(endpoint));
         Ok(())
     }
 
     /// The state has forgotten the ports already, so the rules are made from it again when something is odd.
     pub(super) fn unpublish(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let ports = ports(endpoint);
+        let (_, ports) = self.split(ports(endpoint));
         if ports.is_empty() {
             return Ok(());
         }

@@ -20,9 +20,11 @@ mod interface;
 mod lease;
 mod link;
 mod namespace;
+mod notice;
 mod options;
 mod port;
 mod record;
+mod relay;
 mod remove;
 mod resolver;
 mod subnet;
@@ -37,6 +39,7 @@ pub use create::{BlockSpec, NetworkSpec};
 pub use driver::{DriverError, NetworkDriver};
 pub use error::Error;
 pub use namespace::NetworkNamespace;
+pub use notice::Notice;
 pub use port::{Protocol, Publish, PublishedPort};
 pub use record::{
     Addresses, Block, Bridge, Direct, Driver, Endpoint, GatewayMode, Interface, Interface6, InvalidMac, Link,
@@ -79,6 +82,7 @@ struct Shared {
     /// Those that the program brought.
     drivers: RwLock<BTreeMap<String, Arc<dyn NetworkDriver>>>,
     resolver: resolver::Resolver,
+    relays: relay::Relays,
 }
 
 impl Networks {
@@ -91,8 +95,13 @@ impl Networks {
         let names = Names::of(&settings.root);
         let pools =
             if settings.address_pools.is_empty() { subnet::built_in_pools() } else { settings.address_pools.clone() };
-        let policy =
-            Policy { table: names.table, pools, firewall: settings.firewall, forward: settings.bridge.forward };
+        let policy = Policy {
+            table: names.table,
+            pools,
+            firewall: settings.firewall,
+            forward: settings.bridge.forward,
+            relay: settings.relay_ports,
+        };
         let mut host = Host::open(&policy)?;
         // What makes no sense is refused even when nothing would be decided by it now.
         decide_bridge(&settings.bridge, &names.bridge, &policy, &[])?;
@@ -121,6 +130,7 @@ impl Networks {
                 claims: Mutex::default(),
                 drivers: RwLock::default(),
                 resolver: resolver::Resolver::new(state),
+                relays: relay::Relays::new(),
             }),
         })
     }
@@ -251,7 +261,11 @@ impl Networks {
             let networks = look.list::<Network>(Table::Network)?;
             let bridges = networks.into_iter().filter_map(|(_, network)| network.bridge);
             let endpoints = look.list::<Endpoint>(Table::Endpoint)?;
-            let ports = endpoints.iter().flat_map(|(_, endpoint)| connect::ports(endpoint)).collect();
+            let mut ports: BTreeSet<_> = endpoints.iter().flat_map(|(_, endpoint)| connect::ports(endpoint)).collect();
+            if self.shared.policy.relay {
+                // Those of the containers' own addresses need nobody who relays.
+                ports.retain(|port| port.published.host_port == 0);
+            }
             Ok((bridges.filter(|bridge| bridge.settled).collect(), ports))
         })
     }

@@ -12,6 +12,7 @@ use engine_sys::netlink::{Netlink, Protocol};
 use super::*;
 
 mod custom;
+mod ways;
 
 /// A network of this name on this bridge, in use.
 pub(super) fn network(name: &str, interface: &str, subnet: Subnet) -> Network {

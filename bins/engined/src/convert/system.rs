@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::Settings;
 use engine::container::{Abilities, Record, Status};
+use engine::network::Notice;
 use engine_api::system as wire;
 use engine_api::version::{ApiVersion, MAX, MIN};
 use rustix::system::{sysinfo, uname};
@@ -130,11 +131,12 @@ pub(crate) struct About<'a> {
     pub(crate) host: &'a Host,
     pub(crate) counts: Counts,
     pub(crate) abilities: &'a Abilities,
+    pub(crate) notices: &'a [Notice],
 }
 
 /// `/info`
 pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
-    let About { id, settings, debug, host, counts, abilities } = *about;
+    let About { id, settings, debug, host, counts, abilities, notices } = *about;
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let v2 = host.v2;
     wire::SystemInfo {
@@ -160,7 +162,7 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         cpu_set: abilities.cpuset,
         pids_limit: abilities.pids,
         oom_kill_disable: abilities.oom_kill_disable,
-        warnings: Some(warnings(abilities, v2, host.forwarding)).filter(|warnings| !warnings.is_empty()),
+        warnings: Some(warnings(abilities, v2, host.forwarding, notices)).filter(|warnings| !warnings.is_empty()),
         ipv4_forwarding: host.forwarding,
         bridge_nf_iptables: version.has_bridge_netfilter().then_some(false),
         bridge_nf_ip6tables: version.has_bridge_netfilter().then_some(false),
@@ -205,8 +207,8 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
     }
 }
 
-/// What containers cannot be bounded by on this machine, in Docker's words.
-fn warnings(abilities: &Abilities, v2: bool, forwarding: bool) -> Vec<String> {
+/// What containers cannot be bounded by on this machine, in Docker's words, and what there is to know of its networks.
+fn warnings(abilities: &Abilities, v2: bool, forwarding: bool, notices: &[Notice]) -> Vec<String> {
     let rates = if v2 {
         ["io.max (rbps)", "io.max (wbps)", "io.max (riops)", "io.max (wiops)"]
     } else {
@@ -239,6 +241,7 @@ fn warnings(abilities: &Abilities, v2: bool, forwarding: bool) -> Vec<String> {
     if !forwarding {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
     }
+    warnings.extend(notices.iter().map(|notice| format!("WARNING: {notice}")));
     warnings
 }
 
@@ -283,7 +286,15 @@ mod tests {
     fn info_has_what_clients_rely_on() {
         let (settings, host, abilities) = (Settings::default(), Host::default(), Abilities::default());
         let counts = Counts { running: 1, paused: 2, stopped: 3, images: 4 };
-        let about = About { id: "id", settings: &settings, debug: false, host: &host, counts, abilities: &abilities };
+        let about = About {
+            id: "id",
+            settings: &settings,
+            debug: false,
+            host: &host,
+            counts,
+            abilities: &abilities,
+            notices: &[],
+        };
         let info = info(&about, MAX);
         assert_eq!((info.containers, info.images, info.swarm.local_node_state.as_str()), (6, 4, "inactive"));
         assert_eq!(info.index_server_address, "https://index.docker.io/v1/");

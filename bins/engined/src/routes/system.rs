@@ -38,6 +38,10 @@ pub(crate) async fn info(call: Call) -> Result<Response, Error> {
     let daemon = &call.daemon;
     let records = daemon.engine.containers().list(&ContainerFilter::new().all(true))?;
     let counts = Counts::of(records.iter().map(AsRef::as_ref), daemon.engine.images().list().await?.len());
+    let networks = daemon.engine.networks().clone();
+    let notices = tokio::task::spawn_blocking(move || networks.notices())
+        .await
+        .map_err(|_| engine::network::Error::Interrupted)??;
     let about = About {
         id: daemon.engine.id(),
         settings: daemon.engine.settings(),
@@ -45,6 +49,7 @@ pub(crate) async fn info(call: Call) -> Result<Response, Error> {
         host: &Host::look(),
         counts,
         abilities: daemon.engine.containers().abilities(),
+        notices: &notices,
     };
     Ok(reply::json(StatusCode::OK, &system::info(&about, call.version)))
 }

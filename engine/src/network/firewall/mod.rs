@@ -18,6 +18,7 @@ pub(crate) use set::{Port, Set};
 /// The multicast group of changes (`NFNLGRP_NFTABLES`).
 pub(super) const CHANGES: u32 = 7;
 
+const GET_CHAIN: u16 = 4;
 const GET_RULE: u16 = 7;
 const GET_ELEMENTS: u16 = 13;
 const GET_GENERATION: u16 = 16;
@@ -105,6 +106,50 @@ fn elements(socket: &mut Netlink, family: Family, table: &str, set: &str) -> Res
         Err(error) if error.is(Errno::NOENT) => Ok(BTreeSet::new()),
         Err(error) => Err(error),
     }
+}
+
+/// A chain of somebody's that drops what it does not let pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HostChain {
+    pub(super) family: u8,
+    pub(super) table: String,
+    pub(super) name: String,
+}
+
+/// The family of tables that see both IPv4 and IPv6.
+const BOTH: u8 = 1;
+
+impl HostChain {
+    /// As `nft` calls it.
+    pub(super) fn family_name(&self) -> &'static str {
+        match self.family {
+            BOTH => "inet",
+            family if family == Family::Ipv6.number() => "ip6",
+            _ => "ip",
+        }
+    }
+}
+
+/// The chains, of whomever, that drop what is forwarded unless a rule lets it pass.
+pub(super) fn dropping_chains(socket: &mut Netlink) -> Result<Vec<HostChain>, Error> {
+    let question = Message::new(ruleset::SUBSYSTEM << 8 | GET_CHAIN, DUMP).put(&[0, 0, 0, 0]);
+    let mut found = Vec::new();
+    socket.dump(&question, |part| match part {
+        None => found.clear(),
+        Some((_, content)) => found.extend(read_dropping_chain(content)),
+    })?;
+    Ok(found)
+}
+
+fn read_dropping_chain(content: &[u8]) -> Option<HostChain> {
+    const FORWARD: u32 = 2;
+    const DROP: u32 = 0;
+    let family = *content.first()?;
+    let part = |kind| attributes(content.get(4..)?).find(|attribute| attribute.kind == kind).map(|part| part.content);
+    let hook = attributes(part(4)?).find(|attribute| attribute.kind == 1).and_then(|number| u32_be(number.content))?;
+    let known = [BOTH, Family::Ipv4.number(), Family::Ipv6.number()].contains(&family);
+    let drops = known && hook == FORWARD && u32_be(part(5)?)? == DROP;
+    drops.then_some(HostChain { family, table: text(part(1)?).to_owned(), name: text(part(3)?).to_owned() })
 }
 
 /// The rules of a table, by chain and comment.

@@ -247,7 +247,7 @@ impl Port {
     }
 
     /// The ports one by one.
-    pub(super) fn each(self) -> impl Iterator<Item = Self> {
+    pub(crate) fn each(self) -> impl Iterator<Item = Self> {
         self.published.each().map(move |published| Self { published, ..self })
     }
 

@@ -4,11 +4,11 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use super::*;
 
-fn make(machine: &Machine, networks: &Networks, spec: &NetworkSpec) -> Result<Network, Error> {
+pub(super) fn make(machine: &Machine, networks: &Networks, spec: &NetworkSpec) -> Result<Network, Error> {
     in_network(machine.host.as_fd(), || Ok(networks.create_blocking(spec))).unwrap()
 }
 
-fn on(machine: &Machine, networks: &Networks, container: &Container, network: &str) -> Endpoint {
+pub(super) fn on(machine: &Machine, networks: &Networks, container: &Container, network: &str) -> Endpoint {
     let request = Connect::new(container.id, network).namespace(&container.namespace);
     machine.connect(networks, &request).unwrap()
 }

@@ -1,14 +1,15 @@
 //! `enginectl run`: create, attach, wait, start. The wait is registered before the start, so that no exit is missed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use engine_api::container::CreateRequest;
+use engine_api::container::{ContainerInspect, CreateRequest};
 use http::Method;
 
 use super::create::{create, fail, from_flags};
 use super::interact::{Foreground, Outcome, Streams, as_exit, exit_code};
 use super::options::Options;
-use crate::client::{Payload, Query, whole};
+use crate::client::{Client, Payload, Query, whole};
 use crate::error::Error;
 use crate::session::Session;
 
@@ -66,7 +67,9 @@ async fn start(args: &Args, session: &mut Session) -> Result<u8, Error> {
     let path = format!("/containers/{id}");
     if args.detach {
         client.post(&format!("{path}/start"), &Query::new(), Payload::Empty).await?;
+        let open = open_ports(&args.options, &client, &path).await;
         session.print_line(id)?;
+        tell_open_ports(session, &open);
         return Ok(0);
     }
     let (attach_path, wait_path) = (format!("{path}/attach"), format!("{path}/wait"));
@@ -91,6 +94,8 @@ async fn start(args: &Args, session: &mut Session) -> Result<u8, Error> {
         }
         return Err(error);
     }
+    let open = open_ports(&args.options, &client, &path).await;
+    tell_open_ports(session, &open);
     if !streams.stdout && !streams.stderr {
         session.print_line(&id)?;
     }
@@ -98,6 +103,37 @@ async fn start(args: &Args, session: &mut Session) -> Result<u8, Error> {
         Outcome::Exited(code) => Ok(as_exit(code)),
         Outcome::Detached => Ok(0),
     }
+}
+
+/// The published ports that everybody who reaches the host reaches.
+async fn open_ports(options: &Options, client: &Client, path: &str) -> Vec<String> {
+    if options.publish.is_empty() && !options.publish_all {
+        return Vec::new();
+    }
+    // One that has ended and gone already has none any more.
+    let Ok(about) = client.get_as::<ContainerInspect>(&format!("{path}/json"), &Query::new()).await else {
+        return Vec::new();
+    };
+    let is_open = |address: &str| matches!(address, "0.0.0.0" | "::");
+    let ports = about.network_settings.ports.iter().flat_map(|(port, bindings)| {
+        let open = bindings.iter().flatten().filter(|binding| is_open(&binding.host_ip));
+        let kind = port.split_once('/').map_or("tcp", |(_, kind)| kind);
+        open.map(move |binding| format!("{}/{kind}", binding.host_port))
+    });
+    ports.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn tell_open_ports(session: &mut Session, open: &[String]) {
+    const MAX_TOLD: usize = 8;
+    let Some(first) = open.first() else { return };
+    let told = open.iter().take(MAX_TOLD).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = open.len().saturating_sub(MAX_TOLD);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let port = first.split('/').next().unwrap_or_default();
+    session.complain(format!(
+        "Note: {told}{more}: open to everybody who reaches this host. To keep a port to the host, publish it as -p \
+         127.0.0.1:{port}:PORT."
+    ));
 }
 
 /// The size of the window (rows, columns) that a request tells.

@@ -76,6 +76,9 @@ pub(crate) fn port_map(record: &Record) -> wire::PortMap {
     let interfaces = record.endpoints.iter().filter_map(|endpoint| endpoint.interface.as_ref());
     for published in interfaces.flat_map(|interface| &interface.ports).flat_map(|ports| ports.each()) {
         let entry = ports.entry(format!("{}/{}", published.port, published.protocol)).or_default();
+        if published.host_port == 0 {
+            continue;
+        }
         entry.get_or_insert_default().push(wire::PortBinding {
             host_ip: published.host_address.to_string(),
             host_port: published.host_port.to_string(),

@@ -18,6 +18,12 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
     let spec = spec(request, call.query.text("name"), call.query.text("platform"), call.version)?;
     let containers = call.daemon.engine.containers();
     warnings.extend(containers.warnings(&spec.host));
+    if !spec.host.port_bindings.is_empty() || spec.host.publish_all_ports {
+        let networks = call.daemon.engine.networks().clone();
+        let obstacles = tokio::task::spawn_blocking(move || networks.obstacles()).await;
+        let obstacles = obstacles.map_err(|_| engine::network::Error::Interrupted)??;
+        warnings.extend(obstacles.iter().map(ToString::to_string));
+    }
     let container = containers.create(spec).await?;
     Ok(reply::json(StatusCode::CREATED, &CreateResponse { id: container.id().to_string(), warnings }))
 }

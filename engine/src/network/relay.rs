@@ -1,0 +1,266 @@
+//! Published ports without translation: the engine listens on them itself and passes on what comes.
+//!
+//! That costs a program's time, but what comes has passed the host's own rules for what is meant for it (the chain INPUT, which
+//! ufw and its kind write), as for any program that listens. Containers see the bridge's address as that of who calls.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use engine_sys::namespace::in_network;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::pipe::{PipeFlags, SpliceFlags};
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+
+use super::firewall::Port;
+use super::port::Claims;
+use super::{Error, Protocol};
+use crate::id::ContainerId;
+
+/// The most connections of one port, and the most peers of one port for datagrams.
+const MAX_CONNECTIONS: usize = 1024;
+const MAX_PEERS: usize = 1024;
+/// How long a container may take to accept.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a peer that sends datagrams is remembered without any.
+const MEMORY: Duration = Duration::from_secs(90);
+/// How long a datagram may wait for room.
+const CROWDED: Duration = Duration::from_millis(20);
+/// How much is passed on at once.
+const PIECE: usize = 64 << 10;
+const DATAGRAM: usize = 65_535;
+const BACKLOG: i32 = 512;
+
+/// The namespace to make sockets in, when it is another one than the program's.
+type Host = Option<Arc<OwnedFd>>;
+
+/// Where each port leads.
+type Targets = Arc<RwLock<HashMap<(Protocol, u16), SocketAddr>>>;
+
+/// The ports that are relayed, by container.
+#[derive(Debug, Default)]
+pub(super) struct Relays {
+    running: Mutex<HashMap<ContainerId, Relay>>,
+    runtime: Option<Handle>,
+    /// The network namespace of the host, when it is not that of the program.
+    elsewhere: Option<Arc<OwnedFd>>,
+}
+
+#[derive(Debug)]
+struct Relay {
+    targets: Targets,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Relays {
+    /// Relays on the runtime that the caller is in, if in any.
+    pub(super) fn new() -> Self {
+        let place = |path| std::fs::File::open(path).and_then(|file| Ok((file.metadata()?.ino(), file)));
+        let elsewhere = match (place("/proc/thread-self/ns/net"), place("/proc/self/ns/net")) {
+            (Ok((here, file)), Ok((usual, _))) if here != usual => Some(Arc::new(file.into())),
+            _ => None,
+        };
+        Self { running: Mutex::default(), runtime: Handle::try_current().ok(), elsewhere }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<ContainerId, Relay>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Listens at `claims` and passes on to where `ports` lead. Without claims those of before lead elsewhere from now on.
+    pub(super) fn start(&self, container: &ContainerId, ports: &[Port], claims: Claims) -> Result<(), Error> {
+        let mut targets = HashMap::new();
+        for port in ports.iter().flat_map(|port| port.each()).filter(|port| port.published.host_port > 0) {
+            let target = SocketAddr::new(port.address, port.published.port);
+            // One socket may be for both families: then IPv4 leads to the container.
+            targets.entry((port.published.protocol, port.published.host_port)).or_insert(target);
+        }
+        let mut running = self.running();
+        if let Some(before) = running.get(container) {
+            *before.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
+            return Ok(());
+        }
+        let targets: Targets = Arc::new(RwLock::new(targets));
+        let runtime = self.runtime.clone().or_else(|| Handle::try_current().ok()).ok_or(Error::Interrupted)?;
+        let inside = runtime.enter();
+        let mut relay = Relay { targets: Arc::clone(&targets), tasks: Vec::new() };
+        for claim in claims {
+            let task = listen(claim, &targets, &runtime, &self.elsewhere)
+                .map_err(Error::system("listen at a published port"))?;
+            relay.tasks.push(task);
+        }
+        drop(inside);
+        running.insert(*container, relay);
+        Ok(())
+    }
+
+    /// Ends all that a container's ports relay.
+    pub(super) fn stop(&self, container: &ContainerId) {
+        self.running().remove(container);
+    }
+}
+
+fn listen(claim: OwnedFd, targets: &Targets, runtime: &Handle, host: &Host) -> io::Result<AbortHandle> {
+    let kind = sockopt::socket_type(&claim)?;
+    let (targets, host) = (Arc::clone(targets), host.clone());
+    rustix::io::ioctl_fionbio(&claim, true)?;
+    if kind == SocketType::DGRAM {
+        let socket = UdpSocket::from_std(claim.into())?;
+        let port = socket.local_addr()?.port();
+        let target = move || find(&targets, Protocol::Udp, port);
+        return Ok(runtime.spawn(datagrams(Arc::new(socket), target, host)).abort_handle());
+    }
+    rustix::net::listen(&claim, BACKLOG)?;
+    let sctp = sockopt::socket_protocol(&claim)? == Some(rustix::net::ipproto::SCTP);
+    let listener = TcpListener::from_std(claim.into())?;
+    let port = listener.local_addr()?.port();
+    let protocol = if sctp { Protocol::Sctp } else { Protocol::Tcp };
+    let target = move || find(&targets, protocol, port);
+    Ok(runtime.spawn(connections(listener, target, host)).abort_handle())
+}
+
+fn find(targets: &Targets, protocol: Protocol, port: u16) -> Option<SocketAddr> {
+    targets.read().unwrap_or_else(PoisonError::into_inner).get(&(protocol, port)).copied()
+}
+
+/// All connections of one port. They end with it.
+async fn connections(listener: TcpListener, target: impl Fn() -> Option<SocketAddr>, host: Host) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut work = JoinSet::new();
+    loop {
+        while work.try_join_next().is_some() {}
+        // Who finds no room waits in the kernel's queue.
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let Some(target) = target() else { continue };
+                let host = host.clone();
+                work.spawn(async move {
+                    // How a connection ends is the business of both ends.
+                    let _ = connection(stream, target, &host).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a published port accepts nothing");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+async fn connection(outside: TcpStream, target: SocketAddr, host: &Host) -> io::Result<()> {
+    let socket = TcpSocket::from_std_stream(open(host, target.ip(), SocketType::STREAM).await?.into());
+    let inside = timeout(PATIENCE, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    outside.set_nodelay(true)?;
+    inside.set_nodelay(true)?;
+    tokio::try_join!(pass(&outside, &inside), pass(&inside, &outside)).map(|_| ())
+}
+
+/// Passes on until the end, and the end too. The bytes stay in the kernel.
+async fn pass(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    let (out, into) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    let some = |from: &dyn AsFd, to: &dyn AsFd, length| {
+        rustix::pipe::splice(from.as_fd(), None, to.as_fd(), None, length, flags).map_err(io::Error::from)
+    };
+    loop {
+        // The pipe is empty here: it is the connection that is waited for.
+        let mut left = from.async_io(Interest::READABLE, || some(from, &into, PIECE)).await?;
+        if left == 0 {
+            return match rustix::net::shutdown(to, rustix::net::Shutdown::Write) {
+                // It has ended already.
+                Err(rustix::io::Errno::NOTCONN) => Ok(()),
+                other => Ok(other?),
+            };
+        }
+        while left > 0 {
+            left -= to.async_io(Interest::WRITABLE, || some(&out, to, left)).await?;
+        }
+    }
+}
+
+/// The datagrams of one port: who sends some has a socket of its own towards the container, for the answers.
+async fn datagrams(socket: Arc<UdpSocket>, target: impl Fn() -> Option<SocketAddr>, host: Host) {
+    let mut peers: HashMap<SocketAddr, (Arc<UdpSocket>, AbortHandle)> = HashMap::new();
+    let mut work = JoinSet::new();
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        let (length, peer) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::debug!(%error, "a published port receives nothing");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let Some(target) = target() else { continue };
+        while work.try_join_next().is_some() {}
+        let known = peers.get(&peer).filter(|(inside, answers)| {
+            !answers.is_finished() && inside.peer_addr().is_ok_and(|known| known == target)
+        });
+        let inside = match known {
+            Some((inside, _)) => Arc::clone(inside),
+            None => {
+                peers.retain(|_, (_, answers)| !answers.is_finished());
+                if peers.len() >= MAX_PEERS {
+                    continue;
+                }
+                let Ok(inside) = towards(&host, target).await else { continue };
+                let inside = Arc::new(inside);
+                let answers = work.spawn(answers(Arc::clone(&inside), Arc::clone(&socket), peer));
+                peers.insert(peer, (Arc::clone(&inside), answers));
+                inside
+            }
+        };
+        // What does not fit a queue is lost, as anywhere on the way.
+        let _ = timeout(CROWDED, inside.send(buffer.get(..length).unwrap_or_default())).await;
+    }
+}
+
+async fn towards(host: &Host, target: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::from_std(open(host, target.ip(), SocketType::DGRAM).await?.into())?;
+    socket.connect(target).await?;
+    Ok(socket)
+}
+
+/// A socket of the host.
+async fn open(host: &Host, towards: IpAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = if towards.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let open = move || rustix::net::socket_with(family, kind, flags, None).map_err(io::Error::from);
+    let Some(host) = host.clone() else { return open() };
+    let opened = tokio::task::spawn_blocking(move || in_network(host.as_fd(), open));
+    opened.await.map_err(io::Error::other)?
+}
+
+async fn answers(inside: Arc<UdpSocket>, outside: Arc<UdpSocket>, peer: SocketAddr) {
+    let mut buffer = vec![0; DATAGRAM];
+    loop {
+        match timeout(MEMORY, inside.recv(&mut buffer)).await {
+            Ok(Ok(length)) => {
+                let _ = outside.send_to(buffer.get(..length).unwrap_or_default(), peer).await;
+            }
+            // Nobody listens there now; that may change.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}
