@@ -252,7 +252,7 @@ impl Port {
     }
 
     /// The host's address, the protocol and port, each padded to four bytes, and where it leads.
-    pub(super) fn to_one(&self) -> Element {
+    pub(super) fn to_one(self) -> Element {
         let published = &self.published;
         let mut value = bytes(self.address);
         value.extend(port_bytes(published.port));
@@ -261,7 +261,7 @@ impl Port {
     }
 
     /// The same of the whole row; the number stays.
-    pub(super) fn to_range(&self) -> Element {
+    pub(super) fn to_range(self) -> Element {
         let published = &self.published;
         let key = |port| key(published.host_address, published, port);
         let last = key(published.last_host_port());
@@ -269,7 +269,7 @@ impl Port {
     }
 
     /// The container's own ports.
-    pub(super) fn to_own(&self) -> Element {
+    pub(super) fn to_own(self) -> Element {
         let published = &self.published;
         let last = published.port.saturating_add(published.count.saturating_sub(1));
         let key = |port| key(self.address, published, port);

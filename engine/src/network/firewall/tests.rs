@@ -67,7 +67,7 @@ fn tell(ruleset: &Ruleset) -> String {
     let mut text = format!("table {}\n", ruleset.table);
     for set in ruleset.sets.iter().filter(|set| !set.elements.is_empty()) {
         let words = |bytes: &[u8]| match bytes.len() % ruleset::NAME {
-            0 => bytes.chunks(ruleset::NAME).map(|name| text_of(name)).collect::<Vec<_>>().join("+"),
+            0 => bytes.chunks(ruleset::NAME).map(text_of).collect::<Vec<_>>().join("+"),
             _ => format!("{bytes:?}"),
         };
         let told: Vec<_> =
