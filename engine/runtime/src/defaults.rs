@@ -20,6 +20,16 @@ pub const SHM_SIZE: u64 = 64 << 20;
 /// [`seccomp::Profile::resolve`].
 #[must_use]
 pub fn spec(host: &Host) -> Spec {
+    let mut spec = unfiltered_spec(host);
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_seccomp(Some(seccomp::Profile::docker().into_resolved(&capabilities(), host)));
+    }
+    spec
+}
+
+/// The same without a seccomp filter, for who sets one anyway.
+#[must_use]
+pub fn unfiltered_spec(host: &Host) -> Spec {
     let mut process = Process::default();
     process
         .set_terminal(Some(false))
@@ -39,7 +49,7 @@ pub fn spec(host: &Host) -> Spec {
         .set_masked_paths(Some(masked_paths(host)))
         .set_readonly_paths(Some(readonly_paths()))
         .set_devices(Some(Vec::new()))
-        .set_seccomp(Some(seccomp::Profile::docker().resolve(&capabilities(), host)));
+        .set_seccomp(None);
     let mut root = Root::default();
     root.set_path(PathBuf::from("/")).set_readonly(Some(false));
     let mut spec = Spec::default();

@@ -49,7 +49,7 @@ pub(super) struct Surroundings<'a> {
 pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle, Error> {
     let config = &record.config;
     let options = security::options(&config.host)?;
-    let mut spec = defaults::spec(around.host);
+    let mut spec = defaults::unfiltered_spec(around.host);
     let held = security::capability_set(&config.host, around.host)?;
     set_process(&mut spec, config, options.no_new_privileges || around.no_new_privileges);
     if let Some(process) = spec.process_mut() {
@@ -74,7 +74,7 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
         linux.set_namespaces(Some(namespaces(config, &around)));
         linux.set_seccomp(match &options.seccomp {
             Seccomp::Unconfined => None,
-            Seccomp::Builtin => Some(Profile::docker().resolve(&held, around.host)),
+            Seccomp::Builtin => Some(Profile::docker().into_resolved(&held, around.host)),
             Seccomp::Own(profile) => Some(profile.resolve(&held, around.host)),
         });
         let unconfined = security::system_paths_unconfined(&config.host);

@@ -248,9 +248,8 @@ impl Start {
         let parts = &self.shared.parts;
         let id = self.record.id;
         let overlay = parts.snapshots.prepare(&id, &self.record.layers)?;
-        if self.record.state.started_at != 0 {
-            clean_volatile(&overlay)?;
-        }
+        // Also before the first start: somebody may have looked at its files.
+        clean_volatile(&overlay)?;
         let pending = std::mem::take(&mut self.pending);
         let bundle = self.bundle(overlay, !pending.is_empty())?;
         // The kernel needs about as long for the one as for the other.

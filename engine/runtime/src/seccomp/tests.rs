@@ -317,7 +317,7 @@ fn a_profile_in_json_is_read() {
     }"#;
     let profile = Profile::parse(json).unwrap();
     let names = |held: &Capabilities, kernel| {
-        let seccomp = profile.resolve_on(held, "amd64", kernel);
+        let seccomp = profile.clone().resolve_on(held, "amd64", kernel);
         assert_eq!(seccomp.architectures().as_ref().unwrap().len(), 3);
         seccomp.syscalls().iter().flatten().flat_map(LinuxSyscall::names).cloned().collect::<Vec<_>>()
     };
