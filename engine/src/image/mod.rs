@@ -26,6 +26,8 @@ mod usage;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod full;
+#[cfg(test)]
 mod liar;
 #[cfg(test)]
 mod outward;

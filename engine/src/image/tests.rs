@@ -326,6 +326,40 @@ async fn what_lies_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_attacks_is_refused_by_load_and_import_and_a_good_one_works_afterwards() {
+    let outside = tempfile::tempdir().unwrap();
+    let (secret, directory) = (outside.path().join("secret"), outside.path().to_str().unwrap());
+    std::fs::write(&secret, "secret").unwrap();
+    let into = |rootfs: Rootfs, name: &str| rootfs.file(name, 0o644, "attack").into_archive();
+    let attacks = [
+        into(Rootfs::new().symlink("a", directory), "a/secret"),
+        into(Rootfs::new().link("a", secret.to_str().unwrap()), "a"),
+        into(Rootfs::new(), &format!("../../../../../../../..{directory}/secret")),
+        into(Rootfs::new().directory("d/", 0o755).symlink("d", directory), "d/secret"),
+        into(Rootfs::new().symlink("a", directory), "a/.wh.secret"),
+        into(Rootfs::new().symlink("a", directory), "a/.wh..wh..opq"),
+        Rootfs::new().link("passwd", "/etc/passwd").into_archive(),
+    ];
+    let scene = Scene::new();
+    for (number, attack) in attacks.iter().enumerate() {
+        let loaded = scene.load(saved(&["x:1"], std::slice::from_ref(attack))).await;
+        let imported = scene.images.import(std::io::Cursor::new(attack.clone()), ImportOptions::default()).await;
+        assert!(loaded.is_err() && imported.is_err(), "{number}: {loaded:?} {imported:?}");
+        assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+        assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+        scene.settles_at(0).await;
+    }
+    // What only seems to lead out stays inside.
+    let inside = into(Rootfs::new().symlink("a", "../../../../../../../.."), &format!("a{directory}/secret"));
+    let image = scene.load(saved(&["x:1"], &[inside])).await.unwrap().remove(0).image;
+    let made = scene.images.layers().path(&image.layers()[0]).join(directory.trim_start_matches('/')).join("secret");
+    assert_eq!(std::fs::read_to_string(made).unwrap(), "attack");
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+    scene.load(saved(&["x:1"], &[layer("a")])).await.unwrap();
+    assert_eq!(scene.names().await, ["x:1"]);
+}
+
+#[tokio::test]
 async fn a_load_that_is_dropped_leaves_nothing() {
     let scene = Scene::new();
     let archive = saved(&["x:1"], &[layer("a"), layer("b")]);

@@ -197,7 +197,8 @@ impl Extractor<'_> {
                 let mode = Mode::from_raw_mode(entry.mode);
                 self.fresh(parent.as_fd(), name, || fs::mknodat(&*parent, name, kind, mode, device))?;
                 self.node_settings(&entry, parent.as_fd(), name)?;
-                if !self.exact_modes {
+                // A change of the owner clears the set-id bits here, too.
+                if !self.exact_modes || entry.mode & 0o6000 != 0 {
                     // What was just made is no link, and nobody else is in here.
                     fs::chmodat(&*parent, name, mode, AtFlags::empty()).map_err(host)?;
                 }

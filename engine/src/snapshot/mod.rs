@@ -9,6 +9,8 @@ mod hostile;
 mod layers;
 pub(crate) mod merged;
 pub(crate) mod pieces;
+#[cfg(test)]
+mod seeded;
 mod stream;
 pub mod tar;
 pub(crate) mod tree;
