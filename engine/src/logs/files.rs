@@ -59,25 +59,29 @@ impl Files {
         }
     }
 
-    /// Reads on. 0 means that nothing more has been written yet.
+    /// Reads on in the present file. 0 means that nothing more has been written to it yet.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let newest = self.open.len() == 1;
-            let Some(current) = self.open.front_mut() else { return Ok(0) };
-            let mut room = buffer.len();
-            if let Some(end) = self.end.filter(|_| newest) {
-                let left = end.saturating_sub(io::Seek::stream_position(current)?);
-                room = room.min(usize::try_from(left).unwrap_or(usize::MAX));
-            }
-            let count = current.read(&mut buffer[..room])?;
-            if count > 0 || newest {
-                return Ok(count);
-            }
-            self.open.pop_front();
+        let newest = self.open.len() == 1;
+        let Some(current) = self.open.front_mut() else { return Ok(0) };
+        let mut room = buffer.len();
+        if let Some(end) = self.end.filter(|_| newest) {
+            let left = end.saturating_sub(io::Seek::stream_position(current)?);
+            room = room.min(usize::try_from(left).unwrap_or(usize::MAX));
         }
+        current.read(&mut buffer[..room])
     }
 
-    /// Looks whether there is a newer file than the last one known; call it when [`Files::read`] answered 0.
+    /// Goes on to the next file that is known; call it when [`Files::read`] answered 0. Nothing is written to a file any more
+    /// once there is a newer one.
+    pub(super) fn turn(&mut self) -> bool {
+        let known = self.open.len() > 1;
+        if known {
+            self.open.pop_front();
+        }
+        known
+    }
+
+    /// Looks whether there is a newer file than the last one known.
     pub(super) fn advance(&mut self) -> io::Result<bool> {
         let Some(last) = self.open.back() else {
             let fresh = Self::open(&self.directory, &self.name)?;

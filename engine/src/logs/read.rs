@@ -58,7 +58,13 @@ impl Reader {
         while !self.ended {
             let count = self.files.read(&mut self.buffer[self.filled..])?;
             if count == 0 {
-                break;
+                if !self.files.turn() {
+                    break;
+                }
+                // Nobody will finish a record that was cut off by the end of its file.
+                self.filled = 0;
+                self.skipping = false;
+                continue;
             }
             self.filled += count;
             let lines = self.take_lines();
@@ -72,15 +78,9 @@ impl Reader {
         Ok(Vec::new())
     }
 
-    /// Whether there is a newer file; see [`Files::advance`].
+    /// Whether there is a newer file. To the present one more may have been written before that.
     pub(super) fn advance(&mut self) -> io::Result<bool> {
-        let advanced = self.files.advance()?;
-        if advanced {
-            // Nobody will finish a record that was cut off by the end of its file.
-            self.filled = 0;
-            self.skipping = false;
-        }
-        Ok(advanced)
+        self.files.advance()
     }
 
     /// Whether no further line can be one of those asked for.

@@ -152,6 +152,31 @@ async fn following_goes_over_a_rotation_and_ends_with_the_container() {
     assert!(stream.next().await.is_none());
 }
 
+#[test]
+fn what_was_written_between_a_look_and_a_rotation_is_read() {
+    let log = Log::new(&[]);
+    let whole = lines(0..1);
+    log.append(&whole[..20]);
+    let files = Files::open(log.directory.path(), "log").unwrap();
+    let mut reader = Reader::open(files, LogOptions::default()).unwrap();
+    assert!(reader.batch().unwrap().is_empty());
+    log.append(&whole[20..]);
+    // The end of a file cuts this one off.
+    log.append(&lines(1..2)[..20]);
+    log.rotate();
+    log.append(&lines(2..3));
+    assert!(reader.advance().unwrap());
+    let mut text = String::new();
+    loop {
+        let batch = reader.batch().unwrap();
+        if batch.is_empty() {
+            break;
+        }
+        text.extend(batch.iter().map(|line| std::str::from_utf8(&line.bytes).unwrap()));
+    }
+    assert_eq!(text, plain(0..1) + &plain(2..3));
+}
+
 #[tokio::test]
 async fn following_begins_before_there_is_a_log() {
     let log = Log::new(&[]);
