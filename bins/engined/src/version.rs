@@ -5,6 +5,10 @@ use engine_api::version::{ApiVersion, MAX, MIN};
 
 use crate::error::Error;
 
+/// What is answered though nobody is told of it: the skopeo and the image library of Debian 12 ask in this version, and what
+/// they ask for has not changed since.
+const OLDEST: ApiVersion = ApiVersion::new(1, 22);
+
 /// The version whose clients read errors as JSON.
 const JSON_ERRORS: ApiVersion = ApiVersion::new(1, 24);
 
@@ -24,7 +28,7 @@ pub(crate) fn split(path: &str) -> (Option<&str>, &str) {
 pub(crate) fn negotiate(asked: Option<&str>) -> Result<ApiVersion, Error> {
     let Some(text) = asked else { return Ok(MAX) };
     let version: ApiVersion = text.parse().map_err(|_| Error::not_found("page not found"))?;
-    if version < MIN {
+    if version < OLDEST {
         return Err(Error::invalid(format!(
             "client version {text} is too old. Minimum supported API version is {MIN}, please upgrade your client to a newer version"
         )));
@@ -161,6 +165,7 @@ mod tests {
     fn versions_out_of_range_are_refused_in_dockers_words() {
         assert_eq!(negotiate(None).unwrap(), MAX);
         assert_eq!(negotiate(Some("1.24")).unwrap(), MIN);
+        assert_eq!(negotiate(Some("1.22")).unwrap(), OLDEST);
         assert_eq!(
             negotiate(Some("1.99")).unwrap_err(),
             Error::invalid("client version 1.99 is too new. Maximum supported API version is 1.51")

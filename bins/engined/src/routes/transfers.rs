@@ -20,7 +20,7 @@ pub(crate) async fn load(call: Call) -> Result<Response, Error> {
     let options = LoadOptions { platform: platform(call.query.text("platform"))? };
     let archive = StreamReader::new(BodyDataStream::new(call.body).map_err(std::io::Error::other));
     let task = call.daemon.engine.images().load_with(archive, options);
-    progress::answer_in_stream(task, move |news| progress::loading(news, quiet))
+    progress::answer_in_stream(task, move |news| progress::loading(news, quiet)).await
 }
 
 /// `POST /images/create`: pull, or import with `fromSrc`.

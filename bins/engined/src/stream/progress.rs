@@ -32,12 +32,25 @@ pub(crate) async fn answer<T: Send + 'static>(
     Ok(lines(work, first, line))
 }
 
-/// The same for a request whose failure is always the last line: clients look for it there.
-pub(crate) fn answer_in_stream<T: Send + 'static>(
+/// The same for a request whose failure is always the last line: clients look for it there. Nor is anything answered before
+/// the first line: there are clients, skopeo for one, that take the beginning of the answer for the end of the work.
+pub(crate) async fn answer_in_stream<T: Send + 'static>(
     task: Task<T>,
     line: impl Fn(Progress) -> Option<ProgressLine> + Send + Sync + 'static,
 ) -> Result<Response, Error> {
-    Ok(lines(Work::new(task), None, line))
+    let mut work = Work::new(task);
+    let first = loop {
+        match work.next().await {
+            Some(Ok(news)) => {
+                if let Some(line) = line(news) {
+                    break Some(line);
+                }
+            }
+            Some(Err(error)) => break Some(ProgressLine::failure(error.to_string())),
+            None => break None,
+        }
+    };
+    Ok(lines(work, first, line))
 }
 
 fn lines<T: Send + 'static>(

@@ -135,7 +135,9 @@ impl Reader<'_> {
         {
             return self.check(archive, &head, path, layer);
         }
-        reporter.message(None, format!("Loading layer {path} of {size} bytes"));
+        // Those who want to hear only what was loaded do not hear what has an id, and wait for the first word they get.
+        let id = path.rsplit('/').find(|part| *part != "layer.tar").unwrap_or(&path);
+        reporter.message(Some(id.get(..12).unwrap_or(id)), format!("Loading layer of {size} bytes"));
         self.unpack(archive, Bytes::from(head), path, encoding)
     }
 
