@@ -135,3 +135,17 @@ fn a_program_beside_the_daemon_and_the_daemon_after_it() {
     ctl(&["rm", "-f", "lasting", "mortal"]);
     daemon.finish();
 }
+
+#[test]
+fn a_program_with_a_network_driver_of_its_own() {
+    let place = Place::new();
+    let mut command = place.command("own_network_driver");
+    // It runs `ip`.
+    let ip = programs::borrowed("ip").parent().unwrap().to_owned();
+    command.env("PATH", format!("{}:{}", ip.display(), std::env::var("PATH").unwrap_or_default()));
+    let said = run(&mut command, b"").ok();
+    assert!(said.contains("inet 10.99.0.2/24"), "{said}");
+    eventually("its cable goes with the container", || {
+        (!place.network.links().iter().any(|link| link.starts_with("cable"))).then_some(())
+    });
+}

@@ -71,3 +71,16 @@ fn read(content: &[u8], ports: &BTreeSet<u16>) -> Option<Vec<u8>> {
     let wanted = find(PROTOCOL_NUMBER)?.content.first() == Some(&UDP) && ports.contains(&port);
     wanted.then(|| tuple.content.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_flow_is_too_odd(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let found = read(&bytes, &BTreeSet::from([53]));
+            proptest::prop_assert!(found.is_none_or(|tuple| tuple.len() <= bytes.len()));
+        }
+    }
+}

@@ -81,11 +81,28 @@ pub(super) fn is_in_place(socket: &mut Netlink, ruleset: &Ruleset) -> Result<boo
         return Ok(false);
     }
     for set in &ruleset.sets {
-        if elements(socket, ruleset.family, &ruleset.table, set.name)? != set.elements {
+        if !has_elements(socket, ruleset, set)? {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Whether a set has exactly its elements. While the kernel moves those of a large set that has just grown to a larger table, it
+/// leaves some out when it tells of them, so that one look is not enough to miss any.
+fn has_elements(socket: &mut Netlink, ruleset: &Ruleset, set: &Set) -> Result<bool, Error> {
+    const LOOKS: u32 = 6;
+    for look in 0..LOOKS {
+        let found = elements(socket, ruleset.family, &ruleset.table, set.name)?;
+        if found == set.elements {
+            return Ok(true);
+        }
+        if !found.is_subset(&set.elements) {
+            return Ok(false);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1 << look));
+    }
+    Ok(false)
 }
 
 /// What a set or map has; nothing when there is none.

@@ -129,7 +129,7 @@ impl Element {
         Some(Self { key: value(part(KEY)?)?, last: part(KEY_END).and_then(value), data })
     }
 
-    fn encode(&self, item: Message) -> Message {
+    pub(super) fn encode(&self, item: Message) -> Message {
         let value = |item: Message, kind, bytes: &[u8]| item.nest(kind, |data| data.attribute(DATA_VALUE, bytes));
         let item = value(item, KEY, &self.key);
         let item = match &self.last {

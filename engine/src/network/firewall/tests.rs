@@ -335,3 +335,29 @@ fn rows_of_ports_are_one_element() {
 fn of_ports(ports: &[Port]) -> Vec<Set> {
     super::rules::of_ports(ports.iter())
 }
+
+proptest::proptest! {
+    /// Nothing that a kernel, or whoever answers in its place, says of tables makes more than an answer of it.
+    #[test]
+    fn no_answer_is_too_odd(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        let _ = (Element::read(&bytes), read_rule(&bytes, "engine"), read_dropping_chain(&bytes));
+    }
+
+    /// What we say of an element is what we read of it.
+    #[test]
+    fn elements_are_read_as_they_are_said(
+        key in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..40),
+        last in proptest::option::of(proptest::collection::vec(proptest::prelude::any::<u8>(), 1..40)),
+        value in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..20),
+        chain in proptest::option::of("[a-z_]{1,20}"),
+    ) {
+        let data = match chain {
+            Some(chain) => set::Data::Verdict(set::Verdict::GoTo(chain)),
+            None if value.is_empty() => set::Data::Nothing,
+            None => set::Data::Value(value),
+        };
+        let element = Element { key, last, data };
+        let said = element.encode(Message::new(0, 0));
+        proptest::prop_assert_eq!(Element::read(&said.bytes()[16..]), Some(element));
+    }
+}

@@ -193,11 +193,12 @@ fn both_families_reach_and_are_kept_apart() {
         in_network(from.as_fd(), || TcpStream::connect_timeout(&to, Duration::from_millis(400))).is_ok()
     };
     let namespace = |container: &Container| container.namespace.to_fd().unwrap();
-    assert!(dial(&namespace(&two), v6.address, 4000));
+    wait_until(|| dial(&namespace(&two), v6.address, 4000));
     assert!(!dial(&namespace(&far), v6.address, 4000));
     // By the host's own address, from the host and from another network.
     let gateway = "fd00:9::1".parse().unwrap();
-    assert!(dial(&machine.host, gateway, 8080) && dial(&namespace(&far), gateway, 8080));
+    wait_until(|| dial(&machine.host, gateway, 8080));
+    wait_until(|| dial(&namespace(&far), gateway, 8080));
     assert_eq!(machine.read_switch("/proc/sys/net/ipv6/conf/all/forwarding"), "1");
     let (bridges, ports) = networks.in_use().unwrap();
     let rules = firewall::rules(&networks.shared.policy.table, &bridges, &ports);

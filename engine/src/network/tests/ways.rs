@@ -7,7 +7,7 @@ use super::custom::{make, on};
 use super::*;
 
 /// Rules that the host's owner makes.
-fn nft(machine: &Machine, rules: &str) {
+pub(super) fn nft(machine: &Machine, rules: &str) {
     let done = in_network(machine.host.as_fd(), || Command::new("nft").arg(rules).output()).unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
