@@ -235,6 +235,11 @@ pub fn links_on_the_default_bridge(client: Client) {
     assert_eq!(lines[0], format!("store {} db", &id[..12]), "{said}");
     assert!(lines.contains(&"STORE_ENV_KEY=secret") && lines.contains(&"STORE_NAME=/web/store"), "{said}");
     assert!(lines.iter().any(|line| line.starts_with("STORE_PORT_80_TCP=tcp://172.17.0.")), "{said}");
+    client.run(&daemon, &["create", "--name", "apart", "--link", "db:store", "busybox", "true"]).ok();
+    assert_eq!(daemon.request("DELETE", "/containers/apart/other?link=1").0, 404);
+    assert_eq!(daemon.request("DELETE", "/containers/apart/store?link=1").0, 204);
+    assert!(daemon.get("/containers/apart/json")["HostConfig"]["Links"].is_null());
+    client.run(&daemon, &["rm", "apart"]).ok();
     let missing = client.run(&daemon, &["create", "--link", "nobody", "busybox", "true"]).code(1);
     assert!(missing.stderr.contains("could not get container for nobody"), "{missing:?}");
     client.run(&daemon, &["stop", "-t", "0", "db"]).ok();
