@@ -136,7 +136,7 @@ impl Host {
         let link = match self.find(name)? {
             Some(link) => link,
             None => {
-                match self.route.request(&mut [link::make_bridge(name, MacAddress::random(), mtu)]) {
+                match self.route.request(&mut [link::make_bridge(name, self.mark(&network.id), mtu)]) {
                     Err(error) if !error.is(Errno::EXIST) => {
                         return Err(Error::kernel(format!("make the bridge {name}"))(error));
                     }
@@ -153,7 +153,7 @@ impl Host {
         for (switch, value) in [("accept_ra", "0"), ("disable_ipv6", without)] {
             forwarding::write_switch_if_there(&forwarding::switch_of(name, switch), value)?;
         }
-        let ours = link.alias == self.alias;
+        let ours = self.made(&link, &network.id);
         let mut changes = self.address_changes(&link, &bridge.own_v4(), ours)?;
         if let Some(block) = bridge.own_v6() {
             changes.extend(self.address_changes(&link, &block, ours)?);
@@ -312,10 +312,20 @@ impl Host {
     pub(super) fn remove_bridge(&mut self, network: &NetworkId, bridge: &Bridge) -> Result<(), Error> {
         self.ready.remove(network);
         let Some(link) = self.find(&bridge.interface)? else { return Ok(()) };
-        if link.kind != "bridge" || link.alias != self.alias {
+        if link.kind != "bridge" || !self.made(&link, network) {
             return Ok(());
         }
         self.delete(&link)
+    }
+
+    /// The hardware address by which a bridge is known to be ours before it has got its alias, which is not part of its making.
+    pub(super) fn mark(&self, network: &NetworkId) -> MacAddress {
+        MacAddress::of_text(&format!("{} {network}", self.alias))
+    }
+
+    /// Whether we have made the link of a network, maybe in a life that was cut off in the middle of it.
+    pub(super) fn made(&self, link: &Link, network: &NetworkId) -> bool {
+        link.alias == self.alias || link.alias.is_empty() && link.mac == Some(self.mark(network))
     }
 
     /// Removes links of ours that no network has: an engine was cut off while it removed one.

@@ -8,7 +8,7 @@ use super::bridge::Host;
 use super::connect::{Place, free};
 use super::link::{self, Link, LinkKind};
 use super::record::{Direct, Driver, Endpoint, GatewayMode, Interface, Network};
-use super::{Connect, Error, MacAddress, NetworkNamespace, Networks};
+use super::{Connect, Error, NetworkNamespace, Networks};
 use crate::state::{Durability, Table};
 
 impl Networks {
@@ -155,12 +155,13 @@ impl Host {
     /// any way out when none was asked for.
     fn parent(&mut self, network: &Network, direct: &Direct) -> Result<Link, Error> {
         let name = parent_name(network, direct);
-        if let Some(found) = self.find(&name)? {
+        // One of ours that is not up was cut off in its making.
+        if let Some(found) = self.find(&name)?.filter(|found| found.up || !self.made(found, &network.id)) {
             return Ok(found);
         }
         let make = if direct.parent.is_empty() {
             // A bridge that nothing else is on: every kernel that containers run on has it.
-            link::make_bridge(&name, MacAddress::random(), 1500)
+            link::make_bridge(&name, self.mark(&network.id), 1500)
         } else {
             let missing = || Error::Refused(format!("parent interface {name} was not found on the host"));
             let (under, number) = name.rsplit_once('.').ok_or_else(missing)?;
@@ -189,7 +190,7 @@ impl Host {
             return Ok(());
         }
         match self.find(&parent_name(network, direct))? {
-            Some(found) if found.alias == self.alias => self.delete(&found),
+            Some(found) if self.made(&found, &network.id) => self.delete(&found),
             _ => Ok(()),
         }
     }

@@ -404,6 +404,15 @@ impl MacAddress {
         Self(bytes)
     }
 
+    /// A locally administered one that always goes with this text.
+    pub(super) fn of_text(text: &str) -> Self {
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(text);
+        let mut bytes = [0u8; 6];
+        bytes.copy_from_slice(&digest[..6]);
+        bytes[0] = bytes[0] & 0xfc | 0x02;
+        Self(bytes)
+    }
+
     /// Its six bytes.
     pub const fn bytes(self) -> [u8; 6] {
         self.0

@@ -563,16 +563,21 @@ fn a_killed_engine_leaves_nothing_that_the_next_does_not_clean() {
         while start.elapsed() < Duration::from_secs(30) {
             let id = ContainerId::random();
             let namespace = NetworkNamespace::create_blocking().unwrap();
-            let request = Connect::new(id, BRIDGE).namespace(&namespace).publish(vec![publish([0; 4], 0)]);
-            networks.connect_blocking(&request).unwrap();
+            let row = (0..20).map(|at| Publish { port: 5000 + at, ..publish([0; 4], 5000 + at) });
+            let ports = row.chain([publish([0; 4], 0)]).collect();
+            networks.connect_blocking(&Connect::new(id, BRIDGE).namespace(&namespace).publish(ports)).unwrap();
             std::fs::write(Path::new(&root).join("running"), "").unwrap();
+            // The ports go over to it, and away with it.
+            networks.connect_blocking(&Connect::new(id, "other").namespace(&namespace)).unwrap();
+            networks.detach_blocking(&id, BRIDGE, Some(&namespace)).unwrap();
             networks.disconnect_blocking(&id).unwrap();
         }
         return;
     }
     let machine = Machine::new();
+    custom::make(&machine, &machine.open(&machine.settings()), &NetworkSpec::new("other")).unwrap();
     let running = machine.root.path().join("running");
-    for round in 0..8 {
+    for round in 0..12 {
         let mut child = in_network(machine.host.as_fd(), || {
             std::process::Command::new(std::env::current_exe()?)
                 .args(["--exact", "network::tests::a_killed_engine_leaves_nothing_that_the_next_does_not_clean"])
@@ -582,7 +587,7 @@ fn a_killed_engine_leaves_nothing_that_the_next_does_not_clean() {
         })
         .unwrap();
         wait_until(|| running.exists());
-        std::thread::sleep(Duration::from_micros(700 * round));
+        std::thread::sleep(Duration::from_micros(900 * round));
         child.kill().unwrap();
         child.wait().unwrap();
         std::fs::remove_file(&running).unwrap();
