@@ -3,7 +3,7 @@
 
 mod place;
 
-use engine::container::Status;
+use engine::container::{CopyOptions, Status};
 use engine::{ErrorKind, RemoveOptions, StopOptions, WaitCondition};
 use place::{Place, output_of, run, says, shell};
 
@@ -55,6 +55,38 @@ async fn a_stopped_container_can_be_started_again() {
     };
     let names: Vec<_> = output.lines().collect();
     assert_eq!((names.len(), names[0]), (2, names[1]));
+}
+
+#[tokio::test]
+async fn files_are_copied_into_a_container_before_its_first_start() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let script = "cat /words /kept/words; stat -c '%a %u' /words; rm /words; echo more > /kept/later";
+    let container = engine.containers().create(shell(script).bind("kept:/kept")).await.unwrap();
+    for (path, content) in [("/", b"in the root\n".as_slice()), ("/kept", b"in a volume\n")] {
+        container.copy_to(path, archive("words", content).as_slice(), CopyOptions::default()).await.unwrap();
+    }
+    let nowhere = container.copy_to("/nope", archive("words", b"").as_slice(), CopyOptions::default()).await;
+    assert_eq!(nowhere.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(container.record().state.status, Status::Created);
+    let stat = container.stat_path("/words").await.unwrap();
+    assert_eq!((stat.name.as_str(), stat.size), ("words", 12));
+    assert_eq!(output_of(&container).await, ("in the root\nin a volume\n640 7\n".to_owned(), 0));
+    assert_eq!(container.stat_path("/words").await.unwrap_err().kind(), ErrorKind::NotFound);
+    for (path, size) in [("/kept/words", 12), ("/kept/later", 5)] {
+        assert_eq!(container.stat_path(path).await.unwrap().size, size, "{path}");
+    }
+}
+
+/// A tar archive of one file.
+fn archive(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o640);
+    header.set_uid(7);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, name, content).unwrap();
+    archive.into_inner().unwrap()
 }
 
 #[tokio::test]
