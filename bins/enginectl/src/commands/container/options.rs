@@ -105,6 +105,9 @@ pub(crate) struct Options {
     /// Command that checks health
     #[arg(long, value_name = "COMMAND")]
     pub(crate) health_cmd: Option<String>,
+    /// Check health by a request from within the container's network, as http://localhost:8080/up
+    #[arg(long, value_name = "URL", conflicts_with_all = ["health_cmd", "health_tcp"])]
+    pub(crate) health_http: Option<String>,
     /// Time between two checks, as 30s
     #[arg(long, value_name = "DURATION")]
     pub(crate) health_interval: Option<String>,
@@ -117,6 +120,9 @@ pub(crate) struct Options {
     /// Time in which failures do not count
     #[arg(long, value_name = "DURATION")]
     pub(crate) health_start_period: Option<String>,
+    /// Check health by a connection from within the container's network, as 5432
+    #[arg(long, value_name = "[ADDRESS:]PORT", conflicts_with = "health_cmd")]
+    pub(crate) health_tcp: Option<String>,
     /// Time one check may take
     #[arg(long, value_name = "DURATION")]
     pub(crate) health_timeout: Option<String>,

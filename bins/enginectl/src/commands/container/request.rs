@@ -242,10 +242,10 @@ fn health(options: &Options) -> Result<Option<HealthConfig>, Error> {
         if nanos < 0 { Err(Error::Invalid(format!("{flag} cannot be negative"))) } else { Ok(nanos) }
     };
     let health = HealthConfig {
-        test: match &options.health_cmd {
-            Some(command) => vec!["CMD-SHELL".to_owned(), command.clone()],
-            None => Vec::new(),
-        },
+        test: [("CMD-SHELL", &options.health_cmd), ("HTTP", &options.health_http), ("TCP", &options.health_tcp)]
+            .into_iter()
+            .find_map(|(kind, asked)| asked.as_ref().map(|asked| vec![kind.to_owned(), asked.clone()]))
+            .unwrap_or_default(),
         interval: duration("--health-interval", &options.health_interval)?,
         timeout: duration("--health-timeout", &options.health_timeout)?,
         start_period: duration("--health-start-period", &options.health_start_period)?,
@@ -543,6 +543,12 @@ mod tests {
             (health.test.join(" ").as_str(), health.interval, health.retries),
             ("CMD-SHELL true", 5_000_000_000, 2)
         );
+        for (line, test) in [
+            ("--health-http http://localhost:8080/up busybox", ["HTTP", "http://localhost:8080/up"]),
+            ("--health-tcp 5432 busybox", ["TCP", "5432"]),
+        ] {
+            assert_eq!(parse(line).unwrap().config.healthcheck.unwrap().test, test, "{line}");
+        }
         let none = parse("--no-healthcheck busybox").unwrap().config.healthcheck.unwrap();
         assert_eq!(none.test, ["NONE"]);
     }
@@ -564,6 +570,7 @@ mod tests {
             "--env-file nope busybox",
             "--memory-swappiness 101 busybox",
             "--no-healthcheck --health-cmd true busybox",
+            "--no-healthcheck --health-tcp 80 busybox",
             "--log-driver none --log-opt a=b busybox",
             "--device x:y busybox",
             "--add-host x busybox",
