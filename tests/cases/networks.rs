@@ -235,6 +235,13 @@ pub fn links_on_the_default_bridge(client: Client) {
     assert_eq!(lines[0], format!("store {} db", &id[..12]), "{said}");
     assert!(lines.contains(&"STORE_ENV_KEY=secret") && lines.contains(&"STORE_NAME=/web/store"), "{said}");
     assert!(lines.iter().any(|line| line.starts_with("STORE_PORT_80_TCP=tcp://172.17.0.")), "{said}");
+    // What is executed is told the same, and the container's own variables go first.
+    let own = ["-e", "STORE_ENV_KEY=own", "busybox", "sleep", "1000"];
+    client.run(&daemon, &[&["run", "-d", "--name", "lasting", "--link", "db:store"], &own[..]].concat()).ok();
+    let said = client.run(&daemon, &["exec", "-e", "STORE_NAME=mine", "lasting", "env"]).ok();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines.iter().any(|line| line.starts_with("STORE_PORT_80_TCP=tcp://172.17.0.")), "{said}");
+    assert!(lines.contains(&"STORE_ENV_KEY=own") && lines.contains(&"STORE_NAME=mine"), "{said}");
     client.run(&daemon, &["create", "--name", "apart", "--link", "db:store", "busybox", "true"]).ok();
     assert_eq!(daemon.request("DELETE", "/containers/apart/other?link=1").0, 404);
     assert_eq!(daemon.request("DELETE", "/containers/apart/store?link=1").0, 204);
@@ -245,6 +252,9 @@ pub fn links_on_the_default_bridge(client: Client) {
     client.run(&daemon, &["stop", "-t", "0", "db"]).ok();
     let stopped = client.run(&daemon, &["run", "--rm", "--name", "web", "--link", "db:store", "busybox", "true"]);
     assert!(stopped.stderr.contains("Cannot link to a non running container: /db AS /web/store"), "{stopped:?}");
-    client.run(&daemon, &["rm", "-f", "db"]).ok();
+    // One may still get in where a link leads nowhere.
+    let said = client.run(&daemon, &["exec", "lasting", "env"]).ok();
+    assert!(said.contains("STORE_ENV_KEY=own") && !said.contains("STORE_PORT"), "{said}");
+    client.run(&daemon, &["rm", "-f", "db", "lasting"]).ok();
     daemon.finish();
 }

@@ -387,6 +387,11 @@ impl Exec {
             let of = bundle_of(&shared, &record)?;
             let mut command = of.spec.process().clone().unwrap_or_default();
             let mut environment = record.config.environment_with(spec.tty);
+            let mut linked = super::links::variables_now(&shared, &record);
+            if !linked.is_empty() {
+                overlay_environment(&mut linked, &environment);
+                environment = linked;
+            }
             overlay_environment(&mut environment, &spec.env);
             command.set_terminal(Some(spec.tty)).set_args(Some(spec.command.clone())).set_env(Some(environment));
             if !spec.working_dir.is_empty() {

@@ -26,12 +26,21 @@ pub(super) struct Linked {
 
 /// Whom a container that is about to start is linked to.
 pub(super) fn resolve(shared: &Shared, record: &Record) -> Result<Vec<Linked>, Error> {
+    of_bridge(record).map(|link| linked(shared, record, link)).collect()
+}
+
+/// The variables of a container's links as they are now, for what is executed in it. One that does not run has none: whoever
+/// looks after the container must still get in.
+pub(super) fn variables_now(shared: &Shared, record: &Record) -> Vec<String> {
+    let links = of_bridge(record).filter_map(|link| linked(shared, record, link).ok());
+    links.flat_map(|linked| linked.variables()).collect()
+}
+
+/// The links that are told of by variables and the hosts file.
+fn of_bridge(record: &Record) -> impl Iterator<Item = Link> + '_ {
     let host = &record.config.host;
-    if host.links.is_empty() || host.network_mode != NetworkMode::Named(BRIDGE.to_owned()) {
-        return Ok(Vec::new());
-    }
-    let links = host.links.iter().filter_map(|text| Link::parse(text));
-    links.map(|link| linked(shared, record, link)).collect()
+    let bridged = !host.links.is_empty() && host.network_mode == NetworkMode::Named(BRIDGE.to_owned());
+    host.links.iter().filter(move |_| bridged).filter_map(|text| Link::parse(text))
 }
 
 fn linked(shared: &Shared, by: &Record, link: Link) -> Result<Linked, Error> {
