@@ -12,6 +12,7 @@ use engine_sys::netlink::{Netlink, Protocol};
 use super::*;
 
 mod custom;
+mod lookups;
 mod more;
 mod ways;
 

@@ -10,6 +10,11 @@ const HEADER: usize = 12;
 const TTL: u32 = 600;
 /// The most records that are looked at in a foreign answer.
 const MAX_RECORDS: usize = 512;
+/// The most records behind a question that are looked at.
+const MAX_ADDITIONS: usize = 4;
+/// What everybody has room for, and the longest answer of ours by datagram.
+const SHORT: usize = 512;
+pub(super) const MAX_ANSWER: usize = 1232;
 
 pub(super) const A: u16 = 1;
 pub(super) const PTR: u16 = 12;
@@ -37,6 +42,8 @@ pub(crate) struct Question {
     pub(crate) class: u16,
     /// Where it ends in the message.
     end: usize,
+    /// How long an answer by datagram may be for whoever asks by the extended protocol (EDNS).
+    room: Option<u16>,
 }
 
 /// Why a message is not answered like others.
@@ -68,10 +75,33 @@ pub(crate) fn read(message: &[u8]) -> Result<Question, Odd> {
         kind: u16::from_be_bytes([fixed[0], fixed[1]]),
         class: u16::from_be_bytes([fixed[2], fixed[3]]),
         end: end + 4,
+        room: extended_room(message, header, end + 4),
     })
 }
 
+/// What an option record behind the question says of the room for an answer.
+fn extended_room(message: &[u8], header: &[u8; HEADER], mut at: usize) -> Option<u16> {
+    let count = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
+    if count(6) + count(8) > 0 {
+        return None;
+    }
+    for _ in 0..count(10).min(MAX_ADDITIONS) {
+        at = skip_name(message, at)?;
+        let fixed: &[u8; 10] = message.get(at..)?.first_chunk()?;
+        if u16::from_be_bytes([fixed[0], fixed[1]]) == OPT {
+            return Some(u16::from_be_bytes([fixed[2], fixed[3]]));
+        }
+        at += 10 + usize::from(u16::from_be_bytes([fixed[8], fixed[9]]));
+    }
+    None
+}
+
 impl Question {
+    /// How long an answer by datagram may be: who does not say has room for what was agreed on first.
+    pub(super) fn room(&self) -> usize {
+        usize::from(self.room.unwrap_or_default()).clamp(SHORT, MAX_ANSWER)
+    }
+
     /// Whether it is of the only class that anybody uses.
     pub(super) fn is_of_internet(&self) -> bool {
         self.class == INTERNET
@@ -139,6 +169,15 @@ pub(super) fn answer(
     bytes[3] = 0x80 | code as u8;
     let mut count: u16 = 0;
     bytes[4..HEADER].fill(0);
+    // Who asks by the extended protocol is answered by it: our room, and no options.
+    let mut option = Vec::new();
+    if question.is_some_and(|question| question.room.is_some()) {
+        option.push(0);
+        option.extend(OPT.to_be_bytes());
+        option.extend((MAX_ANSWER as u16).to_be_bytes());
+        option.extend([0; 6]);
+        bytes[11] = 1;
+    }
     bytes[5] = u8::from(question.is_some());
     for record in records {
         let (kind, content) = match record {
@@ -146,7 +185,7 @@ pub(super) fn answer(
             Record::Aaaa(address) => (AAAA, address.octets().to_vec()),
             Record::Pointer(name) => (PTR, encode_name(name)),
         };
-        if bytes.len() + 12 + content.len() > limit {
+        if bytes.len() + 12 + content.len() + option.len() > limit {
             bytes[2] |= 2;
             break;
         }
@@ -160,6 +199,7 @@ pub(super) fn answer(
         count += 1;
     }
     bytes[6..8].copy_from_slice(&count.to_be_bytes());
+    bytes.extend(option);
     bytes
 }
 
@@ -292,6 +332,29 @@ mod tests {
         let unknown = answer(&query, Some(&question), Code::Unknown, &[], 512);
         assert_eq!((code(&unknown), lifetimes(&unknown)), (3, None));
         assert_eq!(answer(&[1, 2], None, Code::Malformed, &[], 512).len(), HEADER);
+    }
+
+    #[test]
+    fn an_answer_has_the_room_that_was_said() {
+        let mut query = query("web", A);
+        assert_eq!(read(&query).unwrap().room(), 512);
+        query[11] = 1;
+        let plain = query.len();
+        for (said, room) in [(0u16, 512), (512, 512), (700, 700), (4096, MAX_ANSWER)] {
+            query.truncate(plain);
+            query.extend([0, 0, 41, said.to_be_bytes()[0], said.to_be_bytes()[1], 0, 0, 0, 0, 0, 0]);
+            let question = read(&query).unwrap();
+            assert_eq!(question.room(), room);
+            let records = vec![Record::A(Ipv4Addr::LOCALHOST); 100];
+            let answer = answer(&query, Some(&question), Code::Fine, &records, room);
+            assert!(is_cut(&answer) && answer.len() <= room && answer.len() > room - 16);
+            assert_eq!(answer[11], 1);
+            assert_eq!(answer[answer.len() - 11..][..5], [0, 0, 41, 4, 208]);
+            assert!(lifetimes(&answer).is_some());
+        }
+        // One that is broken off says nothing, and is no reason not to answer.
+        query.truncate(plain + 5);
+        assert_eq!(read(&query).unwrap().room, None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use self::message::{Code, Odd, Question, Record};
+use self::message::{Code, MAX_ANSWER, Odd, Question, Record};
 use self::names::Names;
 use self::upstream::{Servers, Upstream};
 use super::record::Endpoint;
@@ -45,8 +45,6 @@ pub fn read_name_message(bytes: &[u8]) -> bool {
 
 /// The longest question by datagram.
 const MAX_QUESTION: usize = 4096;
-/// The longest answer of ours by datagram.
-const MAX_ANSWER: usize = 1232;
 /// The most questions of one container that wait for servers outside, and the most connections.
 const MAX_WAITING: usize = 256;
 const MAX_CONNECTIONS: usize = 32;
@@ -165,7 +163,7 @@ impl Service {
                 received = udp.recv_from(&mut buffer) => match received {
                     Ok((length, from)) => {
                         let query = &buffer[..length];
-                        match self.at_once(query, MAX_ANSWER) {
+                        match self.at_once(query, false) {
                             Answer::Nothing => {}
                             Answer::Known(answer) => {
                                 // One that does not fit its queue is asked again.
@@ -213,7 +211,7 @@ impl Service {
             let length = timeout(SILENCE, stream.read_u16()).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
             let mut query = vec![0; usize::from(length)];
             timeout(SILENCE, stream.read_exact(&mut query)).await.map_err(|_| std::io::ErrorKind::TimedOut)??;
-            let answer = match self.at_once(&query, usize::from(u16::MAX)) {
+            let answer = match self.at_once(&query, true) {
                 Answer::Nothing => return Ok(()),
                 Answer::Known(answer) => answer,
                 Answer::Elsewhere(question) => self.elsewhere(&query, &question, true).await,
@@ -226,12 +224,13 @@ impl Service {
     }
 
     /// What can be said without asking anybody.
-    fn at_once(&self, query: &[u8], limit: usize) -> Answer {
+    fn at_once(&self, query: &[u8], tcp: bool) -> Answer {
         let question = match message::read(query) {
             Ok(question) => question,
             Err(Odd::Silent) => return Answer::Nothing,
-            Err(Odd::Refused(code)) => return Answer::Known(message::answer(query, None, code, &[], limit)),
+            Err(Odd::Refused(code)) => return Answer::Known(message::answer(query, None, code, &[], MAX_ANSWER)),
         };
+        let limit = if tcp { usize::from(u16::MAX) } else { question.room() };
         let known =
             |code, records: &[Record]| Answer::Known(message::answer(query, Some(&question), code, records, limit));
         let names = match self.shared.names() {
