@@ -200,6 +200,11 @@ fn both_families_reach_and_are_kept_apart() {
     wait_until(|| dial(&machine.host, gateway, 8080));
     wait_until(|| dial(&namespace(&far), gateway, 8080));
     assert_eq!(machine.read_switch("/proc/sys/net/ipv6/conf/all/forwarding"), "1");
+    // Nobody on the network tells the host or a neighbour where to send what leaves.
+    let bridge = networks.get("dual").unwrap().bridge.unwrap().interface;
+    assert_eq!(machine.read_switch(&format!("/proc/sys/net/ipv6/conf/{bridge}/accept_ra")), "0");
+    let inside = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra");
+    assert_eq!(in_network(two.namespace.as_fd(), inside).unwrap().trim(), "0");
     let (bridges, ports) = networks.in_use().unwrap();
     let rules = firewall::rules(&networks.shared.policy.table, &bridges, &ports);
     assert!(rules.iter().all(|ruleset| firewall::is_in_place(&mut machine.filter(), ruleset).unwrap()));
