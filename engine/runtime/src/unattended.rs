@@ -8,8 +8,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 use engine_sys::{memfd, process, socket};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::failure::{self, During};
@@ -21,6 +23,8 @@ use crate::{Bundle, Error, Exec, Runtime, Unattended};
 
 const PROCESS_NAME: &str = "engine-launcher";
 const SIGKILL: i32 = 9;
+/// Said of one that ended without a word.
+const DIED: Failure = Failure { index: 0, errno: 0, reason: Reason::Died };
 
 /// A process that was launched without a monitor. It is a child of this process, to be waited for by its pid.
 #[derive(Debug)]
@@ -116,23 +120,22 @@ impl Runtime {
             command.arg(theirs.as_raw_fd().to_string()).arg(how.descriptors.to_string());
             process::spawn_with(&mut command, theirs.as_fd())
         });
-        let mut family = Family {
-            launcher: launcher.map_err(|error| Error::Spawner(LaunchError::Spawner(error)))?,
-            heard: Heard::default(),
-        };
+        let launcher = launcher.map_err(|error| Error::Spawner(LaunchError::Spawner(error)))?;
+        let mut family = Family::new(launcher).map_err(failed)?;
         drop(theirs);
         let mut message = [0; 64];
         let length = Request::Launch {}.encode(&mut message).ok_or(Error::Spawner(LaunchError::Lost))?;
         socket::send(&ours, &message[..length], descriptors, true).map_err(failed)?;
         while family.heard.wants_more() {
-            let news = receive(&ours).map_err(failed)?;
+            let spoken = family.speaks(&ours).map_err(failed)?;
+            let news = if spoken { receive(&ours).map_err(failed)? } else { (None, Vec::new()) };
             family.heard.take(news);
             if let Some(pid) = family.heard.wants_hooks() {
                 hooks(pid)?;
                 socket::send(&ours, b"g", &[], true).map_err(failed)?;
             }
         }
-        if let Some(failure) = family.heard.failure() {
+        if let Some(failure) = family.failure() {
             return Err(failure::render(plan, failure, during));
         }
         family.settle().map_err(failed)
@@ -180,8 +183,7 @@ impl Heard {
     }
 
     fn failure(&self) -> Option<Failure> {
-        let died = Failure { index: 0, errno: 0, reason: Reason::Died };
-        if self.executing || self.waiting { self.failed } else { Some(self.failed.unwrap_or(died)) }
+        if self.executing || self.waiting { self.failed } else { Some(self.failed.unwrap_or(DIED)) }
     }
 }
 
@@ -189,10 +191,47 @@ impl Heard {
 #[derive(Debug)]
 struct Family {
     launcher: Child,
+    /// Readable once the launcher has ended.
+    launched: OwnedFd,
     heard: Heard,
 }
 
 impl Family {
+    fn new(mut launcher: Child) -> io::Result<Self> {
+        match process::open(launcher.id()) {
+            Ok(launched) => Ok(Self { launcher, launched, heard: Heard::default() }),
+            Err(error) => {
+                launcher.kill()?;
+                launcher.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until there is news. There is none any more when the launcher was killed before it said whom it has made, who may
+    /// wait for its start and keep the connection for ever.
+    fn speaks(&self, connection: &OwnedFd) -> io::Result<bool> {
+        if self.heard.born.is_some() {
+            return Ok(true);
+        }
+        loop {
+            let mut news = [PollFd::new(connection, PollFlags::IN), PollFd::new(&self.launched, PollFlags::IN)];
+            match poll(&mut news, None) {
+                Ok(_) if !news[0].revents().is_empty() => return Ok(true),
+                // Looked at once more: its last word may have come between the two.
+                Ok(_) => return process::wait(connection, Some(Duration::ZERO)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let failure = self.heard.failure();
+        // Whom nobody has named cannot be looked after.
+        if self.heard.born.is_none() { failure.or(Some(DIED)) } else { failure }
+    }
+
     fn settle(mut self) -> io::Result<Begun> {
         let heard = &mut self.heard;
         let pid = heard.moved.or(heard.born).ok_or(io::ErrorKind::ConnectionAborted)?;

@@ -184,7 +184,7 @@ impl Tracer {
                     if over() {
                         return;
                     }
-                    assert!(Instant::now() < deadline, "nothing ends it");
+                    assert!(Instant::now() < deadline, "nothing ends it: {}", self.picture());
                     // Who sleeps is woken at once on a busy machine, unlike who yields.
                     std::thread::sleep(Duration::from_micros(5));
                 }
@@ -193,6 +193,18 @@ impl Tracer {
                 Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// Who is traced, and what each does.
+    fn picture(&self) -> String {
+        let look = |pid: &Pid, file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let who = |(pid, role): (&Pid, &Role)| {
+            let stat = look(pid, "stat");
+            let state: Vec<&str> = stat.split(' ').skip(1).take(3).collect();
+            format!("{pid} {role:?} {state:?} in {} at {}", look(pid, "wchan"), look(pid, "syscall").trim())
+        };
+        let all: Vec<String> = self.roles.iter().map(who).collect();
+        format!("{:?}, killed: {}, after {:?} steps, {}", self.target, self.killed, self.steps, all.join("; "))
     }
 
     fn handle(&mut self, status: WaitStatus) {
