@@ -146,6 +146,7 @@ impl Engine {
         let runtime = Runtime::open(RuntimeSettings {
             run_directory: settings.run.clone(),
             cgroup_parent: settings.cgroup_parent.clone(),
+            open_files: settings.open_files,
         })?;
         let id = id_of(&state)?;
         let parts = Parts {

@@ -41,6 +41,9 @@ pub struct Settings {
     pub log: LogSettings,
     /// Limits that every container has unless it asks for its own.
     pub ulimits: Vec<Ulimit>,
+    /// How many files containers may have open until they ask for more (the soft limit), unless a limit says it; `None`: as many
+    /// as the program itself.
+    pub open_files: Option<u64>,
     /// Size of `/dev/shm`, in bytes, when a container asks for none.
     pub shm_size: u64,
     /// Labels of this engine, as `key=value`; shown by `info`.
@@ -65,6 +68,7 @@ impl Default for Settings {
             registry: RegistrySettings::default(),
             log: LogSettings::default(),
             ulimits: Vec::new(),
+            open_files: None,
             shm_size: 64 << 20,
             labels: Vec::new(),
             init: false,

@@ -4,7 +4,7 @@
 mod place;
 
 use engine::container::{CopyOptions, Status};
-use engine::{ErrorKind, RemoveOptions, StopOptions, WaitCondition};
+use engine::{Engine, ErrorKind, RemoveOptions, StopOptions, WaitCondition};
 use place::{Place, output_of, run, says, shell};
 
 #[tokio::test]
@@ -279,4 +279,16 @@ async fn a_shutdown_leaves_nothing_to_clear_away() {
     let cgroup = format!("/sys/fs/cgroup/memory/{}", place.settings().cgroup_parent);
     let left = std::fs::read_dir(cgroup).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).count();
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_container_may_open_as_many_files_as_the_settings_say() {
+    let place = Place::new();
+    let mut settings = place.without_bridge();
+    settings.open_files = Some(200);
+    let engine = Engine::open(settings).await.unwrap();
+    place::with_busybox(&engine).await;
+    assert_eq!(run(&engine, shell("ulimit -n")).await, ("200\n".to_owned(), 0));
+    let more = shell("ulimit -n").ulimit(engine::settings::Ulimit::new("nofile", 300, 300));
+    assert_eq!(run(&engine, more).await, ("300\n".to_owned(), 0));
 }

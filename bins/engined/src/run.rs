@@ -41,9 +41,9 @@ pub enum Error {
 /// # Errors
 /// When the configuration makes no sense, a socket cannot be listened on, or the engine cannot be opened.
 pub fn run(args: Args) -> Result<(), Error> {
-    let setup = configure(args.clone())?;
+    let mut setup = configure(args.clone())?;
     let level = start_log(setup.log_level);
-    raise_open_files();
+    setup.settings.open_files = raise_open_files();
     let _pidfile = setup.pidfile.as_deref().map(Pidfile::write).transpose()?;
     let (mut sockets, mut places) = (Vec::new(), Vec::new());
     for listener in listen::listen(&setup.addresses, setup.group.as_deref())? {
@@ -62,16 +62,15 @@ pub fn run(args: Args) -> Result<(), Error> {
     result
 }
 
-/// Each published port is held by a socket, and connections and containers take some more: as many as the system allows.
-fn raise_open_files() {
+/// Each published port is held by a socket, and connections and containers take some more: as many as the system allows. Says
+/// how many there were before, which is what containers begin with.
+fn raise_open_files() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "the number of open files cannot be raised");
     }
+    limit.current
 }
 
 async fn live(

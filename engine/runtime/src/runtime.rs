@@ -37,6 +37,9 @@ pub struct RuntimeSettings {
     pub run_directory: PathBuf,
     /// The cgroup beneath which containers get theirs, relative to the mounts of the hierarchies, such as `engine`.
     pub cgroup_parent: String,
+    /// How many files the processes of containers may have open until they or their specification ask for more; `None`: as many
+    /// as this program may.
+    pub open_files: Option<u64>,
 }
 
 /// Launches containers and finds them again. Its methods block for milliseconds. Cheap to clone.
@@ -110,7 +113,7 @@ impl Runtime {
         Places::at(Path::new(&host.cgroup_parent), &host.cgroups)?;
         let containers = settings.run_directory.join("containers");
         DirBuilder::new().recursive(true).mode(0o700).create(&containers).map_err(Error::io("make", &containers))?;
-        let spawner = Spawner::new(&settings.run_directory);
+        let spawner = Spawner::new(&settings.run_directory).open_files(settings.open_files);
         Ok(Self { shared: Arc::new(Shared { host, containers, spawner, filters: Mutex::default() }) })
     }
 

@@ -67,6 +67,7 @@ pub struct Launched {
 #[derive(Debug)]
 pub struct Spawner {
     directory: PathBuf,
+    open_files: Option<u64>,
     connection: Mutex<Option<Arc<OwnedFd>>>,
 }
 
@@ -74,7 +75,14 @@ impl Spawner {
     /// Nothing is started yet. Where memory files may not be executed, the program is put into `run_directory`.
     #[must_use]
     pub fn new(run_directory: &Path) -> Self {
-        Self { directory: run_directory.to_path_buf(), connection: Mutex::new(None) }
+        Self { directory: run_directory.to_path_buf(), open_files: None, connection: Mutex::new(None) }
+    }
+
+    /// Sets how many files everything that it starts may have open at first.
+    #[must_use]
+    pub fn open_files(mut self, count: Option<u64>) -> Self {
+        self.open_files = count;
+        self
     }
 
     /// Starts the process now, so that the first launch is as fast as the others.
@@ -153,7 +161,7 @@ impl Spawner {
     }
 
     fn start(&self) -> io::Result<OwnedFd> {
-        self.with_program(spawn)
+        self.with_program(|program| spawn(program, self.open_files))
     }
 
     /// Does something with the path of the program.
@@ -186,15 +194,14 @@ impl Spawner {
 
 /// Starts the program and waits until the process that stays has said that it is ready. The one that was started here
 /// forks and ends, so that the host program keeps no child.
-fn spawn(program: &Path) -> io::Result<OwnedFd> {
+fn spawn(program: &Path, open_files: Option<u64>) -> io::Result<OwnedFd> {
     let (ours, theirs) = socket::pair()?;
-    let mut child = Command::new(program)
-        .arg0(PROCESS_NAME)
-        .env_clear()
-        .stdin(theirs)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
+    let mut command = Command::new(program);
+    command.arg0(PROCESS_NAME).env_clear().stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(count) = open_files {
+        process::limit_open_files(&mut command, count);
+    }
+    let mut child = command.spawn()?;
     // A host that ignores SIGCHLD has nothing to wait for.
     let _ = child.wait();
     if !process::wait(&ours, Some(READY_TIMEOUT))? {
@@ -263,7 +270,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o500);
         // Another test may start a spawner while the file was open for writing, and hold it for a moment.
         let socket = (0..50)
-            .find_map(|_| spawn(&path).map_err(|_| std::thread::sleep(Duration::from_millis(20))).ok())
+            .find_map(|_| spawn(&path, None).map_err(|_| std::thread::sleep(Duration::from_millis(20))).ok())
             .expect("a spawner");
         assert!(!has_ended(&socket));
     }
@@ -278,8 +285,8 @@ mod tests {
 
     #[test]
     fn a_program_that_is_no_spawner_is_an_error() {
-        assert!(spawn(Path::new("/bin/true")).is_err());
-        assert!(spawn(Path::new("/no/such/program")).is_err());
+        assert!(spawn(Path::new("/bin/true"), None).is_err());
+        assert!(spawn(Path::new("/no/such/program"), None).is_err());
     }
 
     #[test]

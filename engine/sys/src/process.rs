@@ -60,6 +60,18 @@ pub fn wait(process: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
     }
 }
 
+/// The program will begin with this soft limit of open files, or with the hard limit when that is lower.
+pub fn limit_open_files(command: &mut Command, count: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = move || {
+        let before = getrlimit(Resource::Nofile);
+        let current = before.maximum.map_or(count, |maximum| maximum.min(count));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..before }).map_err(io::Error::from)
+    };
+    // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(limit) };
+}
+
 /// Starts a program that has `kept` under the same number as this process, besides the standard streams and what was not
 /// close-on-exec already.
 ///

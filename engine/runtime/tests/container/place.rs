@@ -54,7 +54,8 @@ impl Place {
         fs::write(lower.join("etc/passwd"), passwd).unwrap();
         fs::write(lower.join("etc/group"), "root:x:0:\nwheel:x:10:build\nbuild:x:1002:\naudio:x:29:\n").unwrap();
         let parent = format!("engine-run-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let settings = RuntimeSettings { run_directory: directory.path().join("run"), cgroup_parent: parent };
+        let settings =
+            RuntimeSettings { run_directory: directory.path().join("run"), cgroup_parent: parent, open_files: None };
         let runtime = Runtime::with_host(settings, host).unwrap();
         Self { directory, runtime, containers: AtomicU32::new(0) }
     }

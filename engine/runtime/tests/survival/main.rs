@@ -313,6 +313,7 @@ fn victim() {
     let settings = RuntimeSettings {
         run_directory: format!("{directory}/run").into(),
         cgroup_parent: std::env::var("ENGINE_VICTIM_PARENT").unwrap(),
+        open_files: None,
     };
     let runtime = Runtime::open(settings).unwrap();
     runtime.warm().unwrap();
@@ -336,7 +337,8 @@ fn an_engine_killed_at_every_step_of_a_life() {
     let bundle = place.container(&["sleep", "1000"]);
     let directory = place.path("");
     std::fs::write(place.path("config.json"), serde_json::to_string(&bundle.spec).unwrap()).unwrap();
-    let settings = RuntimeSettings { run_directory: place.path("run"), cgroup_parent: parent.clone() };
+    let settings =
+        RuntimeSettings { run_directory: place.path("run"), cgroup_parent: parent.clone(), open_files: None };
     let run = |target: Target| {
         let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "victim", "--test-threads", "1"])
