@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::bridge::Ready;
 use super::firewall::Port;
 use super::gateway::{Way, leading};
-use super::port::{self, Publish};
+use super::port::{self, Protocol, Publish};
 use super::record::{
     Addresses, Bridge, Driver, Endpoint, GatewayMode, Interface, Interface6, Link, MacAddress, Network,
 };
@@ -181,6 +181,9 @@ impl Networks {
 
     fn connect_bridge(&self, network: &Network, request: &Connect) -> Result<Endpoint, Error> {
         let no_namespace = || Error::NoNamespace { network: network.name.clone() };
+        if self.shared.policy.relay && request.publish.iter().any(|port| port.protocol == Protocol::Sctp) {
+            return Err(Error::Refused("ports of sctp cannot be relayed: publish them without relay-ports".to_owned()));
+        }
         let namespace = request.namespace.as_ref().ok_or_else(no_namespace)?;
         let mut attempt = 0;
         loop {
@@ -214,7 +217,9 @@ impl Networks {
                 self.forget_flows(&ports(&endpoint));
                 return Ok(endpoint);
             };
-            self.shared.relays.stop(&request.container);
+            if ports(&endpoint).iter().any(|port| port.published.host_port > 0) {
+                self.shared.relays.stop(&request.container);
+            }
             self.shared.state.write(Durability::Process, |transaction| free(transaction, &endpoint))?;
             match error {
                 // The bridge has vanished: somebody removed it, or an engine on this root gave it up.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -43,8 +43,8 @@ const BACKLOG: i32 = 512;
 /// The namespace to make sockets in, when it is another one than the program's.
 type Host = Option<Arc<OwnedFd>>;
 
-/// Where each port leads.
-type Targets = Arc<RwLock<HashMap<(Protocol, u16), SocketAddr>>>;
+/// Where each address and port of the host leads.
+type Targets = Arc<RwLock<HashMap<(Protocol, SocketAddr), SocketAddr>>>;
 
 /// The ports that are relayed, by container.
 #[derive(Debug, Default)]
@@ -89,8 +89,8 @@ impl Relays {
         let mut targets = HashMap::new();
         for port in ports.iter().flat_map(|port| port.each()).filter(|port| port.published.host_port > 0) {
             let target = SocketAddr::new(port.address, port.published.port);
-            // One socket may be for both families: then IPv4 leads to the container.
-            targets.entry((port.published.protocol, port.published.host_port)).or_insert(target);
+            let at = SocketAddr::new(port.published.host_address, port.published.host_port);
+            targets.entry((port.published.protocol, at)).or_insert(target);
         }
         let mut running = self.running();
         if let Some(before) = running.get(container) {
@@ -120,24 +120,29 @@ impl Relays {
 fn listen(claim: OwnedFd, targets: &Targets, runtime: &Handle, host: &Host) -> io::Result<AbortHandle> {
     let kind = sockopt::socket_type(&claim)?;
     let (targets, host) = (Arc::clone(targets), host.clone());
+    let both = sockopt::socket_domain(&claim)? == AddressFamily::INET6 && !sockopt::ipv6_v6only(&claim)?;
     rustix::io::ioctl_fionbio(&claim, true)?;
     if kind == SocketType::DGRAM {
         let socket = UdpSocket::from_std(claim.into())?;
-        let port = socket.local_addr()?.port();
-        let target = move || find(&targets, Protocol::Udp, port);
+        let at = socket.local_addr()?;
+        let target = move || find(&targets, Protocol::Udp, at, both);
         return Ok(runtime.spawn(datagrams(Arc::new(socket), target, host)).abort_handle());
     }
     rustix::net::listen(&claim, BACKLOG)?;
-    let sctp = sockopt::socket_protocol(&claim)? == Some(rustix::net::ipproto::SCTP);
     let listener = TcpListener::from_std(claim.into())?;
-    let port = listener.local_addr()?.port();
-    let protocol = if sctp { Protocol::Sctp } else { Protocol::Tcp };
-    let target = move || find(&targets, protocol, port);
+    let at = listener.local_addr()?;
+    let target = move || find(&targets, Protocol::Tcp, at, both);
     Ok(runtime.spawn(connections(listener, target, host)).abort_handle())
 }
 
-fn find(targets: &Targets, protocol: Protocol, port: u16) -> Option<SocketAddr> {
-    targets.read().unwrap_or_else(PoisonError::into_inner).get(&(protocol, port)).copied()
+/// Where what comes to a socket goes. One socket may be for both families: then IPv4 leads to the container, if it has any.
+fn find(targets: &Targets, protocol: Protocol, at: SocketAddr, both: bool) -> Option<SocketAddr> {
+    let targets = targets.read().unwrap_or_else(PoisonError::into_inner);
+    let of = |at| targets.get(&(protocol, at)).copied();
+    let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port());
+    // What a socket says of its scope is no part of what was asked for.
+    let at = SocketAddr::new(at.ip(), at.port());
+    if both { of(any).or_else(|| of(at)) } else { of(at) }
 }
 
 /// All connections of one port. They end with it.
@@ -262,5 +267,33 @@ async fn answers(inside: Arc<UdpSocket>, outside: Arc<UdpSocket>, peer: SocketAd
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Ok(Err(_)) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn each_address_of_the_host_leads_where_it_was_said() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let pairs = [
+            ("127.0.0.1:80", "172.17.0.2:22"),
+            ("203.0.113.5:80", "172.17.0.2:80"),
+            ("0.0.0.0:81", "172.17.0.2:81"),
+            ("[::]:81", "[fd00::2]:81"),
+            ("[::]:82", "[fd00::2]:82"),
+        ];
+        let targets = pairs.map(|(from, to)| ((Protocol::Tcp, at(from)), at(to)));
+        let targets: Targets = Arc::new(RwLock::new(targets.into()));
+        let found = |from, both| find(&targets, Protocol::Tcp, at(from), both).map(|to| to.to_string());
+        assert_eq!(found("127.0.0.1:80", false).unwrap(), "172.17.0.2:22");
+        assert_eq!(found("203.0.113.5:80", false).unwrap(), "172.17.0.2:80");
+        assert_eq!(found("[::]:81", true).unwrap(), "172.17.0.2:81");
+        assert_eq!(found("[::]:81", false).unwrap(), "[fd00::2]:81");
+        assert_eq!(found("[::]:82", true).unwrap(), "[fd00::2]:82");
+        assert_eq!(found("192.0.2.1:80", false), None);
     }
 }
