@@ -60,7 +60,7 @@ static ROUTES: &[Route] = table! {
     GET "/events" While events::stream;
     POST "/auth" While registries::log_in;
     GET "/system/df" While system::disk_usage;
-    POST "/system/check" While system::check;
+    POST "/system/check" Finish system::check;
 
     GET "/containers/json" While containers::list::list;
     POST "/containers/create" Finish containers::create::create;

@@ -24,8 +24,7 @@ use crate::state::{Durability, Table};
 pub struct CheckOptions {
     /// Repair what can be repaired.
     pub repair: bool,
-    /// The containers that run: the layers beneath them are not exchanged. Containers that are not in here count as
-    /// stopped.
+    /// The containers that run or may be started before the check is over: the layers beneath them are not exchanged.
     pub running: BTreeSet<ContainerId>,
     /// Who asks a registry for what has to be fetched again, by the name of the registry; anybody when it is not in here.
     pub auth: BTreeMap<String, Auth>,

@@ -203,7 +203,7 @@ async fn nothing_is_exchanged_beneath_what_runs_and_leftovers_are_counted() {
     let options = |running| CheckOptions { repair: true, running, ..CheckOptions::default() };
     let checked = scene.images.check(options([container].into())).await.unwrap();
     let Outcome::Beyond(why) = &checked.problems[0].outcome else { panic!("{checked:?}") };
-    assert!(why.contains("runs on it"), "{why}");
+    assert!(why.contains("is on it"), "{why}");
     assert_eq!(fs::read(tree(&scene, &image).join("dir/file")).unwrap(), b"");
     assert!(scene.images.check(options(BTreeSet::new())).await.unwrap().is_sound());
     let stray = Digest::of(b"stray");

@@ -185,5 +185,5 @@ impl Images {
 
 fn in_use(container: &ContainerId) -> Outcome {
     let short = container.as_str().get(..12).unwrap_or(container.as_str());
-    Outcome::Beyond(format!("container {short} runs on it: stop it and check again"))
+    Outcome::Beyond(format!("container {short} is on it: remove it and check again"))
 }

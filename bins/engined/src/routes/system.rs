@@ -41,7 +41,9 @@ pub(crate) async fn info(call: Call) -> Result<Response, Error> {
     let networks = daemon.engine.networks().clone();
     let notices = tokio::task::spawn_blocking(move || networks.notices())
         .await
-        .map_err(|_| engine::network::Error::Interrupted)??;
+        .map_err(|_| engine::network::Error::Interrupted)?
+        .inspect_err(|error| tracing::warn!(%error, "what the packet filter does cannot be told"))
+        .unwrap_or_default();
     let about = About {
         id: daemon.engine.id(),
         settings: daemon.engine.settings(),
@@ -106,7 +108,9 @@ pub(crate) async fn check(call: Call) -> Result<Response, Error> {
     let asked: CheckRequest = extract::json(&call.headers, call.body).await?;
     let mut options = CheckOptions::default();
     options.repair = asked.repair;
-    options.running = call.daemon.running()?;
+    // One that does not run may be started before the check is over.
+    let containers = call.daemon.engine.containers().list(&ContainerFilter::new().all(true))?;
+    options.running = containers.iter().map(|record| record.id).collect();
     options.auth = asked.auth.into_iter().map(|(registry, auth)| (registry, auth_of(auth))).collect();
     let checked = call.daemon.engine.images().check(options).await?;
     let sound = checked.is_sound();

@@ -21,7 +21,10 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
     if !spec.host.port_bindings.is_empty() || spec.host.publish_all_ports {
         let networks = call.daemon.engine.networks().clone();
         let obstacles = tokio::task::spawn_blocking(move || networks.obstacles()).await;
-        let obstacles = obstacles.map_err(|_| engine::network::Error::Interrupted)??;
+        let obstacles = obstacles
+            .map_err(|_| engine::network::Error::Interrupted)?
+            .inspect_err(|error| tracing::warn!(%error, "what the packet filter does cannot be told"))
+            .unwrap_or_default();
         warnings.extend(obstacles.iter().map(ToString::to_string));
     }
     let container = containers.create(spec).await?;
