@@ -135,7 +135,7 @@ fn what_is_committed_was_synced_in_an_order_that_survives_a_loss_of_power() {
             }
             "syncfs" if line.ends_with("= 0") => unsynced.clear(),
             // Bytes may not get a name for good before they are on the disk.
-            "renameat" | "renameat2" if is_stored && !line.contains(", \".tmp-") => {
+            "renameat" | "renameat2" if is_stored && !line.contains(", \".tmp-\"") => {
                 assert!(unsynced.is_empty(), "{line}\nbut not synced: {unsynced:?}");
                 unnamed.insert(path.to_owned());
                 renamed += 1;
