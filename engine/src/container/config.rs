@@ -51,7 +51,7 @@ pub struct Config {
     pub attach_stdout: bool,
     /// As asked.
     pub attach_stderr: bool,
-    /// Ports of spec and image, as `80/tcp`.
+    /// Ports of spec and image, as `80/tcp` or `80`, which is the same.
     pub exposed_ports: BTreeSet<String>,
     /// Anonymous volumes of spec and image.
     pub volumes: BTreeSet<String>,
@@ -275,6 +275,7 @@ pub(super) fn clean_path(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// A port without a protocol stays as it is, as with Docker.
 fn exposed<'a>(ports: impl Iterator<Item = &'a String>) -> Result<BTreeSet<String>, Error> {
     ports
         .map(|port| {
@@ -283,7 +284,7 @@ fn exposed<'a>(ports: impl Iterator<Item = &'a String>) -> Result<BTreeSet<Strin
                 && number.split('-').all(|end| end.parse::<u16>().is_ok_and(|port| port > 0))
                 && matches!(protocol.to_ascii_lowercase().as_str(), "tcp" | "udp" | "sctp");
             if valid {
-                Ok(format!("{number}/{}", protocol.to_ascii_lowercase()))
+                Ok(port.to_ascii_lowercase())
             } else {
                 Err(Error::invalid(format!("invalid port specification: \"{port}\"")))
             }
@@ -325,7 +326,7 @@ mod tests {
         assert_eq!(config.process(), ("/entry", vec!["-x", "serve"]));
         assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("app", "/srv"));
         assert_eq!(config.hostname, "0123456789ab");
-        assert_eq!(config.exposed_ports, ["53/udp".to_owned(), "80/tcp".to_owned()].into());
+        assert_eq!(config.exposed_ports, ["53/udp".to_owned(), "80".to_owned()].into());
         assert_eq!(config.stop_signal.as_deref(), Some("SIGQUIT"));
         assert_eq!(config.host.network_mode, NetworkMode::Named("bridge".to_owned()));
         assert_eq!(config.host.shm_size, 64 << 20);

@@ -19,7 +19,7 @@ pub(super) struct Linked {
     short: String,
     hostname: String,
     address: Ipv4Addr,
-    /// As `80/tcp`.
+    /// As `80/tcp` or `80`.
     ports: Vec<String>,
     environment: Vec<String>,
 }
@@ -82,9 +82,11 @@ impl Linked {
         let mut ports: Vec<(u16, &str)> = self
             .ports
             .iter()
-            .filter_map(|port| port.split_once('/').and_then(|(number, kind)| Some((number.parse().ok()?, kind))))
+            .map(|port| port.split_once('/').unwrap_or((port, "tcp")))
+            .filter_map(|(number, kind)| Some((number.parse().ok()?, kind)))
             .collect();
         ports.sort_unstable();
+        ports.dedup();
         if let Some((number, kind)) = ports.first() {
             variables.push(format!("{prefix}_PORT={kind}://{}:{number}", self.address));
         }
@@ -118,7 +120,7 @@ mod tests {
             short: "0123456789ab".to_owned(),
             hostname: "0123456789ab".to_owned(),
             address: Ipv4Addr::new(172, 17, 0, 5),
-            ports: vec!["6380/tcp".to_owned(), "53/udp".to_owned()],
+            ports: ["6380", "6380/tcp", "53/udp"].map(str::to_owned).to_vec(),
             environment: vec!["PATH=/bin".to_owned(), "KEY=a=b".to_owned()],
         };
         let host = linked.host();

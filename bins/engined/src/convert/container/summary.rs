@@ -72,7 +72,8 @@ fn status(state: &ContainerState, health: Option<HealthStatus>, now: i64) -> Str
 
 /// What is published, and what is only exposed.
 pub(crate) fn port_map(record: &Record) -> wire::PortMap {
-    let mut ports: wire::PortMap = record.config.exposed_ports.iter().map(|port| (port.clone(), None)).collect();
+    let whole = |port: &String| if port.contains('/') { port.clone() } else { format!("{port}/tcp") };
+    let mut ports: wire::PortMap = record.config.exposed_ports.iter().map(|port| (whole(port), None)).collect();
     let interfaces = record.endpoints.iter().filter_map(|endpoint| endpoint.interface.as_ref());
     for published in interfaces.flat_map(|interface| &interface.ports).flat_map(|ports| ports.each()) {
         let entry = ports.entry(format!("{}/{}", published.port, published.protocol)).or_default();
