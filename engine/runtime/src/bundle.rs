@@ -18,6 +18,9 @@ pub struct Bundle {
     pub spec: Spec,
     /// Where the file system comes from.
     pub rootfs: Rootfs,
+    /// Docker's seccomp profile, fitted to the bounding set of the specification's process, in place of a filter of the
+    /// specification: it is compiled once for each set and not looked up by its hundreds of names.
+    pub docker_filter: bool,
     /// Sources of bind mounts that are at hand, by their clean destination: mounts that are attached nowhere, each for one launch.
     /// The source that the specification names is not looked at.
     pub trees: BTreeMap<PathBuf, Arc<OwnedFd>>,
@@ -53,6 +56,7 @@ impl Bundle {
             id: id.into(),
             spec,
             rootfs,
+            docker_filter: false,
             trees: BTreeMap::new(),
             stdin: Stdin::Null,
             output: Output::Discard,
@@ -138,6 +142,8 @@ pub struct Exec<'a> {
     pub init: BorrowedFd<'a>,
     /// The specification that the container was launched with: the new process gets its seccomp filter.
     pub spec: &'a Spec,
+    /// As [`Bundle::docker_filter`] of the container.
+    pub docker_filter: bool,
     /// What is executed. Without capabilities of its own it gets none, so they are usually those of `spec`.
     pub command: &'a Process,
     /// A user in Docker's form, as [`Bundle::user`].
@@ -160,6 +166,7 @@ impl<'a> Exec<'a> {
             id,
             init,
             spec,
+            docker_filter: false,
             command,
             user: None,
             additional_groups: &[],

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine_sys::{file, memfd, socket};
-use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
+use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::Places;
@@ -19,7 +19,7 @@ use crate::plan::{self, Plan, Resource};
 use crate::protocol::Failure;
 use crate::seccomp::{self, Filter};
 use crate::spawner::{LaunchError, Launched, Spawner};
-use crate::{Bundle, Cgroup, ContainerState, Error, Exec, ExitRecord, Host, Monitor, Unattended, state};
+use crate::{Bundle, Cgroup, ContainerState, Error, Exec, ExitRecord, Host, Monitor, Unattended, capabilities, state};
 
 /// Filters that are kept compiled. Most containers of a machine have one of a few.
 const FILTERS: usize = 16;
@@ -54,7 +54,7 @@ struct Shared {
     containers: PathBuf,
     spawner: Spawner,
     /// The most recently used one last.
-    filters: Mutex<Vec<(LinuxSeccomp, Arc<Filter>)>>,
+    filters: Mutex<Vec<(Wanted, Arc<Filter>)>>,
 }
 
 /// Takes the parent of all cgroups away, when nothing is in it.
@@ -159,7 +159,7 @@ impl Runtime {
     ) -> Result<Prepared<'_>, Error> {
         let host = self.host();
         let linux = bundle.spec.linux().as_ref();
-        let filter = self.filter(linux.and_then(|linux| linux.seccomp().as_ref()))?;
+        let filter = self.filter(&bundle.spec, bundle.docker_filter)?;
         let plan = plan::compile_with(bundle, host, joins, filter.as_deref(), unattended)?;
         let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
 
@@ -190,9 +190,8 @@ impl Runtime {
         unattended: Option<&Unattended>,
         failure: Failure,
     ) -> Error {
-        let seccomp = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let plan = self
-            .filter(seccomp)
+            .filter(&bundle.spec, bundle.docker_filter)
             .and_then(|filter| plan::compile_with(bundle, self.host(), joins, filter.as_deref(), unattended));
         plan.map_or_else(|error| error, |plan| failure::render(&plan, failure, During::Launch))
     }
@@ -207,7 +206,7 @@ impl Runtime {
     }
 
     pub(crate) fn prepare_exec(&self, exec: &Exec<'_>, unattended: Option<&Unattended>) -> Result<ExecPlan, Error> {
-        let filter = self.filter(exec.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()))?;
+        let filter = self.filter(exec.spec, exec.docker_filter)?;
         let cgroup = self.cgroup(exec.id)?;
         let plan = plan::compile_exec(exec, cgroup.places(), self.host(), filter.as_deref(), unattended)?;
         let descriptors = plan
@@ -327,26 +326,50 @@ impl Runtime {
         self.shared.containers.join(id)
     }
 
-    /// Compiles a filter, or finds it compiled.
-    fn filter(&self, seccomp: Option<&LinuxSeccomp>) -> Result<Option<Arc<Filter>>, Error> {
-        let Some(seccomp) = seccomp else { return Ok(None) };
+    /// Compiles the filter of a container, or finds it compiled.
+    fn filter(&self, spec: &Spec, docker: bool) -> Result<Option<Arc<Filter>>, Error> {
+        let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        if !docker && seccomp.is_none() {
+            return Ok(None);
+        }
         if !self.host().features.seccomp {
             return Err(Error::Unsupported("seccomp filters; this kernel has none".to_owned()));
         }
+        let bounding = docker.then(|| capabilities::mask(&seccomp::held(spec)));
+        let is_wanted = |known: &Wanted| match (known, bounding) {
+            (Wanted::Docker { bounding: known }, Some(bounding)) => *known == bounding,
+            (Wanted::Profile(known), None) => Some(known) == seccomp,
+            _ => false,
+        };
         let mut filters = self.shared.filters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = filters.iter().position(|(known, _)| known == seccomp) {
+        if let Some(at) = filters.iter().position(|(known, _)| is_wanted(known)) {
             let found = filters.remove(at);
             let filter = Arc::clone(&found.1);
             filters.push(found);
             return Ok(Some(filter));
         }
-        let filter = Arc::new(seccomp::compile(seccomp)?);
+        let Some(filter) = seccomp::of(spec, docker, self.host())? else { return Ok(None) };
+        let wanted = match (bounding, seccomp) {
+            (None, Some(profile)) => Wanted::Profile(profile.clone()),
+            (bounding, _) => Wanted::Docker { bounding: bounding.unwrap_or_default() },
+        };
         if filters.len() == FILTERS {
             filters.remove(0);
         }
-        filters.push((seccomp.clone(), Arc::clone(&filter)));
+        let filter = Arc::new(filter);
+        filters.push((wanted, Arc::clone(&filter)));
         Ok(Some(filter))
     }
+}
+
+/// What a compiled filter is known by.
+#[derive(Debug)]
+enum Wanted {
+    /// Docker's profile for a bounding set of capabilities.
+    Docker {
+        bounding: u64,
+    },
+    Profile(LinuxSeccomp),
 }
 
 /// A container that can be launched. Dropped without a launch, it leaves nothing.

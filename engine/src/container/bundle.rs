@@ -6,7 +6,7 @@ use engine_runtime::spec::{
     LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType as Namespace, LinuxPids, LinuxResources, Mount,
     PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec,
 };
-use engine_runtime::{Bundle, Host, Output, Rootfs, Stdin, defaults, seccomp::Profile};
+use engine_runtime::{Bundle, Host, Output, Rootfs, Stdin, defaults};
 
 use super::Error;
 use super::config::{Config, overlay_environment};
@@ -73,8 +73,7 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
     if let Some(linux) = spec.linux_mut() {
         linux.set_namespaces(Some(namespaces(config, &around)));
         linux.set_seccomp(match &options.seccomp {
-            Seccomp::Unconfined => None,
-            Seccomp::Builtin => Some(Profile::docker().into_resolved(&held, around.host)),
+            Seccomp::Unconfined | Seccomp::Builtin => None,
             Seccomp::Own(profile) => Some(profile.resolve(&held, around.host)),
         });
         let unconfined = security::system_paths_unconfined(&config.host);
@@ -104,6 +103,7 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
         volatile: config.host.auto_remove,
     };
     let mut bundle = Bundle::new(record.id.as_str(), spec, rootfs);
+    bundle.docker_filter = options.seccomp == Seccomp::Builtin;
     bundle.stdin = if config.open_stdin { Stdin::Open { once: config.stdin_once } } else { Stdin::Null };
     bundle.output = match config.host.log.driver.as_str() {
         "none" => Output::AttachOnly,
@@ -395,7 +395,7 @@ mod tests {
         assert_eq!(bundle.spec.hostname().as_deref(), Some("0123456789ab"));
         let linux = bundle.spec.linux().as_ref().unwrap();
         assert_eq!(linux.namespaces().as_ref().unwrap().len(), defaults::namespaces(&host).len());
-        assert!(linux.seccomp().is_some());
+        assert!(bundle.docker_filter && linux.seccomp().is_none());
         assert!(linux.masked_paths().iter().flatten().any(|path| path == "/proc/kcore"));
         let shown = destinations(&bundle);
         for path in ["/proc", "/dev/shm", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
@@ -409,7 +409,7 @@ mod tests {
     fn a_privileged_container_sees_the_machine() {
         let (bundle, host) = made(ContainerSpec::new("i").command(["sh"]).privileged(true));
         let linux = bundle.spec.linux().as_ref().unwrap();
-        assert!(linux.seccomp().is_none());
+        assert!(!bundle.docker_filter && linux.seccomp().is_none());
         assert_eq!(linux.masked_paths().as_ref().map(Vec::len), Some(0));
         assert!(!linux.namespaces().iter().flatten().any(|namespace| namespace.typ() == Namespace::Cgroup));
         let sys = bundle.spec.mounts().iter().flatten().find(|mount| mount.destination() == Path::new("/sys")).unwrap();

@@ -405,6 +405,7 @@ impl Exec {
                 id: record.id.as_str(),
                 init: live.process(),
                 spec: &of.spec,
+                docker_filter: of.docker_filter,
                 command: &command,
                 user,
                 additional_groups: &of.additional_groups,

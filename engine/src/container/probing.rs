@@ -24,6 +24,14 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long output is waited for once the process that was asked has ended.
 const LAST_OUTPUT: Duration = Duration::from_millis(250);
 
+/// How much of its wait a question may be early to go along with another: a machine that wakes up for one does little more for
+/// several.
+const EARLY: u32 = 32;
+/// The most that a question is early.
+const MAX_EARLY: Duration = Duration::from_millis(250);
+/// How many go along. Without a bound all of a machine would in time be asked at once.
+const TOGETHER: usize = 8;
+
 /// Who is asked when.
 #[derive(Debug, Default)]
 pub(super) struct Prober {
@@ -43,6 +51,8 @@ struct Queue {
 #[derive(Debug)]
 struct Due {
     at: Instant,
+    /// From when on it may go along with another.
+    from: Instant,
     number: u64,
     inner: Weak<Inner>,
     live: Weak<Live>,
@@ -68,11 +78,18 @@ impl Ord for Due {
     }
 }
 
+impl Due {
+    fn new(now: Instant, wait: Duration, number: u64, inner: Weak<Inner>, live: Weak<Live>) -> Self {
+        let at = now + wait;
+        Self { at, from: at - (wait / EARLY).min(MAX_EARLY), number, inner, live }
+    }
+}
+
 impl Prober {
-    fn add(&self, at: Instant, inner: &Arc<Inner>, live: &Arc<Live>) -> bool {
+    fn add(&self, now: Instant, wait: Duration, inner: &Arc<Inner>, live: &Arc<Live>) -> bool {
         let mut queue = lock(&self.queue);
         queue.number += 1;
-        let due = Due { at, number: queue.number, inner: Arc::downgrade(inner), live: Arc::downgrade(live) };
+        let due = Due::new(now, wait, queue.number, Arc::downgrade(inner), Arc::downgrade(live));
         let first = queue.times.peek().is_none_or(|Reverse(first)| due.at < first.at);
         queue.times.push(Reverse(due));
         let unserved = !std::mem::replace(&mut queue.served, true);
@@ -83,12 +100,14 @@ impl Prober {
         unserved
     }
 
-    /// Those whose time has come, and when the next one's does; nobody serves the queue any more when it is empty.
+    /// Those whose time has come with some whose time is near, and when the next one's comes; nobody serves the queue any more
+    /// when it is empty.
     fn take(&self, now: Instant) -> (Vec<Due>, Option<Instant>) {
         let mut queue = lock(&self.queue);
         let mut due = Vec::new();
         while let Some(first) = queue.times.peek() {
-            if first.0.at > now {
+            let goes_along = !due.is_empty() && due.len() < TOGETHER && first.0.from <= now;
+            if first.0.at > now && !goes_along {
                 return (due, Some(first.0.at));
             }
             due.extend(queue.times.pop().map(|Reverse(first)| first));
@@ -111,7 +130,7 @@ pub(super) fn watch(shared: &Arc<Shared>, inner: &Arc<Inner>, live: &Arc<Live>) 
 }
 
 fn ask_in(shared: &Arc<Shared>, inner: &Arc<Inner>, live: &Arc<Live>, wait: Duration) {
-    if shared.prober.add(Instant::now() + wait, inner, live) {
+    if shared.prober.add(Instant::now(), wait, inner, live) {
         tokio::spawn(serve(Arc::clone(shared)));
     }
 }
@@ -373,6 +392,29 @@ pub(super) fn keep(shared: &Shared) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn who_is_nearly_due_goes_along_with_who_is_due_and_never_alone() {
+        let prober = Prober::default();
+        let now = Instant::now();
+        let add = |wait| {
+            let mut queue = lock(&prober.queue);
+            queue.number += 1;
+            let due = Due::new(now, wait, queue.number, Weak::new(), Weak::new());
+            queue.times.push(Reverse(due));
+        };
+        let seconds = Duration::from_secs;
+        (0..20).for_each(|_| add(seconds(10)));
+        add(seconds(11));
+        let early = now + seconds(10) - Duration::from_millis(200);
+        assert_eq!(prober.take(early).0.len(), 0);
+        add(seconds(1));
+        let (due, next) = prober.take(early);
+        assert_eq!((due.len(), next), (TOGETHER, Some(now + seconds(10))));
+        assert_eq!(prober.take(now + seconds(10)).0.len(), 20 - (TOGETHER - 1));
+        let (due, next) = prober.take(now + seconds(10));
+        assert_eq!((due.len(), next), (0, Some(now + seconds(11))));
+    }
 
     #[test]
     fn answers_are_judged_by_their_status() {

@@ -110,8 +110,7 @@ impl fmt::Debug for Plan {
 /// # Errors
 /// [`Error::Invalid`] when the bundle contradicts itself, [`Error::Unsupported`] when it asks for what cannot be done here.
 pub fn compile(bundle: &Bundle, host: &Host) -> Result<Plan, Error> {
-    let filter = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let filter = filter.map(seccomp::compile).transpose()?;
+    let filter = seccomp::of(&bundle.spec, bundle.docker_filter, host)?;
     compile_with(bundle, host, false, filter.as_ref(), None)
 }
 
@@ -149,7 +148,8 @@ pub(crate) fn compile_with(
     }
     let files = rootfs::prepare(&mut plan, bundle, linux, host, &cgroup, &namespaces)?;
     namespaces.go_on(&mut plan);
-    listener::write(&mut plan, linux.seccomp().as_ref(), &State::new(bundle, "creating", None), filter)?;
+    let own = linux.seccomp().as_ref().filter(|_| !bundle.docker_filter);
+    listener::write(&mut plan, own, &State::new(bundle, "creating", None), filter)?;
     files.assemble(&mut plan, linux, host, &cgroup)?;
     sysctl::write(&mut plan, linux, &namespaces)?;
     if terminal {
@@ -275,7 +275,8 @@ pub(crate) fn compile_exec(
     if let Some(linux) = exec.spec.linux() {
         schedule::personality(&mut plan, linux)?;
         let state = State { pid: None, ..State::of_spec(exec.id, exec.spec, "running") };
-        listener::write(&mut plan, linux.seccomp().as_ref(), &state, filter)?;
+        let own = linux.seccomp().as_ref().filter(|_| !exec.docker_filter);
+        listener::write(&mut plan, own, &state, filter)?;
     }
     if terminal {
         plan.push(Op::Console {});
