@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Serialize;
 
-use crate::{Bundle, Error};
+use crate::{Bundle, Error, interfaces};
 
 /// How long a hook without a timeout of its own may take.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -95,8 +95,20 @@ pub fn run(kind: &str, hooks: Option<&[Hook]>, state: &State<'_>) -> Result<(), 
     Ok(())
 }
 
-/// The hooks of the host's side that are run before the root of a container is its root.
+/// Whether there is anything to be done from outside before the root of a container is its root.
+pub(crate) fn is_waited_for(bundle: &Bundle) -> bool {
+    let devices = bundle.spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
+    #[allow(deprecated, reason = "who still has such hooks wants them run")]
+    let outside = bundle.spec.hooks().iter().flat_map(|hooks| [hooks.prestart(), hooks.create_runtime()]);
+    devices.is_some_and(|devices| !devices.is_empty()) || outside.flatten().any(|hooks| !hooks.is_empty())
+}
+
+/// What is done from outside before the root of a container is its root: it gets interfaces, then the hooks of the host's side
+/// are run.
 pub(crate) fn before(bundle: &Bundle, pid: u32) -> Result<(), Error> {
+    if let Some(linux) = bundle.spec.linux() {
+        interfaces::give(linux, pid)?;
+    }
     let Some(hooks) = bundle.spec.hooks() else { return Ok(()) };
     let state = State::new(bundle, "creating", Some(pid));
     #[allow(deprecated, reason = "who still has such hooks wants them run")]

@@ -11,6 +11,7 @@ mod error;
 mod failure;
 pub mod hooks;
 mod host;
+mod interfaces;
 pub mod monitor;
 pub mod plan;
 pub mod protocol;

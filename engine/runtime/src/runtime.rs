@@ -18,7 +18,7 @@ use crate::hooks;
 use crate::plan::{self, Plan, Resource};
 use crate::protocol::Failure;
 use crate::seccomp::{self, Filter};
-use crate::spawner::{LaunchError, Launched, Spawner};
+use crate::spawner::{First, LaunchError, Launched, Spawner};
 use crate::{Bundle, Cgroup, ContainerState, Error, Exec, ExitRecord, Host, Monitor, Unattended, capabilities, state};
 
 /// Filters that are kept compiled. Most containers of a machine have one of a few.
@@ -164,15 +164,18 @@ impl Runtime {
         let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
 
         let trees = bundle.trees.clone();
-        let mut made = Made { directory: self.directory(&bundle.id), cgroup: None, trees };
+        let mut made = Made { directory: self.directory(&bundle.id), cgroup: None, first: None, trees };
         made.make_directory(&bundle.id)?;
         // Whoever takes the container over may have another parent for its cgroups, and finds the whole name or none.
-        remember_cgroup(&made.directory, cgroup.path()).map_err(Error::io("write", made.directory.join(CGROUP)))?;
+        remember_cgroup(&made.directory, cgroup.places().name())
+            .map_err(Error::io("write", made.directory.join(CGROUP)))?;
         let none = LinuxResources::default();
         let resources = linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
-        cgroup.create(resources)?;
+        made.first = cgroup.places().unit().map(|_| self.shared.spawner.first()).transpose().map_err(Error::Spawner)?;
+        cgroup.create_around(made.first.as_ref().map(First::pid), resources)?;
         made.cgroup = Some(cgroup);
-        let hooks = bundle.spec.hooks().is_some().then(|| Box::new(bundle.clone()));
+        let outside = bundle.spec.hooks().is_some() || hooks::is_waited_for(bundle);
+        let hooks = outside.then(|| Box::new(bundle.clone()));
         Ok(Prepared { spawner: &self.shared.spawner, plan, made, hooks })
     }
 
@@ -378,7 +381,7 @@ pub struct Prepared<'a> {
     spawner: &'a Spawner,
     plan: Plan,
     made: Made,
-    /// The bundle of a container that has hooks.
+    /// The bundle of a container that has hooks, or gets interfaces.
     hooks: Option<Box<Bundle>>,
 }
 
@@ -429,6 +432,8 @@ impl Prepared<'_> {
 struct Made {
     directory: PathBuf,
     cgroup: Option<Cgroup>,
+    /// Whom systemd has made the cgroup around; no longer needed when init is in it.
+    first: Option<First>,
     trees: BTreeMap<PathBuf, Arc<OwnedFd>>,
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,27 @@ pub enum LaunchError {
     /// The monitor died or could not be understood.
     #[error("the monitor of the container went away while it was being started")]
     Lost,
+}
+
+/// A process that does nothing, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct First {
+    process: Child,
+    connection: Option<OwnedFd>,
+}
+
+impl First {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        self.connection = None;
+        // A host that ignores SIGCHLD has nothing to wait for.
+        let _ = self.process.wait();
+    }
 }
 
 /// A container that was launched.
@@ -162,6 +183,22 @@ impl Spawner {
 
     fn start(&self) -> io::Result<OwnedFd> {
         self.with_program(|program| spawn(program, self.open_files))
+    }
+
+    /// A process that does nothing: systemd makes no cgroup without one.
+    pub(crate) fn first(&self) -> Result<First, LaunchError> {
+        let started = || {
+            let (ours, theirs) = socket::pair()?;
+            // It waits for a plan that never comes.
+            let process = self.with_program(|program| {
+                let mut command = Command::new(program);
+                command.arg0(PROCESS_NAME).env_clear().arg(theirs.as_raw_fd().to_string());
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                process::spawn_with(&mut command, theirs.as_fd())
+            })?;
+            Ok(First { process, connection: Some(ours) })
+        };
+        started().map_err(LaunchError::Spawner)
     }
 
     /// Does something with the path of the program.

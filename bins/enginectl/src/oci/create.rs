@@ -142,7 +142,7 @@ impl Asked {
         let descriptors = descriptors(call, spec.process_mut().as_mut())?;
         let how = Unattended { descriptors, keep_keyring: call.given.is_on("no-new-keyring") };
         allow_harmless_devices(&mut spec);
-        name_cgroup(&mut spec, call.id());
+        name_cgroup(&mut spec, call.id(), call.systemd)?;
         let mut bundle = Bundle::new(call.id(), spec, Rootfs::Directory(rootfs.clone()));
         bundle.wait_for_start = wait_for_start;
         bundle.make_working_directory = true;
@@ -198,11 +198,24 @@ fn allow_harmless_devices(spec: &mut Spec) {
     linux.set_resources(Some(resources));
 }
 
-/// A cgroup that nobody names is right beneath the root: a parent would have to be shared with calls that come and go.
-fn name_cgroup(spec: &mut Spec, id: &str) {
-    let Some(linux) = spec.linux_mut() else { return };
-    if linux.cgroups_path().as_ref().is_none_or(|path| path.as_os_str().is_empty()) {
-        linux.set_cgroups_path(Some(PathBuf::from(format!("/{CGROUP}-{id}"))));
+/// A cgroup that nobody names is right beneath the root: a parent would have to be shared with calls that come and go. With
+/// systemd its names say `slice:prefix:name`, and without it no cgroup has such a name.
+fn name_cgroup(spec: &mut Spec, id: &str, systemd: bool) -> Result<(), Failure> {
+    let Some(linux) = spec.linux_mut() else { return Ok(()) };
+    let Some(path) = linux.cgroups_path().as_ref().filter(|path| !path.as_os_str().is_empty()) else {
+        let path = if systemd { format!("system.slice:{CGROUP}:{id}") } else { format!("/{CGROUP}-{id}") };
+        linux.set_cgroups_path(Some(path.into()));
+        return Ok(());
+    };
+    let named = path.to_str().unwrap_or_default();
+    match (systemd, named.split(':').count() == 3 && !named.contains('/')) {
+        (true, false) => Err(Failure::new(format!(
+            "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {named:?} instead"
+        ))),
+        (false, true) => Err(Failure::new(format!(
+            "cgroupsPath {named:?} has the form of a cgroup of systemd's, which takes --systemd-cgroup"
+        ))),
+        _ => Ok(()),
     }
 }
 

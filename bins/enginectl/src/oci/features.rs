@@ -94,7 +94,7 @@ fn document(host: &Host) -> Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": held,
-            "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false },
             "seccomp": {
                 "enabled": host.features.seccomp,
                 "actions": [
@@ -111,7 +111,7 @@ fn document(host: &Host) -> Value {
             "selinux": { "enabled": host.features.selinux },
             "intelRdt": off,
             "mountExtensions": { "idmap": { "enabled": host.features.mount_setattr } },
-            "netDevices": off
+            "netDevices": { "enabled": true }
         }
     })
 }

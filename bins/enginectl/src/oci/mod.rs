@@ -99,9 +99,6 @@ impl Call<'_> {
     fn runtime(&self) -> Result<Runtime, Failure> {
         let settings =
             RuntimeSettings { run_directory: self.root.clone(), cgroup_parent: CGROUP.to_owned(), open_files: None };
-        if self.systemd {
-            return Err(Failure::new("--systemd-cgroup is not supported: cgroups are made by the engine itself"));
-        }
         Ok(Runtime::open(settings)?)
     }
 

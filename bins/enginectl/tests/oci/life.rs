@@ -118,6 +118,36 @@ fn limits_are_changed_and_lists_are_printed() {
 }
 
 #[test]
+fn systemd_makes_the_cgroup_where_it_runs() {
+    let place = Place::new("scope", "sleep 1000");
+    let create = ["--systemd-cgroup", "create", "--bundle", &place.text("bundle"), "--pid-file", &place.text("pid")];
+    let create: Vec<_> = create.into_iter().chain([place.id.as_str()]).collect();
+    if std::path::Path::new("/run/systemd/private").exists() {
+        assert_eq!(place.leave(&create), 0, "{}", place.out());
+        let pid = place.pid("pid");
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(cgroup.contains(&format!("/system.slice/engine-oci-{}.scope\n", place.id)), "{cgroup}");
+        assert_eq!(place.leave(&["start", &place.id]), 0);
+        assert_eq!(place.call(&["exec", &place.id, "sh", "-c", "exit 3"]).status.code(), Some(3));
+        assert_eq!(place.leave(&["update", "--pids-limit", "77", &place.id]), 0, "{}", place.out());
+        let path = cgroup.trim().rsplit_once(':').unwrap().1.to_owned();
+        let directory = format!("/sys/fs/cgroup{path}");
+        assert_eq!(fs::read_to_string(format!("{directory}/pids.max")).unwrap(), "77\n");
+        assert_eq!(place.leave(&["delete", "--force", &place.id]), 0, "{}", place.out());
+        assert_eq!(wait(pid), 137);
+        assert!(!std::path::Path::new(&directory).exists());
+    } else {
+        assert!(place.refused(&create).ends_with("systemd does not run here"));
+    }
+    assert_eq!(place.left(), Vec::<std::path::PathBuf>::new());
+    // Its names of cgroups and the others are not mixed up.
+    place.change(|config| config["linux"]["cgroupsPath"] = json!("/a/b"));
+    assert!(place.refused(&create).contains("to be of format \"slice:prefix:name\""));
+    place.change(|config| config["linux"]["cgroupsPath"] = json!("a.slice:b:c"));
+    assert!(place.refused(&create[1..]).contains("--systemd-cgroup"));
+}
+
+#[test]
 fn hooks_are_run_at_their_moments() {
     let place = Place::new("hooks", "sleep 1000");
     let said = place.text("said");

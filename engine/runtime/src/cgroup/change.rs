@@ -32,6 +32,9 @@ impl Cgroup {
         let rules = resources.devices().as_deref().unwrap_or_default();
         devices::lines(rules)?;
         self.check_memory(&resources)?;
+        if let Some(unit) = self.places.unit() {
+            unit.set(self.places.layout(), &resources)?;
+        }
         let mut journal = Journal::default();
         let changed =
             self.write(&settings, &mut |file| journal.note(file)).and_then(|()| self.set_devices(rules, true));

@@ -11,6 +11,8 @@ pub struct Layout {
     pub hierarchies: Vec<Hierarchy>,
     /// The hierarchy of version 2.
     pub unified: Option<Unified>,
+    /// Where systemd listens, which makes the cgroups that are to be its own; `None` where it does not run.
+    pub systemd: Option<PathBuf>,
 }
 
 /// A mounted hierarchy of version 1.
@@ -41,6 +43,7 @@ impl Layout {
     pub fn probe() -> Result<Self, Error> {
         let path = "/proc/self/mountinfo";
         let mut layout = Self::parse(&std::fs::read_to_string(path).map_err(Error::io("read", path))?);
+        layout.systemd = Some(PathBuf::from(SYSTEMD)).filter(|socket| socket.exists());
         if let Some(unified) = &mut layout.unified {
             let path = unified.mount.join("cgroup.controllers");
             let controllers = std::fs::read_to_string(&path).map_err(Error::io("read", path))?;
@@ -104,6 +107,8 @@ impl Layout {
         self.hierarchies.is_empty() && self.unified.is_some()
     }
 }
+
+const SYSTEMD: &str = "/run/systemd/private";
 
 /// Options of a cgroup mount that are no controllers.
 const FLAGS: [&str; 9] =

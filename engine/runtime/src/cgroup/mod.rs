@@ -11,6 +11,7 @@ mod layout;
 mod places;
 mod processes;
 mod setting;
+mod systemd;
 mod usage;
 
 use std::fs::{self, OpenOptions};
@@ -41,7 +42,8 @@ impl Cgroup {
     /// The cgroup at a path beneath the mounts of the hierarchies.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the root and for a path with `..`, [`Error::Unsupported`] for systemd's `slice:prefix:name`.
+    /// [`Error::Invalid`] for the root, for a path with `..`, and for what has the form of systemd's `slice:prefix:name` and is
+    /// the name of no scope.
     pub fn at(path: &Path, layout: &Layout) -> Result<Self, Error> {
         Places::at(path, layout).map(Self::new)
     }
@@ -69,11 +71,16 @@ impl Cgroup {
     /// [`Error::Exists`] when an earlier one has processes, [`Error::Resource`] when the kernel refuses a value,
     /// [`Error::Unsupported`] when this machine lacks a controller.
     pub fn create(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.create_around(None, resources)
+    }
+
+    /// As [`Cgroup::create`]. One that systemd makes takes a process, which it puts inside.
+    pub(crate) fn create_around(&self, pid: Option<u32>, resources: &LinuxResources) -> Result<(), Error> {
         // All that can be found wrong without the kernel is found before anything is made.
         let settings = setting::settings(resources, self.places.layout())?;
         let rules = resources.devices().as_deref().unwrap_or_default();
         devices::lines(rules)?;
-        let made = self.make().and_then(|()| {
+        let made = self.make_as_unit(pid, resources).and_then(|()| self.make()).and_then(|()| {
             self.write(&settings, &mut |_| {})?;
             self.set_devices(rules, false)
         });
@@ -82,6 +89,13 @@ impl Cgroup {
             let _ = self.remove();
         }
         made
+    }
+
+    /// Has systemd make it, when it is to.
+    fn make_as_unit(&self, pid: Option<u32>, resources: &LinuxResources) -> Result<(), Error> {
+        let Some(unit) = self.places.unit() else { return Ok(()) };
+        let none = || Error::Unsupported(format!("the cgroup {} without a process to begin with", unit.words()));
+        unit.start(self.places.layout(), resources, pid.ok_or_else(none)?)
     }
 
     fn make(&self) -> Result<(), Error> {
@@ -97,7 +111,8 @@ impl Cgroup {
                 inherit_cpuset(&hierarchy.mount.join(relative))?;
             }
         }
-        if let Some(unified) = &layout.unified {
+        // systemd has made the one of version 2, and says which controllers there are in its slices.
+        if let Some(unified) = layout.unified.as_ref().filter(|_| self.places.unit().is_none()) {
             self.make_directory(&unified.mount.join(relative), |parent| {
                 make_parents(&unified.mount, parent, |above, _| enable(above, &unified.controllers))?;
                 enable(parent, &unified.controllers)
@@ -114,6 +129,8 @@ impl Cgroup {
             let Err(error) = &made else { return Ok(()) };
             match (error.kind(), path.parent()) {
                 (io::ErrorKind::NotFound, Some(parent)) => parents(parent)?,
+                // What systemd has made it keeps.
+                (io::ErrorKind::AlreadyExists, _) if self.places.unit().is_some() => return Ok(()),
                 (io::ErrorKind::AlreadyExists, _) => {
                     let exists = |_| Error::Exists(self.places.relative().display().to_string());
                     remove_tree(path).map_err(exists)?;
@@ -159,6 +176,10 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Busy`] when it is not empty after two seconds.
     pub fn remove(&self) -> Result<(), Error> {
+        if let Some(unit) = self.places.unit() {
+            self.kill()?;
+            unit.stop(self.places.layout())?;
+        }
         // Whoever is being killed is gone a moment later, only the first tries are likely to be too early.
         let mut wait = Duration::from_micros(200);
         let mut waited = Duration::ZERO;

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+use super::systemd::Unit;
 use super::{Hierarchy, Layout};
 use crate::{Error, Host};
 
@@ -12,6 +13,8 @@ use crate::{Error, Host};
 pub(crate) struct Places {
     layout: Layout,
     relative: PathBuf,
+    /// The unit of systemd that it is.
+    unit: Option<Unit>,
 }
 
 impl Places {
@@ -27,6 +30,10 @@ impl Places {
 
     /// A place beneath the mounts of the hierarchies; whether the path is absolute makes no difference.
     pub(crate) fn at(path: &Path, layout: &Layout) -> Result<Self, Error> {
+        if Unit::is_meant(path) {
+            let unit = Unit::of(path)?;
+            return Ok(Self { layout: layout.clone(), relative: unit.relative(), unit: Some(unit) });
+        }
         let mut relative = PathBuf::new();
         for component in path.components() {
             match component {
@@ -40,10 +47,17 @@ impl Places {
         if relative.as_os_str().is_empty() {
             return Err(Error::Invalid("the root cgroup cannot be a container's".to_owned()));
         }
-        if relative.to_str().is_some_and(|path| path.split(':').count() == 3 && !path.contains('/')) {
-            return Err(Error::Unsupported(format!("a cgroup that systemd makes: {}", path.display())));
-        }
-        Ok(Self { layout: layout.clone(), relative })
+        Ok(Self { layout: layout.clone(), relative, unit: None })
+    }
+
+    /// The unit of systemd that it is.
+    pub(crate) fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
+    }
+
+    /// What [`Places::at`] was told.
+    pub(crate) fn name(&self) -> &Path {
+        self.unit.as_ref().map_or(&self.relative, |unit| Path::new(unit.words()))
     }
 
     pub(crate) fn relative(&self) -> &Path {
@@ -103,7 +117,8 @@ mod tests {
         let at = |path: &str| Places::at(Path::new(path), &Layout::default()).map(|places| places.relative);
         assert_eq!(at("/a/b").ok(), Some(PathBuf::from("a/b")));
         assert_eq!(at("a/./b").ok(), Some(PathBuf::from("a/b")));
-        for bad in ["", "/", "../x", "a/../../b", "system.slice:docker:abc"] {
+        assert_eq!(at("system.slice:docker:abc").ok(), Some(PathBuf::from("system.slice/docker-abc.scope")));
+        for bad in ["", "/", "../x", "a/../../b", "nothing:docker:abc"] {
             assert!(at(bad).is_err(), "{bad}");
         }
     }

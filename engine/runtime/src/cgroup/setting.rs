@@ -343,7 +343,7 @@ mod tests {
             controllers: vec![name.to_owned()],
         };
         let names = ["cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids"];
-        Layout { hierarchies: names.map(hierarchy).to_vec(), unified: None }
+        Layout { hierarchies: names.map(hierarchy).to_vec(), unified: None, systemd: None }
     }
 
     fn two() -> Layout {
@@ -351,6 +351,7 @@ mod tests {
         Layout {
             hierarchies: Vec::new(),
             unified: Some(Unified { mount: "/sys/fs/cgroup".into(), controllers, kills: true }),
+            systemd: None,
         }
     }
 

@@ -23,11 +23,8 @@ pub(super) fn spec(spec: &Spec) -> Result<(), Error> {
 }
 
 fn linux(linux: &Linux) -> Result<(), Error> {
-    refuse(&[
-        (linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()), "network devices to move"),
-        (linux.intel_rdt().is_some(), "Intel RDT"),
-        (linux.mount_label().as_ref().is_some_and(|label| !label.is_empty()), "SELinux labels of mounts"),
-    ])
+    crate::interfaces::wanted(linux)?;
+    refuse(&[(linux.intel_rdt().is_some(), "Intel RDT")])
 }
 
 pub(super) fn process(process: &Process) -> Result<(), Error> {

@@ -9,15 +9,13 @@ use super::writer::Writer;
 use crate::hooks::{State, timeout};
 use crate::{Bundle, Error};
 
-/// The hooks of the host's side are run by the engine meanwhile; those of the container's namespaces by the shim, found in the
+/// The engine gives it interfaces and runs the hooks of the host's side meanwhile; those of the container's namespaces by the shim, found in the
 /// files of the host.
 pub(super) fn before_pivot(plan: &mut Writer, bundle: &Bundle) -> Result<(), Error> {
-    let Some(hooks) = bundle.spec.hooks() else { return Ok(()) };
-    #[allow(deprecated, reason = "who still has such hooks wants them run")]
-    let outside = [hooks.prestart(), hooks.create_runtime()];
-    if outside.into_iter().flatten().any(|hooks| !hooks.is_empty()) {
+    if crate::hooks::is_waited_for(bundle) {
         plan.push(Op::WaitForHooks {});
     }
+    let Some(hooks) = bundle.spec.hooks() else { return Ok(()) };
     let state = State::new(bundle, "creating", None);
     write(plan, "createContainer", hooks.create_container().as_deref(), &state, false)
 }

@@ -114,6 +114,19 @@ impl<'a> Planned<'a> {
         Err(Error::Invalid(format!("{at:?} cannot be mounted because it is inside /proc")))
     }
 
+    /// Gives a new file system the label of SELinux that all of its files are to have, unless it says one itself. What shows the
+    /// kernel has labels of its own.
+    pub(super) fn label(&mut self, label: &str) {
+        let says = |name: &str| matches!(name, "context" | "fscontext" | "defcontext" | "rootcontext");
+        let settings = &mut self.attributes.settings;
+        if !label.is_empty()
+            && matches!(self.kind, Kind::FileSystem("tmpfs" | "ramfs" | "devpts" | "overlay", ..))
+            && !settings.iter().any(|(name, _)| says(name))
+        {
+            settings.push(("context".to_owned(), Some(label.to_owned())));
+        }
+    }
+
     pub(super) fn is_bind(&self) -> bool {
         matches!(self.kind, Kind::Bind(..))
     }

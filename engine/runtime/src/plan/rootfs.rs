@@ -43,7 +43,12 @@ pub(super) fn prepare<'a>(
     let mounts = bundle.spec.mounts().as_deref().unwrap_or_default();
     let all_early = namespaces.has_user() || namespaces.shares_mounts();
     let mut mounts = mounts.iter().map(|mount| Planned::of(mount, host, namespaces)).collect::<Result<Vec<_>, _>>()?;
+    let label = linux.mount_label().as_deref().unwrap_or_default();
+    if !label.is_empty() && !host.features.selinux {
+        return Err(Error::Unsupported(format!("the SELinux label {label:?} of mounts; this kernel has no SELinux")));
+    }
     for mount in &mut mounts {
+        mount.label(label);
         mount.take(plan, &bundle.trees);
         mount.clone_early(plan, all_early, cgroup)?;
     }

@@ -46,6 +46,7 @@ fn hybrid() -> Host {
             hierarchy("systemd", &["name=systemd"]),
         ],
         unified: Some(Unified { mount: "/sys/fs/cgroup/unified".into(), controllers: Vec::new(), kills: true }),
+        systemd: None,
     })
 }
 
@@ -54,6 +55,7 @@ pub(super) fn unified() -> Host {
     host(Layout {
         hierarchies: Vec::new(),
         unified: Some(Unified { mount: "/sys/fs/cgroup".into(), controllers, kills: true }),
+        systemd: None,
     })
 }
 
@@ -90,6 +92,22 @@ fn refusal(bundle: &Bundle) -> String {
 fn a_default_container() {
     let host = hybrid();
     insta::assert_snapshot!(compile(&bundle(&host), &host).unwrap());
+}
+
+#[test]
+fn new_file_systems_have_the_label_of_mounts_where_there_is_selinux() {
+    let mut host = hybrid();
+    let mut bundle = bundle(&host);
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    bundle.spec.linux_mut().as_mut().unwrap().set_mount_label(Some(label.to_owned()));
+    let own = mount("/own", "tmpfs", "tmpfs", &["context=own"]);
+    bundle.spec.mounts_mut().as_mut().unwrap().push(own);
+    assert!(compile(&bundle, &host).unwrap_err().to_string().contains("no SELinux"));
+    host.features.selinux = true;
+    let plan = compile(&bundle, &host).unwrap().to_string();
+    // That of /dev, /dev/pts and /dev/shm, and not that of proc, sysfs and mqueue.
+    assert_eq!(plan.matches(label).count(), 3, "{plan}");
+    assert_eq!(plan.matches("key: \"context\"").count(), 4, "{plan}");
 }
 
 #[test]

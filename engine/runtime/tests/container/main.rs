@@ -7,6 +7,7 @@ mod fallbacks;
 mod hooks;
 mod identity;
 mod init;
+mod interfaces;
 mod isolation;
 mod limits;
 mod mounts;
