@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use engine_sys::datagram::{self, Local};
 use engine_sys::namespace::in_network;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags};
@@ -39,6 +40,10 @@ const CROWDED: Duration = Duration::from_millis(20);
 const PIECE: usize = 64 << 10;
 const DATAGRAM: usize = 65_535;
 const BACKLOG: i32 = 512;
+/// Whether a quiet connection has another end still: asked after this time, and then some times more.
+const QUIET: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_secs(15);
+const ASKED: u32 = 5;
 
 /// The namespace to make sockets in, when it is another one than the program's.
 type Host = Option<Arc<OwnedFd>>;
@@ -55,7 +60,7 @@ pub(super) struct Relays {
     elsewhere: Option<Arc<OwnedFd>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Relay {
     targets: Targets,
     tasks: Vec<AbortHandle>,
@@ -84,31 +89,47 @@ impl Relays {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listens at `claims` and passes on to where `ports` lead. Without claims those of before lead elsewhere from now on.
+    /// Listens at `claims` and passes on to where `ports` lead: at all of them, or it fails. Where there is a relay already, it
+    /// leads there from now on, and listens at `claims` too.
     pub(super) fn start(&self, container: &ContainerId, ports: &[Port], claims: Claims) -> Result<(), Error> {
+        let mut failed = self.start_what_can_be(container, ports, claims)?;
+        match failed.pop() {
+            None => Ok(()),
+            Some(error) => Err(Error::system("listen at a published port")(error)),
+        }
+    }
+
+    /// As [`Self::start`]; those that cannot be listened at keep none of the others from it, and are told of.
+    pub(super) fn start_what_can_be(
+        &self,
+        container: &ContainerId,
+        ports: &[Port],
+        claims: Claims,
+    ) -> Result<Vec<io::Error>, Error> {
         let mut targets = HashMap::new();
         for port in ports.iter().flat_map(|port| port.each()).filter(|port| port.published.host_port > 0) {
             let target = SocketAddr::new(port.address, port.published.port);
             let at = SocketAddr::new(port.published.host_address, port.published.host_port);
             targets.entry((port.published.protocol, at)).or_insert(target);
         }
-        let mut running = self.running();
-        if let Some(before) = running.get(container) {
-            *before.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
-            return Ok(());
-        }
-        let targets: Targets = Arc::new(RwLock::new(targets));
         let runtime = self.runtime.clone().or_else(|| Handle::try_current().ok()).ok_or(Error::Interrupted)?;
-        let inside = runtime.enter();
-        let mut relay = Relay { targets: Arc::clone(&targets), tasks: Vec::new() };
+        let mut running = self.running();
+        let relay = running.entry(*container).or_default();
+        *relay.targets.write().unwrap_or_else(PoisonError::into_inner) = targets;
+        let _inside = runtime.enter();
+        let mut failed = Vec::new();
         for claim in claims {
-            let task = listen(claim, &targets, &runtime, &self.elsewhere)
-                .map_err(Error::system("listen at a published port"))?;
-            relay.tasks.push(task);
+            match listen(claim, &relay.targets, &runtime, &self.elsewhere) {
+                Ok(task) => relay.tasks.push(task),
+                Err(error) => failed.push(error),
+            }
         }
-        drop(inside);
-        running.insert(*container, relay);
-        Ok(())
+        Ok(failed)
+    }
+
+    /// Whether a container's ports are relayed here.
+    pub(super) fn has(&self, container: &ContainerId) -> bool {
+        self.running().contains_key(container)
     }
 
     /// Ends all that a container's ports relay.
@@ -123,6 +144,7 @@ fn listen(claim: OwnedFd, targets: &Targets, runtime: &Handle, host: &Host) -> i
     let both = sockopt::socket_domain(&claim)? == AddressFamily::INET6 && !sockopt::ipv6_v6only(&claim)?;
     rustix::io::ioctl_fionbio(&claim, true)?;
     if kind == SocketType::DGRAM {
+        datagram::tell_addressed(&claim)?;
         let socket = UdpSocket::from_std(claim.into())?;
         let at = socket.local_addr()?;
         let target = move || find(&targets, Protocol::Udp, at, both);
@@ -174,9 +196,18 @@ async fn connections(listener: TcpListener, target: impl Fn() -> Option<SocketAd
 async fn connection(outside: TcpStream, target: SocketAddr, host: &Host) -> io::Result<()> {
     let socket = TcpSocket::from_std_stream(open(host, target.ip(), SocketType::STREAM).await?.into());
     let inside = timeout(PATIENCE, socket.connect(target)).await.map_err(|_| io::ErrorKind::TimedOut)??;
-    outside.set_nodelay(true)?;
-    inside.set_nodelay(true)?;
+    stay_awake(&outside)?;
+    stay_awake(&inside)?;
     tokio::try_join!(pass(&outside, &inside), pass(&inside, &outside)).map(|_| ())
+}
+
+/// Nothing waits to be sent, and an end that is gone without a word is noticed: neither of the two programs sees the other's.
+fn stay_awake(connection: &TcpStream) -> io::Result<()> {
+    connection.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(connection, true)?;
+    sockopt::set_tcp_keepidle(connection, QUIET)?;
+    sockopt::set_tcp_keepintvl(connection, ASK_AGAIN)?;
+    Ok(sockopt::set_tcp_keepcnt(connection, ASKED)?)
 }
 
 /// Passes on until the end, and the end too. The bytes stay in the kernel.
@@ -202,14 +233,15 @@ async fn pass(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// The datagrams of one port: who sends some has a socket of its own towards the container, for the answers.
+/// The datagrams of one port: who sends some, and to which address, has a socket of its own towards the container, for the answers.
 async fn datagrams(socket: Arc<UdpSocket>, target: impl Fn() -> Option<SocketAddr>, host: Host) {
-    let mut peers: HashMap<SocketAddr, (Arc<UdpSocket>, AbortHandle)> = HashMap::new();
+    let mut peers: HashMap<(SocketAddr, Option<Local>), (Arc<UdpSocket>, AbortHandle)> = HashMap::new();
     let mut work = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM];
     loop {
-        let (length, peer) = match socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
+        let received = socket.async_io(Interest::READABLE, || datagram::receive(&*socket, &mut buffer)).await;
+        let (length, peer) = match received {
+            Ok(received) => (received.length, (received.from, received.to)),
             Err(error) => {
                 tracing::debug!(%error, "a published port receives nothing");
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -256,12 +288,19 @@ async fn open(host: &Host, towards: IpAddr, kind: SocketType) -> io::Result<Owne
     opened.await.map_err(io::Error::other)?
 }
 
-async fn answers(inside: Arc<UdpSocket>, outside: Arc<UdpSocket>, peer: SocketAddr) {
+/// They come from the address that was asked, as any other program's.
+async fn answers(inside: Arc<UdpSocket>, outside: Arc<UdpSocket>, (peer, asked): (SocketAddr, Option<Local>)) {
     let mut buffer = vec![0; DATAGRAM];
     loop {
         match timeout(MEMORY, inside.recv(&mut buffer)).await {
             Ok(Ok(length)) => {
-                let _ = outside.send_to(buffer.get(..length).unwrap_or_default(), peer).await;
+                let answer = buffer.get(..length).unwrap_or_default();
+                let sent =
+                    outside.async_io(Interest::WRITABLE, || datagram::send(&*outside, answer, peer, asked)).await;
+                // Whom everybody hears (broadcast) cannot be who answers.
+                if sent.is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error())) {
+                    let _ = outside.send_to(answer, peer).await;
+                }
             }
             // Nobody listens there now; that may change.
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
@@ -295,5 +334,16 @@ mod tests {
         assert_eq!(found("[::]:81", false).unwrap(), "[fd00::2]:81");
         assert_eq!(found("[::]:82", true).unwrap(), "[fd00::2]:82");
         assert_eq!(found("192.0.2.1:80", false), None);
+    }
+
+    #[tokio::test]
+    async fn quiet_connections_are_asked_after() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        stay_awake(&stream).unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap() && stream.nodelay().unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), QUIET);
+        let asked = (sockopt::tcp_keepintvl(&stream).unwrap(), sockopt::tcp_keepcnt(&stream).unwrap());
+        assert_eq!(asked, (ASK_AGAIN, ASKED));
     }
 }

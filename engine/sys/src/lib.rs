@@ -4,6 +4,7 @@
 //! would invite a mistake (paths beneath a root, descriptors through a socket, a namespace on its own thread).
 
 pub mod bpf;
+pub mod datagram;
 pub mod file;
 pub mod memfd;
 pub mod mount;
