@@ -70,7 +70,7 @@ impl Container {
             Ok(after) => blocking(move || after_change(&work, &record, &after, &namespace)).await,
             Err(error) => {
                 let name = endpoint.network_name;
-                blocking(move || Ok(work.parts.networks.detach_blocking(&id, &name, Some(&namespace))?)).await?;
+                blocking(move || Ok(work.parts.networks.detach_blocking(&id, &name, Some(&namespace), &[])?)).await?;
                 Err(error)
             }
         }
@@ -130,7 +130,8 @@ impl Container {
         let (of, left) = (Arc::clone(&record), Arc::clone(&after));
         let detached = blocking(move || {
             let namespace = namespace_of(&live)?;
-            work.parts.networks.detach_blocking(&of.id, &key, Some(&namespace))?;
+            let publish = super::ports::plan(&left.config)?;
+            work.parts.networks.detach_blocking(&of.id, &key, Some(&namespace), &publish)?;
             after_change(&work, &of, &left, &namespace)
         })
         .await;
@@ -368,7 +369,8 @@ pub(super) fn reconcile(shared: &Shared, inner: &Inner, live: &Live) -> Result<(
     let known = |endpoint: &Endpoint| record.endpoints.iter().any(|other| other.id == endpoint.id);
     let namespace = namespace_of(live)?;
     for endpoint in endpoints.iter().filter(|endpoint| !known(endpoint)) {
-        networks.detach_blocking(&record.id, endpoint.network.as_str(), Some(&namespace))?;
+        let publish = super::ports::plan(&record.config)?;
+        networks.detach_blocking(&record.id, endpoint.network.as_str(), Some(&namespace), &publish)?;
     }
     // Ports may have moved to another endpoint.
     let mut endpoints: Vec<Endpoint> = networks.endpoints_of(&record.id)?;

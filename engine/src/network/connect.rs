@@ -1,7 +1,7 @@
 //! Connecting a container to a network.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
@@ -144,7 +144,7 @@ impl Networks {
             let namespace = request.namespace.clone();
             if let Err(Ok(endpoint)) = answer.send(this.connect_blocking(&request)) {
                 // Nobody waits for it any more.
-                this.detach_blocking(&endpoint.container, &endpoint.network_name, namespace.as_ref())?;
+                this.detach_blocking(&endpoint.container, &endpoint.network_name, namespace.as_ref(), &[])?;
             }
             Ok(())
         })
@@ -189,15 +189,7 @@ impl Networks {
         loop {
             attempt += 1;
             let (bridge, ready) = self.bridge_in_place(network)?;
-            let place = Place {
-                addresses: &bridge.addresses,
-                prefix: bridge.interface_prefix.as_deref(),
-                host_binding: bridge.host_binding,
-                masters: true,
-                gateway_mode: bridge.gateway_mode,
-                gateway_mode_v6: bridge.gateway_mode_v6,
-            };
-            let (endpoint, mut claims, leads) = self.take(network, &place, request)?;
+            let (endpoint, mut claims, leads) = self.take(network, &Place::on(&bridge), request)?;
             let Some(interface) = &endpoint.interface else { return Err(no_namespace()) };
             let switches = request.switches(&interface.name);
             let made = self
@@ -347,20 +339,41 @@ impl Networks {
         ports.into_iter().partition(|port| self.shared.policy.relay && port.published.host_port > 0)
     }
 
-    /// Holds the ports of connected containers again, after a restart.
+    /// Holds the ports of connected containers again, after a restart. What cannot be held is told, and keeps no other port and
+    /// no other container from it.
     pub(super) fn claim_again(&self) -> Result<(), Error> {
         let endpoints = self.shared.state.read(|look| look.list::<Endpoint>(Table::Endpoint))?;
-        let mut claims = self.claims();
         for (_, endpoint) in endpoints {
-            // One that another engine on this root holds, or a program of the host took meanwhile, works all the same.
-            let held = endpoint.interface.as_ref().map(|interface| port::claim(&interface.ports)).unwrap_or_default();
-            if held.is_empty() {
+            let Some(interface) = endpoint.interface.as_ref().filter(|interface| !interface.ports.is_empty()) else {
+                continue;
+            };
+            if self.claims().contains_key(&endpoint.container) || self.shared.relays.has(&endpoint.container) {
                 continue;
             }
-            if self.shared.policy.relay {
-                self.shared.relays.start(&endpoint.container, &ports(&endpoint), held)?;
-            } else {
-                claims.entry(endpoint.container).or_insert(held);
+            let container = endpoint.names.first().map_or(endpoint.container.short(), String::as_str);
+            let (held, lost) = port::claim(&interface.ports);
+            for port in lost {
+                let at = SocketAddr::new(port.host_address, port.host_port);
+                if self.shared.policy.relay {
+                    tracing::warn!(container, port = %at, "another program or engine has a published port: it is not relayed");
+                } else {
+                    // The packet filter leads it to the container all the same.
+                    tracing::info!(container, port = %at, "another program or engine listens at a published port too");
+                }
+            }
+            if !self.shared.policy.relay {
+                if !held.is_empty() {
+                    self.claims().entry(endpoint.container).or_insert(held);
+                }
+                continue;
+            }
+            match self.shared.relays.start_what_can_be(&endpoint.container, &ports(&endpoint), held) {
+                Ok(failed) => {
+                    for error in failed {
+                        tracing::warn!(container, %error, "a published port is not listened at");
+                    }
+                }
+                Err(error) => tracing::warn!(container, %error, "the published ports of a container are not relayed"),
             }
         }
         Ok(())
@@ -393,14 +406,25 @@ pub(super) struct Place<'a> {
     pub(super) gateway_mode_v6: GatewayMode,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    pub(super) fn on(bridge: &'a Bridge) -> Self {
+        Self {
+            addresses: &bridge.addresses,
+            prefix: bridge.interface_prefix.as_deref(),
+            host_binding: bridge.host_binding,
+            masters: true,
+            gateway_mode: bridge.gateway_mode,
+            gateway_mode_v6: bridge.gateway_mode_v6,
+        }
+    }
+
     /// Whether containers are reached at their own addresses of this family.
-    fn is_routed(&self, address: IpAddr) -> bool {
+    pub(super) fn is_routed(&self, address: IpAddr) -> bool {
         (if address.is_ipv4() { self.gateway_mode } else { self.gateway_mode_v6 }) == GatewayMode::Routed
     }
 
     /// The addresses of the host at which a port is published.
-    fn publish_at(&self, network: &Network, wanted: &Publish) -> Result<Vec<IpAddr>, Error> {
+    pub(super) fn publish_at(&self, network: &Network, wanted: &Publish) -> Result<Vec<IpAddr>, Error> {
         match wanted.host_address.or(self.host_binding) {
             Some(IpAddr::V6(address)) if self.addresses.v6.is_none() => Err(Error::Invalid {
                 network: network.name.clone(),

@@ -1,13 +1,16 @@
 //! Disconnecting a container: when it has ended, and while it goes on living.
 
-use super::connect::{Leads, endpoint_key, endpoints_key, free, ports};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::connect::{Leads, Place, endpoint_key, endpoints_key, free, ports};
 use super::gateway::{Way, leading};
 use super::interface::lead_elsewhere;
-use super::port;
-use super::record::{Driver, Endpoint};
+use super::port::{self, Protocol, Publish, PublishedPort};
+use super::record::{Driver, Endpoint, Network};
 use super::{Error, NetworkNamespace, Networks, off_thread};
 use crate::id::ContainerId;
-use crate::state::{Durability, Table};
+use crate::state::{Durability, Table, Transaction};
 
 impl Networks {
     /// Gives a container another name on all its networks.
@@ -68,7 +71,8 @@ impl Networks {
     }
 
     /// Takes a container that goes on living off one network: its interface is removed, its address freed. Its ports go
-    /// over to another of its networks, and another one leads elsewhere in `namespace`.
+    /// over to another of its networks, where they are published as `publish` asks and that network does it; another one leads
+    /// elsewhere in `namespace`.
     ///
     /// # Errors
     /// When it is not on that network, the state fails or the kernel refuses.
@@ -77,9 +81,10 @@ impl Networks {
         container: &ContainerId,
         network: &str,
         namespace: Option<NetworkNamespace>,
+        publish: Vec<Publish>,
     ) -> Result<(), Error> {
         let (this, container, network) = (self.clone(), *container, network.to_owned());
-        off_thread(move || this.detach_blocking(&container, &network, namespace.as_ref())).await
+        off_thread(move || this.detach_blocking(&container, &network, namespace.as_ref(), &publish)).await
     }
 
     /// As [`Self::detach`], for a thread that may wait: removing an interface takes tens of milliseconds.
@@ -91,6 +96,7 @@ impl Networks {
         container: &ContainerId,
         network: &str,
         namespace: Option<&NetworkNamespace>,
+        publish: &[Publish],
     ) -> Result<(), Error> {
         let network = self.get(network)?;
         let key = endpoint_key(container, &network.id);
@@ -104,21 +110,17 @@ impl Networks {
             self.remove_port(&interface.host_name)?;
         }
         self.let_go(&network, &endpoint, namespace)?;
+        let mut claims = port::Claims::new();
         let left = self.shared.state.write(Durability::Process, |transaction| {
             free(transaction, &endpoint)?;
             let left = transaction.list_prefix::<Endpoint>(Table::Endpoint, &endpoints_key(container))?;
             let mut left: Vec<Endpoint> = left.into_iter().map(|(_, endpoint)| endpoint).collect();
-            let published = endpoint.interface.as_ref().map(|interface| interface.ports.clone()).unwrap_or_default();
-            if let Some(next) = leading(&left, Way::V4).map(|next| next.id)
+            let had = endpoint.interface.as_ref().map(|interface| interface.ports.clone()).unwrap_or_default();
+            if let Some(next) = leading(&left, Way::V4).or_else(|| leading(&left, Way::V6)).map(|next| next.id)
                 && let Some(next) = left.iter_mut().find(|endpoint| endpoint.id == next)
-                && let Some(interface) = &mut next.interface
-                && !published.is_empty()
-                && !interface.host_name.is_empty()
+                && !had.is_empty()
             {
-                for port in published.iter().filter(|port| port.host_address.is_ipv4() || interface.v6.is_some()) {
-                    port::keep(transaction, container, port)?;
-                    interface.ports.push(*port);
-                }
+                take_over(transaction, next, &had, publish, &mut claims)?;
                 transaction.put(Table::Endpoint, &endpoint_key(container, &next.network), next)?;
             }
             Ok::<_, Error>(left)
@@ -135,8 +137,8 @@ impl Networks {
                 lead_elsewhere(interface, namespace, leads)?;
             }
             if !interface.ports.is_empty() {
-                ports_left = true;
-                self.publish_again(next)?;
+                ports_left |= interface.ports.iter().any(|port| port.host_port > 0);
+                self.publish_again(next, std::mem::take(&mut claims))?;
             }
         }
         if !ports_left {
@@ -148,7 +150,7 @@ impl Networks {
     }
 
     /// Lets ports lead to an endpoint that did not have them before.
-    fn publish_again(&self, endpoint: &Endpoint) -> Result<(), Error> {
+    fn publish_again(&self, endpoint: &Endpoint, claims: port::Claims) -> Result<(), Error> {
         let network = self.get(endpoint.network.as_str())?;
         let Some(bridge) = &network.bridge else { return Ok(()) };
         let mut host = self.host();
@@ -161,7 +163,9 @@ impl Networks {
         }
         drop(host);
         if !relayed.is_empty() {
-            self.shared.relays.start(&endpoint.container, &relayed, port::Claims::new())?;
+            self.shared.relays.start(&endpoint.container, &relayed, claims)?;
+        } else if !claims.is_empty() {
+            self.claims().entry(endpoint.container).or_default().extend(claims);
         }
         self.forget_flows(&ports(endpoint));
         Ok(())
@@ -181,4 +185,61 @@ impl Networks {
         self.forget_flows(&ports);
         Ok(())
     }
+}
+
+/// Gives an endpoint the ports that another one of its container had: the host's ports stay the same where both networks have
+/// some, and are taken, or given up, where only one of them does.
+fn take_over(
+    transaction: &mut Transaction<'_>,
+    next: &mut Endpoint,
+    had: &[PublishedPort],
+    publish: &[Publish],
+    claims: &mut port::Claims,
+) -> Result<(), Error> {
+    let Some(network) = transaction.get::<Network>(Table::Network, next.network.as_str())? else { return Ok(()) };
+    let (Some(interface), Some(bridge)) = (&mut next.interface, &network.bridge) else { return Ok(()) };
+    let place = Place::on(bridge);
+    let has = |address: IpAddr| if address.is_ipv4() { true } else { interface.v6.is_some() };
+    let kept =
+        had.iter().filter(|port| port.host_port > 0 && has(port.host_address) && !place.is_routed(port.host_address));
+    let kept: Vec<PublishedPort> = kept.copied().collect();
+    // The host's ports of each of the container's, at all addresses.
+    let mut hosts: BTreeMap<(Protocol, u16), BTreeSet<(u16, IpAddr)>> = BTreeMap::new();
+    for port in had.iter().filter(|port| port.host_port > 0).flat_map(|port| port.each()) {
+        hosts.entry((port.protocol, port.port)).or_default().insert((port.host_port, port.host_address));
+    }
+    let mut wanted: Vec<(Publish, Vec<IpAddr>, Vec<IpAddr>)> = Vec::new();
+    for asked in publish {
+        let Ok(at) = place.publish_at(&network, asked) else { continue };
+        let (mut missing, routed): (Vec<_>, Vec<_>) = at.into_iter().partition(|address| !place.is_routed(*address));
+        let before = hosts.get(&(asked.protocol, asked.port)).into_iter().flatten();
+        let before = before.filter(|(port, _)| asked.host_ports.as_ref().is_none_or(|range| range.contains(port)));
+        let before: Vec<(u16, IpAddr)> = before.copied().collect();
+        missing.retain(|address| !before.iter().any(|(_, other)| other == address));
+        let same = before.first().map(|(port, _)| *port..=*port);
+        wanted.push((Publish { host_ports: same.or(asked.host_ports.clone()), ..asked.clone() }, missing, routed));
+    }
+    for port in &kept {
+        port::keep(transaction, &next.container, port)?;
+    }
+    let wanted: Vec<port::Wanted<'_>> = wanted
+        .iter()
+        .map(|(publish, addresses, routed)| port::Wanted {
+            publish,
+            addresses: addresses.clone(),
+            routed: routed.clone(),
+        })
+        .collect();
+    let taken = match port::take(transaction, &next.container, &wanted, claims) {
+        Ok(taken) => taken,
+        // It goes on living without; whoever takes it off a network has not asked for a port.
+        Err(error) => {
+            let container = next.names.first().map_or(next.container.short(), String::as_str);
+            tracing::warn!(container, network = network.name, %error, "ports are no longer published");
+            claims.clear();
+            Vec::new()
+        }
+    };
+    interface.ports.extend(kept.into_iter().chain(taken));
+    Ok(())
 }

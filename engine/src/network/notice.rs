@@ -27,6 +27,8 @@ pub enum Notice {
         chain: String,
         /// The bridges that it has to let pass.
         bridges: Vec<String>,
+        /// Published ports do not depend on it: the engine listens at them itself.
+        relayed: bool,
     },
 }
 
@@ -42,13 +44,20 @@ impl fmt::Display for Notice {
                 }
                 write!(f, ". Publish at 127.0.0.1 to keep a port to the host")
             }
-            Self::ForwardDropped { family, table, chain, bridges } => write!(
-                f,
-                "The chain {chain} of the table {family} {table} drops what this host forwards unless a rule of its own lets \
-                 it pass, and the engine does not get around it: containers on {} reach nothing outside, and from outside \
-                 no published port is reached, until it accepts packets from and to these interfaces",
-                bridges.join(", ")
-            ),
+            Self::ForwardDropped { family, table, chain, bridges, relayed } => {
+                let ports = if *relayed { "" } else { " and from outside no published port is reached," };
+                write!(
+                    f,
+                    "The chain {chain} of the table {family} {table} drops what this host forwards unless a rule of its own lets \
+                     it pass, and the engine does not get around it: containers on {} reach nothing outside,{ports} until it \
+                     accepts packets from and to these interfaces",
+                    bridges.join(", ")
+                )?;
+                if *relayed {
+                    f.write_str(". Published ports are relayed: the chains for what comes in decide on them")?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -89,6 +98,7 @@ impl Networks {
             family: chain.family_name().to_owned(),
             table: chain.table,
             chain: chain.name,
+            relayed: self.shared.policy.relay,
         };
         let told = dropping.into_iter().map(tell);
         Ok(told.filter(|told| !matches!(told, Notice::ForwardDropped { bridges, .. } if bridges.is_empty())).collect())
@@ -131,6 +141,14 @@ mod tests {
         let ports = [port("0.0.0.0", 80, 1), port("::", 80, 1), port("127.0.0.1", 81, 1), port("::", 90, 10)];
         endpoint.interface.as_mut().unwrap().ports = [&ports[..], &[port("0.0.0.0", 0, 5)]].concat();
         assert_eq!(open_ports(&endpoint), ["web 80/tcp", "web 90-99/tcp"]);
+        let dropped = |relayed| {
+            let words = |text: &str| text.to_owned();
+            let (family, table, chain) = (words("inet"), words("hosts"), words("passing"));
+            Notice::ForwardDropped { family, table, chain, bridges: vec![words("engine0")], relayed }.to_string()
+        };
+        assert!(dropped(false).contains("outside, and from outside no published port is reached, until it accepts"));
+        assert!(!dropped(false).contains("relayed"));
+        assert!(dropped(true).contains("outside, until it accepts") && dropped(true).contains("ports are relayed"));
         let many = Notice::Open((0..20).map(|number| format!("c{number} 80/tcp")).collect()).to_string();
         assert!(many.contains("c7 80/tcp and 12 more.") && !many.contains("c8 "), "{many}");
     }

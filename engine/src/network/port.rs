@@ -3,7 +3,7 @@
 //! The packet filter translates what comes in for them. Beside that the engine holds a socket on each, so that
 //! no program of the host takes the port meanwhile, and one that has it already is noticed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -244,7 +244,7 @@ pub(super) fn take(
         }
     }
     let ports = order.iter().filter_map(|at| Some((wanted.get(*at)?, *chosen.get(*at)?)));
-    let ports = put_together(ports.flat_map(|(wanted, host_port)| {
+    let ports = ports.flat_map(|(wanted, host_port)| {
         let Publish { protocol, port, .. } = *wanted.publish;
         let of = move |address: &IpAddr, host_port| PublishedPort {
             protocol,
@@ -255,7 +255,11 @@ pub(super) fn take(
         };
         let routed = wanted.routed.iter().map(move |address| of(address, 0));
         wanted.addresses.iter().map(move |address| of(address, host_port)).chain(routed)
-    }));
+    });
+    // What several ports of the host were said to lead to is reached at the container's address once.
+    let mut own = BTreeSet::new();
+    let ports = ports.filter(|port| port.host_port > 0 || own.insert(*port));
+    let ports = put_together(ports);
     for port in ports.iter().filter(|port| port.host_port > 0) {
         transaction.insert(Table::Port, &port.key(), container)?;
     }
@@ -325,16 +329,28 @@ pub(super) fn key(port: &PublishedPort) -> String {
     port.key()
 }
 
-/// Holds ports that a container has, as far as nobody has taken them meanwhile.
-pub(super) fn claim(ports: &[PublishedPort]) -> Claims {
-    let mut addresses: BTreeMap<(Protocol, u16), Vec<IpAddr>> = BTreeMap::new();
+/// Holds ports that a container has, as far as nobody has taken them meanwhile; those that somebody has are the second part.
+pub(super) fn claim(ports: &[PublishedPort]) -> (Claims, Vec<PublishedPort>) {
+    let mut addresses: BTreeMap<(Protocol, u16), Vec<PublishedPort>> = BTreeMap::new();
     for port in ports.iter().filter(|port| port.host_port > 0).flat_map(|port| port.each()) {
-        addresses.entry((port.protocol, port.host_port)).or_default().push(port.host_address);
+        addresses.entry((port.protocol, port.host_port)).or_default().push(port);
     }
-    addresses
-        .into_iter()
-        .flat_map(|((protocol, port), addresses)| claim_at(protocol, &addresses, port).unwrap_or_default())
-        .collect()
+    let (mut claims, mut lost) = (Claims::new(), Vec::new());
+    for ((protocol, host_port), ports) in addresses {
+        let all: Vec<IpAddr> = ports.iter().map(|port| port.host_address).collect();
+        if let Ok(held) = claim_at(protocol, &all, host_port) {
+            claims.extend(held);
+            continue;
+        }
+        // One that is taken loses none of the others.
+        for port in ports {
+            match claim_at(protocol, &[port.host_address], host_port) {
+                Ok(held) => claims.extend(held),
+                Err(_) => lost.push(port),
+            }
+        }
+    }
+    (claims, lost)
 }
 
 /// Sockets that keep a port at these addresses from the host's programs.

@@ -570,7 +570,7 @@ fn a_killed_engine_leaves_nothing_that_the_next_does_not_clean() {
             std::fs::write(Path::new(&root).join("running"), "").unwrap();
             // The ports go over to it, and away with it.
             networks.connect_blocking(&Connect::new(id, "other").namespace(&namespace)).unwrap();
-            networks.detach_blocking(&id, BRIDGE, Some(&namespace)).unwrap();
+            networks.detach_blocking(&id, BRIDGE, Some(&namespace), &[]).unwrap();
             networks.disconnect_blocking(&id).unwrap();
         }
         return;
@@ -649,9 +649,9 @@ fn a_container_is_taken_off_a_network_while_it_lives() {
     let networks = machine.open(&machine.settings());
     let container = Container::new(&networks);
     machine.connect(&networks, &container.request()).unwrap();
-    networks.detach_blocking(&container.id, BRIDGE, Some(&container.namespace)).unwrap();
+    networks.detach_blocking(&container.id, BRIDGE, Some(&container.namespace), &[]).unwrap();
     assert_eq!(machine.links().len(), 3);
-    let missing = networks.detach_blocking(&container.id, BRIDGE, Some(&container.namespace)).unwrap_err();
+    let missing = networks.detach_blocking(&container.id, BRIDGE, Some(&container.namespace), &[]).unwrap_err();
     assert!(missing.to_string().contains("is not connected to network bridge"), "{missing}");
     let back = machine.connect(&networks, &container.request()).unwrap();
     assert_eq!(interface(&back).address, Ipv4Addr::new(172, 17, 0, 3));

@@ -194,8 +194,20 @@ pub(super) fn of_ports<'a>(ports: impl Iterator<Item = &'a Port>) -> Vec<Set> {
     vec![
         Set { name: PORTS, key: KEY, holds: Holds::Value(&[Part::Address, Part::Port]), ranges: false, elements: one },
         Set { name: ROWS, key: KEY, holds: Holds::Value(&[Part::Address]), ranges: true, elements: rows },
-        Set { name: OWN, key: KEY, holds: Holds::Nothing, ranges: true, elements: own },
+        Set { name: OWN, key: KEY, holds: Holds::Nothing, ranges: true, elements: apart(own) },
     ]
+}
+
+/// Ranges of which none shares a key with another: those that do are one. They are in order by their first key.
+fn apart(ranges: BTreeSet<Element>) -> BTreeSet<Element> {
+    let mut merged: Vec<Element> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(before) if before.last >= Some(range.key.clone()) => before.last = before.last.take().max(range.last),
+            _ => merged.push(range),
+        }
+    }
+    merged.into_iter().collect()
 }
 
 /// Published ports of one address of the host, then those of all.

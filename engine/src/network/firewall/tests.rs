@@ -325,6 +325,18 @@ fn rows_of_ports_are_one_element() {
     publish(&mut socket, "engine_1", &all[..2]).unwrap();
     publish(&mut socket, "engine_1", &all[..2]).unwrap();
     assert!(is_in_place(&mut socket, &ruleset(&all)).unwrap());
+    // Rows that share ports, as an engine before this one wrote them down.
+    let own = |first, count| Port {
+        published: PublishedPort { host_port: 0, port: first, count, ..row(1, 1, 1).published },
+        ..port(1)
+    };
+    let shared = [own(80, 1), own(80, 2), own(81, 20), own(90, 5), own(200, 1)];
+    assert_eq!(elements(&shared), [0, 0, 2]);
+    apply(&mut socket, &ruleset(&[])).unwrap();
+    publish(&mut socket, "engine_1", &shared).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&shared)).unwrap());
+    unpublish(&mut socket, "engine_1", &shared).unwrap();
+    assert!(is_in_place(&mut socket, &ruleset(&[])).unwrap());
     // Many rows beside each other.
     let rows: Vec<Port> = (0..500).map(|at| row(1000 + at * 20, 1009 + at * 20, 1000 + at * 20)).collect();
     apply(&mut socket, &ruleset(&[])).unwrap();

@@ -149,14 +149,14 @@ fn the_way_out_and_the_ports_go_over_to_another_network() {
         link::find_link_by_index(&mut inside, uplink).unwrap().unwrap().name
     };
     assert_eq!(route(), "eth1");
-    networks.detach_blocking(&container.id, "b", Some(&container.namespace)).unwrap();
+    networks.detach_blocking(&container.id, "b", Some(&container.namespace), &[]).unwrap();
     assert_eq!(route(), "eth0");
     let third = on(&machine, &networks, &container, "b");
     assert_ne!(interface(&second).address, interface(&third).address);
     let listener = listen(&container.namespace);
     talk(machine.world.as_fd(), &listener, UPLINK);
     in_network(machine.host.as_fd(), || {
-        networks.detach_blocking(&container.id, "a", Some(&container.namespace)).unwrap();
+        networks.detach_blocking(&container.id, "a", Some(&container.namespace), &[]).unwrap();
         Ok(())
     })
     .unwrap();
@@ -238,7 +238,7 @@ fn a_network_on_an_interface_of_the_host() {
     let second = connect(&two, 51).unwrap();
     let listener = listen(&two.namespace);
     assert_eq!(talk(one.namespace.as_fd(), &listener, interface(&second).address), interface(&first).address);
-    networks.detach_blocking(&one.id, "lan", Some(&one.namespace)).unwrap();
+    networks.detach_blocking(&one.id, "lan", Some(&one.namespace), &[]).unwrap();
     assert!(link::find_link(&mut one.namespace.inside(), "eth0").unwrap().is_none());
     let missing = NetworkSpec::new("nowhere").driver("macvlan").option("parent", "eth9");
     make(&machine, &networks, &missing).unwrap();

@@ -39,10 +39,20 @@ fn routed_containers_are_reached_at_their_own_published_ports_only() {
     let routed = make(&machine, &networks, &NetworkSpec::new("routed").option(MODE, "routed")).unwrap();
     make(&machine, &networks, &NetworkSpec::new("bare").option(MODE, "nat-unprotected")).unwrap();
     let (one, two) = (Container::new(&networks), Container::new(&networks));
-    let request = Connect::new(one.id, "routed").namespace(&one.namespace).publish(vec![publish([0; 4], 8080)]);
+    // One port of the container may be asked for several times, beside others.
+    let next = Publish { port: 4002, ..publish([0; 4], 8081) };
+    let ports = vec![publish([0; 4], 8080), publish([0; 4], 9090), next.clone(), Publish { port: 4003, ..next }];
+    let request = Connect::new(one.id, "routed").namespace(&one.namespace).publish(ports);
     let endpoint = machine.connect(&networks, &request).unwrap();
     let address = interface(&endpoint).address;
-    assert_eq!(interface(&endpoint).ports[0].host_port, 0);
+    let own = |port, count| PublishedPort {
+        protocol: port::Protocol::Tcp,
+        port,
+        host_address: [0; 4].into(),
+        host_port: 0,
+        count,
+    };
+    assert_eq!(interface(&endpoint).ports, [own(4000, 1), own(4002, 2)]);
     // The host's port is nobody's.
     in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).unwrap();
     route_by_machine(&machine);
@@ -61,6 +71,49 @@ fn routed_containers_are_reached_at_their_own_published_ports_only() {
     assert_eq!(bridge_addresses(&machine, &routed).len(), 1);
     let wrong = make(&machine, &networks, &NetworkSpec::new("x").option(MODE, "isolated")).unwrap_err();
     assert_eq!(wrong.to_string(), "gateway mode 'isolated' can only be used for an internal network");
+}
+
+#[test]
+fn ports_are_published_as_the_next_network_does_it() {
+    let machine = Machine::new();
+    let networks = machine.open(&machine.settings());
+    make(&machine, &networks, &NetworkSpec::new("routed").option(MODE, "routed")).unwrap();
+    make(&machine, &networks, &NetworkSpec::new("usual")).unwrap();
+    let container = Container::new(&networks);
+    let asked = vec![publish([0; 4], 8080), Publish { port: 4001, host_ports: None, ..publish([0; 4], 0) }];
+    let request = |name: &str| Connect::new(container.id, name).namespace(&container.namespace);
+    machine.connect(&networks, &request("routed").publish(asked.clone())).unwrap();
+    let detach = |name: &str| {
+        let detached = || Ok(networks.detach_blocking(&container.id, name, Some(&container.namespace), &asked));
+        in_network(machine.host.as_fd(), detached).unwrap().unwrap();
+        let left = networks.endpoints_of(&container.id).unwrap();
+        assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
+        interface(&left[0]).clone()
+    };
+    machine.connect(&networks, &request("usual")).unwrap();
+    let listener = listen(&container.namespace);
+    let left = detach("routed");
+    let hosts: Vec<u16> = left.ports.iter().map(|port| port.host_port).collect();
+    assert!(matches!(hosts.as_slice(), [8080, chosen] if *chosen > 0), "{hosts:?}");
+    reach(machine.world.as_fd(), UPLINK, 8080, &listener);
+    // The port is held as any other.
+    in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).unwrap_err();
+    assert_eq!(networks.shared.state.read(|look| look.keys(Table::Port)).unwrap().len(), 2);
+    // And back, where the host has none.
+    machine.connect(&networks, &request("routed")).unwrap();
+    let left = detach("usual");
+    assert_eq!(
+        left.ports.iter().map(|port| (port.port, port.host_port, port.count)).collect::<Vec<_>>(),
+        [(4000, 0, 2)]
+    );
+    assert!(networks.shared.state.read(|look| look.keys(Table::Port)).unwrap().is_empty());
+    in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).unwrap();
+    route_by_machine(&machine);
+    reach(machine.world.as_fd(), left.address, 4000, &listener);
+    // What somebody has by then is not published, and keeps nobody from going.
+    machine.connect(&networks, &request("usual")).unwrap();
+    let _program = in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).unwrap();
+    assert!(detach("routed").ports.is_empty());
 }
 
 #[test]
@@ -101,6 +154,7 @@ fn a_host_that_drops_what_it_forwards_is_obeyed_and_told_of() {
         table: "hosts".to_owned(),
         chain: "passing".to_owned(),
         bridges: vec![interface_name.clone()],
+        relayed: false,
     };
     assert_eq!(told[0], expected);
     assert!(told[1].to_string().contains("8080/tcp"), "{told:?}");
@@ -142,7 +196,13 @@ fn relayed_ports_obey_what_the_host_lets_in() {
     let networks = open();
     let container = Container::new(&networks);
     let udp = Publish { protocol: port::Protocol::Udp, port: 5000, ..publish([0; 4], 9090) };
-    let request = container.request().publish(vec![publish([0; 4], 8080), udp]);
+    let local = publish([127, 0, 0, 1], 8081);
+    let request = container.request().publish(vec![
+        publish([0; 4], 8080),
+        udp,
+        local.clone(),
+        Publish { host_address: Some(UPLINK.into()), ..local },
+    ]);
     let endpoint = machine.connect(&networks, &request).unwrap();
     let gateway = interface(&endpoint).gateway.unwrap();
     let listener = listen(&container.namespace);
@@ -182,12 +242,29 @@ fn relayed_ports_obey_what_the_host_lets_in() {
         echo.send_to(b"yes", from).unwrap();
         assert_eq!(asking.recv(&mut buffer).unwrap(), 3);
     }
+    // An answer comes from the address that was asked, which may not be the one that the host would take.
+    let second = Ipv4Addr::new(198, 51, 100, 9);
+    {
+        let mut route = in_network(machine.host.as_fd(), || Netlink::open(Protocol::Route)).unwrap();
+        let lan = link::find_link(&mut route, "lan0").unwrap().unwrap();
+        route.request(&mut [link::add_address(lan.index, second, Subnet::of(second, 24).unwrap())]).unwrap();
+    }
+    asking.connect((second, 9090)).unwrap();
+    asking.send(b"two").unwrap();
+    let (_, from) = echo.recv_from(&mut buffer).unwrap();
+    echo.send_to(b"yes", from).unwrap();
+    assert_eq!(asking.recv(&mut buffer).unwrap(), 3);
     assert!(networks.in_use().unwrap().1.is_empty(), "nothing is translated");
-    // The next engine goes on with it.
+    // The next engine goes on with it, but for what somebody has taken meanwhile.
     drop(networks);
     let networks = open();
+    let taken = || in_network(machine.host.as_fd(), || TcpListener::bind("127.0.0.1:8081"));
+    wait_until(|| taken().is_ok());
+    let program = taken().unwrap();
     machine.restore(&networks);
     reach(machine.world.as_fd(), UPLINK, 8080, &listener);
+    reach(machine.host.as_fd(), UPLINK, 8081, &listener);
+    reach(machine.host.as_fd(), Ipv4Addr::LOCALHOST, 8081, &program);
     networks.disconnect_blocking(&container.id).unwrap();
     wait_until(|| in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).is_ok());
     assert!(refused(machine.world.as_fd(), UPLINK, 8080));
