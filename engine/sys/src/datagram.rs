@@ -82,7 +82,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Arrived> {
         let mut message = libc::CMSG_FIRSTHDR(&raw const header);
         while let Some(head) = message.as_ref() {
             let (kind, data) = ((head.cmsg_level, head.cmsg_type), libc::CMSG_DATA(message));
-            let has = |size: usize| head.cmsg_len as usize >= libc::CMSG_LEN(size as libc::c_uint) as usize;
+            let has = |size: usize| head.cmsg_len >= libc::CMSG_LEN(size as libc::c_uint) as _;
             if kind == (libc::IPPROTO_IP, libc::IP_PKTINFO) && has(size_of::<libc::in_pktinfo>()) {
                 let told = data.cast::<libc::in_pktinfo>().read_unaligned();
                 let address = Ipv4Addr::from(u32::from_be(told.ipi_spec_dst.s_addr));
@@ -91,7 +91,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Arrived> {
                 let told = data.cast::<libc::in6_pktinfo>().read_unaligned();
                 let address = Ipv6Addr::from(told.ipi6_addr.s6_addr);
                 let interface = if address.is_unicast_link_local() { told.ipi6_ifindex } else { 0 };
-                to = Some(Local { address: address.into(), interface: interface as u32 });
+                to = Some(Local { address: address.into(), interface });
             }
             message = libc::CMSG_NXTHDR(&raw const header, message);
         }
