@@ -1,5 +1,6 @@
 //! Who the user is to a registry: the configuration file that Docker's `login` writes, and the helpers that it names.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -124,6 +125,19 @@ impl Store {
         let auths = self.members.get("auths").and_then(Value::as_object);
         let stored = auths.into_iter().flatten().find(|(key, _)| host(key) == host(server));
         Ok(stored.and_then(|(_, stored)| in_file(server, stored)))
+    }
+
+    /// The logins to registries, as images name them, and why some cannot be had: nobody has to go without all the others.
+    pub(crate) fn logins(&self, registries: BTreeSet<String>) -> (BTreeMap<String, RegistryAuth>, Vec<String>) {
+        let (mut logins, mut complaints) = (BTreeMap::new(), Vec::new());
+        for registry in registries {
+            match self.get(&server_of(&registry)) {
+                Ok(Some(login)) => drop(logins.insert(registry, login.into_wire())),
+                Ok(None) => {}
+                Err(error) => complaints.push(format!("{registry} is asked without a login: {error}")),
+            }
+        }
+        (logins, complaints)
     }
 
     /// Keeps a login; what is returned is to be shown to the user.
@@ -306,6 +320,23 @@ mod tests {
         assert_eq!(wire(&store, "localhost:5000").unwrap().password, "b:c");
         assert_eq!(wire(&store, "x.io").unwrap().identitytoken, "t");
         assert_eq!(wire(&store, "other.io"), None);
+    }
+
+    #[test]
+    fn a_helper_that_fails_is_said_and_the_others_are_asked() {
+        fn some(name: &str, _: &str, _: &[u8]) -> Result<Vec<u8>, String> {
+            if name == "broken" {
+                Err("no display".to_owned())
+            } else {
+                Ok(br#"{"Username":"u","Secret":"s"}"#.to_vec())
+            }
+        }
+        let (_directory, store) = store(r#"{"credHelpers":{"a.io":"broken","b.io":"works"}}"#, some);
+        let (logins, complaints) = store.logins(["a.io", "b.io", "c.io"].map(str::to_owned).into());
+        assert_eq!(logins.keys().collect::<Vec<_>>(), ["b.io"]);
+        let said =
+            "a.io is asked without a login: the credential helper docker-credential-broken cannot get: no display";
+        assert_eq!(complaints, [said]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use engine_api::system::{CheckProblem, CheckReport, CheckRequest};
 
 use crate::client::{Payload, Query, parse};
 use crate::commands::reference::Reference;
-use crate::credentials::{Store, server_of};
+use crate::credentials::Store;
 use crate::error::Error;
 use crate::session::Session;
 
@@ -24,16 +24,16 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     let client = session.client()?;
     if args.repair {
         let images: Vec<ImageSummary> = client.get_as("/images/json", &Query::new()).await?;
+        let names = images.iter().flat_map(|image| &image.repo_digests);
+        let registries = names.map(|name| Reference::parse(name).registry().to_owned()).collect();
         // Without logins anybody asks.
-        let store = Store::open(&session.io).ok();
-        for name in images.iter().flat_map(|image| &image.repo_digests) {
-            let registry = Reference::parse(name).registry().to_owned();
-            if let Some(store) = &store
-                && !request.auth.contains_key(&registry)
-                && let Some(login) = store.get(&server_of(&registry))?
-            {
-                request.auth.insert(registry, login.into_wire());
+        match Store::open(&session.io) {
+            Ok(store) => {
+                let (logins, complaints) = store.logins(registries);
+                request.auth.extend(logins);
+                complaints.iter().for_each(|complaint| session.complain(complaint));
             }
+            Err(error) => session.complain(format!("registries are asked without logins: {error}")),
         }
     }
     let report = client.post(PATH, &Query::new(), Payload::json(&request)?).await?;
