@@ -1,6 +1,8 @@
 //! Bytes by digest, `<root>/blobs/sha256/<digits>`: manifests and compressed layers, visible only once their digest
 //! has been checked, and there only once the state has a record of them.
 
+mod lease;
+
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read};
@@ -20,6 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::ErrorKind;
 use crate::oci::{Digest, Hasher};
 use crate::state::{self, Snapshot, Table, Transaction};
+
+pub use lease::Lease;
 
 /// What can go wrong with blobs.
 #[derive(Debug, thiserror::Error)]
@@ -189,6 +193,9 @@ impl Blobs {
                     size += length as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if file::is_shortage(&error) => {
+                    return Err(Error::host(format!("read blob {digest}"))(error));
+                }
                 // A disk that cannot read it any more has lost it.
                 Err(error) => return Ok(Some(format!("it cannot be read: {error}"))),
             }
@@ -202,20 +209,25 @@ impl Blobs {
 
     /// A new blob.
     pub fn writer(&self) -> Result<Writer, Error> {
-        let (name, file) = file::temporary(self.shared.directory.as_fd(), Mode::from_raw_mode(0o600))
-            .map_err(Error::host("make a blob"))?;
-        // The sweeper leaves alone what is locked.
-        fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| Error::host("lock a new blob")(error.into()))?;
-        Ok(Writer {
-            blobs: self.clone(),
-            name,
-            file: Some(file.into()),
-            hasher: Hasher::new(),
-            size: 0,
-            existing: 0,
-            kept: false,
-        })
+        let fail = |error: io::Error| Error::host("make a blob")(error);
+        loop {
+            let (name, file) =
+                file::temporary(self.shared.directory.as_fd(), Mode::from_raw_mode(0o600)).map_err(fail)?;
+            // The sweeper leaves alone what is locked. Whoever looks for leftovers may have it for a moment.
+            file::lock(file.as_fd()).map_err(fail)?;
+            if fs::fstat(&file).map_err(|error| fail(error.into()))?.st_nlink == 0 {
+                continue;
+            }
+            return Ok(Writer {
+                blobs: self.clone(),
+                name,
+                file: Some(file.into()),
+                hasher: Hasher::new(),
+                size: 0,
+                existing: 0,
+                kept: false,
+            });
+        }
     }
 
     /// The right to fetch a blob of at most `size` bytes, over all programs: `None` while somebody else has it. What was
@@ -282,6 +294,20 @@ impl Blobs {
         Ok(transaction.hold((Table::Blob, &key), by)?)
     }
 
+    /// The same for a blob whose bytes here are not to be believed: those that were sealed take their place.
+    pub fn replace(
+        &self,
+        transaction: &mut Transaction<'_>,
+        sealed: Sealed,
+        record: &BlobRecord,
+        by: (Table, &str),
+    ) -> Result<(), Error> {
+        let key = sealed.digest.to_string();
+        sealed.publish()?;
+        transaction.put(Table::Blob, &key, record)?;
+        Ok(transaction.hold((Table::Blob, &key), by)?)
+    }
+
     /// Removes and forgets the blob, if nothing holds it; the hold was released in an earlier transaction.
     pub fn retire(&self, transaction: &mut Transaction<'_>, digest: &Digest) -> Result<bool, Error> {
         let key = digest.to_string();
@@ -330,8 +356,9 @@ impl Blobs {
         let fail = || Error::host("look for leftovers of blobs");
         for entry in std::fs::read_dir(&self.shared.path).map_err(fail())? {
             let name = entry.map_err(fail())?.file_name();
-            let is_partial = name.as_bytes().starts_with(PARTIAL.as_bytes());
-            if !is_partial && !name.as_bytes().starts_with(b".tmp-") {
+            let begins = |with: &str| name.as_bytes().starts_with(with.as_bytes());
+            let is_partial = begins(PARTIAL);
+            if !is_partial && !begins(".tmp-") && !begins(lease::MARK) {
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -515,6 +542,35 @@ mod tests {
         File::open(&old).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         blobs.sweep().unwrap();
         assert_eq!(files(root.path()), 1);
+    }
+
+    #[test]
+    fn who_looks_for_leftovers_disturbs_nobody() {
+        let root = tempfile::tempdir().unwrap();
+        let (blobs, state) = (Blobs::open(root.path()).unwrap(), State::open(root.path()).unwrap());
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for sweeps in [true, false] {
+                let (blobs, state, done) = (&blobs, &state, &done);
+                scope.spawn(move || {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        if sweeps {
+                            blobs.sweep().unwrap();
+                        } else {
+                            state.write(Durability::Process, |tx| blobs.leftovers(tx)).unwrap();
+                        }
+                    }
+                });
+            }
+            for _ in 0..300 {
+                let name = blobs.writer().unwrap().name.clone();
+                assert!(!root.path().join("blobs/sha256").join(name).exists());
+                let writer = blobs.writer().unwrap();
+                assert!(root.path().join("blobs/sha256").join(&writer.name).exists());
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(files(root.path()), 0);
     }
 
     #[test]

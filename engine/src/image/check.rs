@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{BufReader, Read};
+use std::sync::Arc;
 
+use engine_sys::file::is_shortage;
 use tokio::sync::oneshot;
 
+use super::mend::give_up_on_the_rest;
 use super::task::Reporter;
 use super::unpack::{self, PIECE};
 use super::{Error, Image, Images, Task};
@@ -126,27 +129,30 @@ impl Images {
     }
 
     async fn check_all(&self, options: &CheckOptions, reporter: &Reporter) -> Result<Checked, Error> {
-        if options.repair {
-            let images = self.clone();
-            blocking(move || images.collect_garbage()).await?;
-        }
-        let mut checked = Checked { leftovers: self.leftovers()?, ..Checked::default() };
-        let Inventory { images, blobs, layers, problems } = self.inventory()?;
-        checked.problems = problems;
+        let (images, repairs) = (self.clone(), options.repair);
+        let begin = move || {
+            if repairs {
+                images.collect_garbage()?;
+            }
+            Ok((images.leftovers()?, images.inventory()?))
+        };
+        let (leftovers, Inventory { images, blobs, layers, problems }) = blocking(begin).await?;
+        let mut checked = Checked { leftovers, problems, ..Checked::default() };
 
         let mut damaged = BTreeSet::new();
         let mut found = Vec::new();
         for (digest, record) in blobs {
             reporter.message(Some(&digest.short()), "Checking blob");
-            let fault = match record {
-                None => Some("it is not recorded".to_owned()),
-                Some(record) => {
-                    let blobs = self.shared.blobs.clone();
-                    blocking(move || Ok(blobs.fault(&digest, &record)?)).await?
-                }
-            };
             checked.blobs += 1;
-            if let Some(fault) = fault.filter(|_| self.is_wanted(Table::Blob, &digest)) {
+            let this = self.clone();
+            let look = move || {
+                let fault = match record {
+                    None => Some("it is not recorded".to_owned()),
+                    Some(record) => this.shared.blobs.fault(&digest, &record)?,
+                };
+                Ok(fault.filter(|_| this.is_wanted(Table::Blob, &digest)))
+            };
+            if let Some(fault) = blocking(look).await? {
                 damaged.insert(digest);
                 found.push(problem(Subject::Blob(digest), fault, &images));
             }
@@ -162,14 +168,11 @@ impl Images {
         }
         checked.problems.append(&mut found);
 
+        let damaged = Arc::new(damaged);
         for (diff_id, record) in layers {
             reporter.message(Some(&diff_id.short()), "Checking layer");
             checked.layers += 1;
-            let examined = match record {
-                None => Some(("it is not recorded".to_owned(), None)),
-                Some(record) => self.examine(diff_id, record, &damaged).await?,
-            };
-            let Some((fault, staged)) = examined.filter(|_| self.is_wanted(Table::Layer, &diff_id)) else { continue };
+            let Some((fault, staged)) = self.examine(diff_id, record, damaged.clone()).await? else { continue };
             let mut problem = problem(Subject::Layer(diff_id), fault, &images);
             match staged {
                 Some(staged) if options.repair => problem.outcome = self.exchange(staged, options).await?,
@@ -182,7 +185,7 @@ impl Images {
         }
         checked.problems.append(&mut found);
         if options.repair {
-            self.give_up_on_the_rest(&mut checked.problems)?;
+            give_up_on_the_rest(&mut checked.problems);
         }
         Ok(checked)
     }
@@ -234,11 +237,29 @@ impl Images {
     async fn examine(
         &self,
         diff_id: Digest,
-        record: LayerRecord,
+        record: Option<LayerRecord>,
+        damaged: Arc<BTreeSet<Digest>>,
+    ) -> Result<Option<(String, Option<Staged>)>, Error> {
+        let images = self.clone();
+        let (sender, receiver) = oneshot::channel();
+        // A thread of its own, since unpacking gives it a umask of its own.
+        unpack::spawn("engine-check", move || {
+            let found = images.examine_blocking(diff_id, record, &damaged);
+            let found = found.map(|found| found.filter(|_| images.is_wanted(Table::Layer, &diff_id)));
+            let _ = sender.send(found);
+        })?;
+        receiver.await.map_err(|_| Error::Cancelled)?
+    }
+
+    fn examine_blocking(
+        &self,
+        diff_id: Digest,
+        record: Option<LayerRecord>,
         damaged: &BTreeSet<Digest>,
     ) -> Result<Option<(String, Option<Staged>)>, Error> {
-        let shared = &self.shared;
-        let is_blob = |digest: &Digest| shared.state.read(|state| shared.blobs.get(state, digest));
+        let Some(record) = record else { return Ok(Some(("it is not recorded".to_owned(), None))) };
+        let (layers, blobs) = (&self.shared.layers, &self.shared.blobs);
+        let is_blob = |digest: &Digest| self.shared.state.read(|state| blobs.get(state, digest));
         let blob = match record.blob {
             Some(digest) if !damaged.contains(&digest) => is_blob(&digest)?.map(|_| digest),
             _ => None,
@@ -248,21 +269,6 @@ impl Images {
             let is_said = record.blob.is_some_and(|digest| damaged.contains(&digest));
             return Ok((!is_said).then(|| ("nothing is kept that it could be compared with".to_owned(), None)));
         }
-        let images = self.clone();
-        let (sender, receiver) = oneshot::channel();
-        unpack::spawn("engine-check", move || {
-            let _ = sender.send(images.examine_blocking(diff_id, &record, blob));
-        })?;
-        receiver.await.map_err(|_| Error::Cancelled)?
-    }
-
-    fn examine_blocking(
-        &self,
-        diff_id: Digest,
-        record: &LayerRecord,
-        blob: Option<Digest>,
-    ) -> Result<Option<(String, Option<Staged>)>, Error> {
-        let (layers, blobs) = (&self.shared.layers, &self.shared.blobs);
         let staged = match blob {
             Some(blob) => {
                 let bytes = BufReader::with_capacity(PIECE, blobs.file(&blob)?);
@@ -279,9 +285,7 @@ impl Images {
         let staged = match staged {
             Ok(staged) => staged,
             // There is no room, or the host has failed: that says nothing about the layer.
-            Err(error @ (snapshot::Error::Full | snapshot::Error::Entry { .. } | snapshot::Error::State(_))) => {
-                return Err(error.into());
-            }
+            Err(error) if is_of_the_host(&error) => return Err(error.into()),
             Err(error) => return Ok(Some((error.to_string(), None))),
         };
         if staged.diff_id != diff_id {
@@ -290,20 +294,25 @@ impl Images {
         if let Some(difference) = layers.difference(&staged)? {
             return Ok(Some((difference, Some(staged))));
         }
-        if blob.is_some() && record.framing && !self.gives_archive(&diff_id) {
+        if blob.is_some() && record.framing && !self.gives_archive(&diff_id)? {
             return Ok(Some(("its archive cannot be put together again".to_owned(), Some(staged))));
         }
         Ok(None)
     }
 
-    fn gives_archive(&self, diff_id: &Digest) -> bool {
-        let Ok(mut archive) = self.shared.layers.archive(diff_id) else { return false };
+    fn gives_archive(&self, diff_id: &Digest) -> Result<bool, Error> {
+        let mut archive = match self.shared.layers.archive(diff_id) {
+            Ok(archive) => archive,
+            Err(error) if is_of_the_host(&error) => return Err(error.into()),
+            Err(_) => return Ok(false),
+        };
         let (mut hasher, mut piece) = (Hasher::new(), vec![0; PIECE]);
         loop {
             match archive.read(&mut piece) {
-                Ok(0) => return hasher.finish() == *diff_id,
+                Ok(0) => return Ok(hasher.finish() == *diff_id),
                 Ok(length) => hasher.update(&piece[..length]),
-                Err(_) => return false,
+                Err(error) if is_shortage(&error) => return Err(Error::Read(error)),
+                Err(_) => return Ok(false),
             }
         }
     }
@@ -320,9 +329,7 @@ impl Images {
                         count += 1;
                     }
                     for (by, holder) in holders {
-                        if by == Table::Image && !tx.contains(by, &holder)? {
-                            count += 1;
-                        }
+                        count += usize::from(self.is_abandoned(tx, by, &holder)?);
                     }
                 }
             }
@@ -342,8 +349,37 @@ fn problem(subject: Subject, found: String, images: &[Image]) -> Problem {
     Problem { subject, found, images, outcome: Outcome::Found }
 }
 
+/// Whether it says nothing about a layer that it could not be looked at: there is no room, or the host has failed.
+fn is_of_the_host(error: &snapshot::Error) -> bool {
+    match error {
+        snapshot::Error::Full | snapshot::Error::Entry { .. } | snapshot::Error::State(_) => true,
+        snapshot::Error::Host { source, .. } => is_shortage(source),
+        snapshot::Error::Archive(snapshot::tar::Error::Read(source)) => is_shortage(source),
+        _ => false,
+    }
+}
+
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Cancelled)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_short_of_something_says_nothing_about_a_layer() {
+        let host = |error: rustix::io::Errno| snapshot::Error::Host { what: String::new(), source: error.into() };
+        for error in [rustix::io::Errno::MFILE, rustix::io::Errno::NOMEM, rustix::io::Errno::NOSPC] {
+            assert!(is_of_the_host(&host(error)), "{error}");
+            assert!(is_of_the_host(&snapshot::tar::Error::Read(error.into()).into()), "{error}");
+        }
+        for error in [rustix::io::Errno::IO, rustix::io::Errno::NOENT, rustix::io::Errno::NOTDIR] {
+            assert!(!is_of_the_host(&host(error)), "{error}");
+        }
+        assert!(is_of_the_host(&snapshot::Error::Full));
+        assert!(!is_of_the_host(&snapshot::Error::Limit(String::new())));
+    }
 }

@@ -33,12 +33,14 @@ pub(super) struct Part {
     pub(super) blob: Option<Kept>,
     /// The right to fetch it, until it is there.
     pub(super) claim: Option<blob::Writer>,
+    /// Whether it takes the place of a layer that is there.
+    pub(super) anew: bool,
 }
 
 impl Part {
     /// A layer that is there.
     pub(super) fn here(diff_id: Digest) -> Self {
-        Self { diff_id, staged: None, blob: None, claim: None }
+        Self { diff_id, staged: None, blob: None, claim: None, anew: false }
     }
 }
 
@@ -49,6 +51,14 @@ pub(super) struct Kept {
     pub(super) record: BlobRecord,
     /// The blob itself, unless it was there before.
     pub(super) sealed: Option<Sealed>,
+    /// Whether it takes the place of one that is there.
+    pub(super) anew: bool,
+}
+
+impl Kept {
+    pub(super) fn new(digest: Digest, record: BlobRecord, sealed: Option<Sealed>) -> Self {
+        Self { digest, record, sealed, anew: false }
+    }
 }
 
 impl Images {
@@ -69,9 +79,17 @@ impl Images {
     ) -> Result<Option<Staged>, Error> {
         let shared = &self.shared;
         let blob = part.blob.as_ref().map(|blob| blob.digest);
-        let surplus = shared.layers.commit(tx, &part.diff_id, part.staged, blob, by)?;
-        if let Some(Kept { digest, record, sealed }) = part.blob {
-            shared.blobs.commit(tx, &digest, sealed, &record, by)?;
+        let surplus = match part.staged {
+            Some(staged) if part.anew && tx.contains(Table::Layer, &part.diff_id.to_string())? => {
+                staged.verify(&part.diff_id)?;
+                let damaged = shared.layers.replace(tx, staged, blob)?;
+                tx.hold((Table::Layer, &part.diff_id.to_string()), by)?;
+                damaged
+            }
+            staged => shared.layers.commit(tx, &part.diff_id, staged, blob, by)?,
+        };
+        if let Some(kept) = part.blob {
+            self.commit_blob(tx, kept, by)?;
         } else if let Some(LayerRecord { blob: Some(digest), .. }) = tx.get(Table::Layer, &part.diff_id.to_string())? {
             // A layer of another image: its blob is this image's, too.
             tx.hold((Table::Blob, &digest.to_string()), by)?;
@@ -79,6 +97,16 @@ impl Images {
         // Whoever waits for the layer finds it now.
         drop(part.claim);
         Ok(surplus)
+    }
+
+    fn commit_blob(&self, tx: &mut Transaction<'_>, kept: Kept, by: (Table, &str)) -> Result<(), Error> {
+        let Kept { digest, record, sealed, anew } = kept;
+        let blobs = &self.shared.blobs;
+        match sealed {
+            Some(sealed) if anew && sealed.digest() == digest => blobs.replace(tx, sealed, &record, by)?,
+            sealed => blobs.commit(tx, &digest, sealed, &record, by)?,
+        }
+        Ok(())
     }
 
     /// Commits an image whose parts have been [`sync`](Self::sync)ed. Blocks.
@@ -101,8 +129,8 @@ impl Images {
                 surplus.extend(self.commit_layer(tx, part, by)?);
             }
             let manifest = parts.manifest.as_ref().map(|manifest| manifest.digest);
-            if let Some(Kept { digest, record, sealed }) = parts.manifest {
-                shared.blobs.commit(tx, &digest, sealed, &record, by)?;
+            if let Some(kept) = parts.manifest {
+                self.commit_blob(tx, kept, by)?;
             }
             let before = tx.get::<ImageRecord>(Table::Image, id.as_str())?;
             let record = ImageRecord {

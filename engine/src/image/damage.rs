@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::outward::{save, shelved};
+use super::liar::Liar;
+use super::outward::{put, registry, save, shelved};
 use super::tests::{Scene, layer, saved};
 use super::*;
 use crate::id::ContainerId;
@@ -189,6 +192,84 @@ async fn what_cannot_be_fetched_again_stays_as_it_is() {
         assert_sound(&scene).await;
     }
     assert_eq!(scene.images.get(&name.to_string()).await.unwrap().manifest(), Some(manifest));
+}
+
+#[tokio::test]
+async fn a_repair_that_is_cut_short_leaves_everything_as_it_was() {
+    let (liar, name, stalls) = stalling(&[rich()]).await;
+    let scene = Scene::new();
+    let image = scene.images.pull(&name, PullOptions::default()).await.unwrap();
+    let before = records(&scene);
+    // The layer and its blob are damaged, and while they are fetched again nothing comes.
+    fs::write(tree(&scene, &image).join("dir/file"), "CONTENTS").unwrap();
+    blobs(&scene).iter().for_each(|blob| fs::write(blob, "x").unwrap());
+    stalls.store(true, Ordering::SeqCst);
+    let asked = liar.asked().len();
+    let options = CheckOptions { repair: true, ..CheckOptions::default() };
+    {
+        let mut repair = scene.images.check(options);
+        while liar.asked().len() == asked {
+            let _ = futures_util::poll!(&mut repair);
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(records(&scene), before);
+    stalls.store(false, Ordering::SeqCst);
+    assert!(check(&scene, true).await.is_sound());
+    assert_eq!(records(&scene), before);
+    assert_sound(&scene).await;
+}
+
+/// The records of everything that images are made of, and who holds it.
+fn records(scene: &Scene) -> Vec<String> {
+    let read = scene.state.read::<_, state::Error>(|state| {
+        let mut found = Vec::new();
+        for table in [Table::Image, Table::Layer, Table::Blob] {
+            for key in state.keys(table)? {
+                found.push(format!("{key} {:?}", state.holders((table, &key))?));
+            }
+        }
+        Ok(found)
+    });
+    read.unwrap()
+}
+
+/// A registry that has an image, and whose manifests do not come while it is told so.
+async fn stalling(layers: &[Vec<u8>]) -> (Liar, Reference, Arc<AtomicBool>) {
+    let stalls = Arc::new(AtomicBool::new(false));
+    let told = stalls.clone();
+    let (liar, _) = registry(move |_| {
+        while told.load(Ordering::SeqCst) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        None
+    });
+    let name = put(&liar, layers).await.0;
+    (liar, name, stalls)
+}
+
+#[tokio::test]
+async fn what_a_running_pull_holds_is_no_garbage() {
+    let scene = Scene::new();
+    let image = scene.load(saved(&["x:1"], &[rich()])).await.unwrap().remove(0).image;
+    let coming = Digest::of(b"an image that is being pulled");
+    let layer = image.layers()[0].to_string();
+    let held = || {
+        let holders = scene.state.read::<_, state::Error>(|state| state.holders((Table::Layer, &layer))).unwrap();
+        holders.contains(&(Table::Image, coming.to_string()))
+    };
+    let lease = scene.images.blobs().lease(&coming.hex()).unwrap();
+    let by = (Table::Image, coming.to_string());
+    scene
+        .state
+        .write::<_, state::Error>(Durability::Process, |tx| tx.hold((Table::Layer, &layer), (by.0, &by.1)))
+        .unwrap();
+    assert_eq!(check(&scene, true).await.leftovers, 0);
+    assert!(held());
+    drop(lease);
+    assert_eq!(check(&scene, false).await.leftovers, 1);
+    assert_eq!(check(&scene, true).await.leftovers, 0);
+    assert!(!held());
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ impl Images {
             if let Some((bytes, media_type)) = manifest.take() {
                 let sealed = self.shared.blobs.put(&bytes)?;
                 let record = BlobRecord { size: sealed.size(), media_type, diff_id: None };
-                parts.manifest = Some(Kept { digest: sealed.digest(), record, sealed: Some(sealed) });
+                parts.manifest = Some(Kept::new(sealed.digest(), record, Some(sealed)));
             }
         }
         self.sync()?;

@@ -5,6 +5,7 @@ mod change;
 mod check;
 mod commit;
 mod contents;
+mod fetch;
 mod find;
 mod import;
 mod layering;
@@ -115,9 +116,9 @@ impl Images {
             // A pull that was killed had taken holds for an image that it never made.
             for table in [state::Table::Layer, state::Table::Blob] {
                 for key in tx.keys(table)? {
-                    for (by, image) in tx.holders((table, &key))? {
-                        if by == state::Table::Image && !tx.contains(by, &image)? {
-                            tx.release((table, &key), (by, &image))?;
+                    for (by, holder) in tx.holders((table, &key))? {
+                        if self.is_abandoned(tx, by, &holder)? {
+                            tx.release((table, &key), (by, &holder))?;
                         }
                     }
                 }
@@ -130,6 +131,12 @@ impl Images {
         })?;
         retired.into_iter().for_each(snapshot::Retired::remove);
         Ok(())
+    }
+
+    /// Whether a hold is that of an image which is not there and which nobody is pulling, in whatever program.
+    fn is_abandoned(&self, state: &state::Snapshot<'_>, by: state::Table, holder: &str) -> Result<bool, Error> {
+        let of_none = by == state::Table::Image && !state.contains(by, holder)?;
+        Ok(of_none && !self.shared.blobs.is_leased(holder.rsplit(':').next().unwrap_or(holder)))
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::liar::{Asked, Liar, Reply};
 use super::tests::{Scene, archive_of, config, layer, saved};
 use super::*;
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Reference, media_type};
 use crate::registry::Auth;
 
 #[derive(Default)]
@@ -24,10 +24,10 @@ struct Held {
 }
 
 /// Blobs by digest.
-type Shown = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+pub(super) type Shown = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 /// A registry that keeps what it is given.
-fn registry(spoil: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (Liar, Shown) {
+pub(super) fn registry(spoil: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> (Liar, Shown) {
     let held = Mutex::new(Held::default());
     let seen: Shown = Arc::default();
     let shown = seen.clone();
@@ -262,6 +262,69 @@ async fn a_layer_that_is_here_in_another_form_keeps_the_digest_of_its_image() {
     }
 }
 
+/// What a registry has of an image whose layers it keeps compressed in some way.
+fn kept_by_a_registry(compressed: &[Vec<u8>], config: &[u8]) -> impl Fn(&Asked) -> Option<Reply> + use<> {
+    let descriptor = |bytes: &[u8], kind: &str| serde_json::json!({"mediaType": kind, "digest": Digest::of(bytes), "size": bytes.len()});
+    let layers: Vec<_> = compressed.iter().map(|bytes| descriptor(bytes, media_type::OCI_LAYER_ZSTD)).collect();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+        "config": descriptor(config, media_type::OCI_CONFIG), "layers": layers
+    });
+    let manifest = manifest.to_string();
+    let blobs: BTreeMap<String, Vec<u8>> = compressed
+        .iter()
+        .map(Vec::as_slice)
+        .chain([config])
+        .map(|bytes| (Digest::of(bytes).to_string(), bytes.to_vec()))
+        .collect();
+    move |asked| match asked.path.contains("/manifests/") {
+        true => Some(Reply::ok(manifest.clone()).kind(media_type::OCI_MANIFEST)),
+        false => blobs.get(asked.path.rsplit('/').next()?).map(|bytes| Reply::ok(bytes.clone())),
+    }
+}
+
+fn serving(compressed: &[Vec<u8>], config: &[u8]) -> Liar {
+    let answer = kept_by_a_registry(compressed, config);
+    Liar::start(move |asked| answer(asked).unwrap_or_else(|| Reply::error(404, "BLOB_UNKNOWN", "blob unknown")))
+}
+
+#[tokio::test]
+async fn an_image_holds_its_layers_in_its_own_form() {
+    let layers = [layer("a")];
+    let (_liar, name, _) = shelved(&layers).await;
+    let own = [zstd::encode_all(layers[0].as_slice(), 1).unwrap()];
+    let others: Vec<Vec<u8>> = (1..3).map(|count| [config(&layers), vec![b' '; count]].concat()).collect();
+    let liars: Vec<Liar> = others.iter().map(|config| serving(&own, config)).collect();
+    let scene = Scene::new();
+    // The layer comes in one form, and two other images have it in another one.
+    scene.images.pull(&name, PullOptions::default()).await.unwrap();
+    let first = scene.images.pull(&liars[0].reference(), PullOptions::default()).await.unwrap();
+    let second = scene.images.pull(&liars[1].reference(), PullOptions::default()).await.unwrap();
+    // Of the second nothing but the manifest and the configuration had to come.
+    assert_eq!(liars[1].asked().len(), 2);
+    scene.images.remove(&liars[0].reference().to_string(), RemoveOptions::default()).await.unwrap();
+    scene.images.remove(&name.to_string(), RemoveOptions::default()).await.unwrap();
+    assert_ne!(first.id(), second.id());
+    assert!(scene.images.blobs().path(&Digest::of(&own[0])).exists());
+    let held = files(&save(&scene, &[&liars[1].reference().to_string()]).await.unwrap());
+    assert!(held.contains_key(&format!("blobs/sha256/{}", second.manifest().unwrap().hex())));
+    scene.images.remove(&liars[1].reference().to_string(), RemoveOptions::default()).await.unwrap();
+    scene.settles_at(0).await;
+}
+
+#[tokio::test]
+async fn a_bomb_that_passes_for_a_known_layer_is_not_unpacked() {
+    let layers = [layer("a")];
+    let scene = Scene::new();
+    scene.load(saved(&["x:1"], &layers)).await.unwrap();
+    let mut bomb = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), 1 << 30), &mut bomb).unwrap();
+    let liar = serving(&[bomb.finish().unwrap()], &config(&layers));
+    let error = scene.images.pull(&liar.reference(), PullOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("unpacks to more than"), "{error}");
+    assert_eq!((error.kind(), scene.stored()), (ErrorKind::Invalid, 1));
+}
+
 #[tokio::test]
 async fn a_layer_outlives_the_blob_that_it_came_from() {
     let layers = [layer("a")];
@@ -391,13 +454,19 @@ async fn tokens_are_good_for_all_that_is_done_and_remembered() {
 
 /// An image of several layers in a registry that counts how often each blob is fetched.
 pub(super) async fn shelved(layers: &[Vec<u8>]) -> (Liar, Reference, Image) {
-    let scene = Scene::new();
     let (liar, _) = registry(|_| None);
+    let (name, image) = put(&liar, layers).await;
+    (liar, name, image)
+}
+
+/// Pushes an image of these layers.
+pub(super) async fn put(liar: &Liar, layers: &[Vec<u8>]) -> (Reference, Image) {
+    let scene = Scene::new();
     let image = scene.load(saved(&["x:1"], layers)).await.unwrap().remove(0).image;
     let name: Reference = format!("{}/x:1", liar.address).parse().unwrap();
     scene.images.tag(&image, &name).await.unwrap();
     scene.images.push(&name, PushOptions::default()).await.unwrap();
-    (liar, name, image)
+    (name, image)
 }
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {

@@ -2,26 +2,18 @@
 //! unpacked while it comes, several layers at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-use bytes::BytesMut;
-
-use futures_util::future;
-use tokio::io::AsyncReadExt;
-use tokio::sync::{Semaphore, oneshot};
 
 use super::commit::{Kept, Part, Parts};
+use super::fetch::{Early, replaced};
+use super::mend::Distrusted;
 use super::record::TagRecord;
-use super::task::{Meter, Reporter, Status};
-use super::unpack::{self, Order, PIECE, PIECES};
+use super::task::{Reporter, Status};
 use super::{Error, Image, Images, Pull, Task};
-use crate::blob::{self, BlobRecord};
+use crate::blob::BlobRecord;
 use crate::id::ImageId;
 use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
 use crate::registry::{self, Auth, Fetched, Session};
-use crate::snapshot::decode::Encoding;
-use crate::snapshot::pieces;
-use crate::state::{Durability, Snapshot, Table};
+use crate::state::{Snapshot, Table};
 
 /// How an image is pulled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,8 +28,6 @@ pub struct PullOptions {
 const MAX_DEPTH: usize = 3;
 /// How often a pull begins anew because somebody removed what it had found.
 const ROUNDS: usize = 3;
-/// How long to wait before looking again at a layer that somebody else fetches.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// An image of a registry, before its layers are fetched.
 struct Remote {
@@ -53,7 +43,9 @@ impl Images {
     /// Pulls an image, or finds that it is here as the registry has it.
     pub fn pull(&self, reference: &Reference, options: PullOptions) -> Pull {
         let (images, reference) = (self.clone(), reference.clone());
-        Task::new(move |reporter| async move { images.pull_from_any(&reference, &options, &reporter).await })
+        Task::new(move |reporter| async move {
+            images.pull_from_any(&reference, &options, &Distrusted::default(), &reporter).await
+        })
     }
 
     /// Pulls all images of a repository, one after the other.
@@ -64,7 +56,7 @@ impl Images {
             let mut pulled = Vec::new();
             for tag in tags {
                 let Ok(reference) = repository.with_tag(&tag) else { continue };
-                pulled.push(images.pull_from_any(&reference, &options, &reporter).await?);
+                pulled.push(images.pull_from_any(&reference, &options, &Distrusted::default(), &reporter).await?);
             }
             Ok(pulled)
         })
@@ -88,6 +80,7 @@ impl Images {
         &self,
         reference: &Reference,
         options: &PullOptions,
+        distrusted: &Distrusted,
         reporter: &Reporter,
     ) -> Result<Image, Error> {
         let shown = reference.digest().map(|digest| digest.to_string());
@@ -104,7 +97,7 @@ impl Images {
                         reporter.message(shown.as_deref(), format!("Pulling from {}", reference.repository()));
                         told = true;
                     }
-                    self.pull_from(&session, found, reference, options, reporter).await
+                    self.pull_from(&session, found, (reference, options), distrusted, reporter).await
                 }
                 Err(error) => Err(error.into()),
             };
@@ -127,8 +120,8 @@ impl Images {
         &self,
         session: &Session,
         found: Fetched,
-        reference: &Reference,
-        options: &PullOptions,
+        (reference, options): (&Reference, &PullOptions),
+        distrusted: &Distrusted,
         reporter: &Reporter,
     ) -> Result<Image, Error> {
         let digest = found.digest;
@@ -139,7 +132,7 @@ impl Images {
             Some(image) => {
                 let known = image.manifest() == Some(fetched.digest)
                     && image.digests().contains(&reference.with_digest(digest))
-                    && self.has_all(&image, fetched.digest, &manifest)?;
+                    && self.has_all(&image, fetched.digest, &manifest, distrusted)?;
                 if known && !is_news {
                     self.finished(&image, reference, &digest, is_news, reporter);
                     return Ok(image);
@@ -152,7 +145,7 @@ impl Images {
         let mut round = 0;
         let image = loop {
             round += 1;
-            match self.complete(session, &remote, reference, reporter).await {
+            match self.complete(session, &remote, reference, distrusted, reporter).await {
                 Err(error) if error.is_race() && round < ROUNDS => {}
                 other => break other?,
             }
@@ -182,13 +175,24 @@ impl Images {
     }
 
     /// Whether the manifest is here, and all layers as it names them.
-    fn has_all(&self, image: &Image, digest: Digest, manifest: &Manifest) -> Result<bool, Error> {
+    fn has_all(
+        &self,
+        image: &Image,
+        digest: Digest,
+        manifest: &Manifest,
+        distrusted: &Distrusted,
+    ) -> Result<bool, Error> {
         self.shared.state.read(|state| {
-            if self.shared.blobs.get(state, &digest)?.is_none() {
+            if distrusted.contains(Table::Blob, &digest) || self.shared.blobs.get(state, &digest)?.is_none() {
                 return Ok(false);
             }
             for (descriptor, diff_id) in manifest.layers.iter().zip(image.layers()) {
-                if !self.is_here(state, descriptor, diff_id)? {
+                if !self.is_here(state, descriptor, diff_id, distrusted)? {
+                    return Ok(false);
+                }
+                let (of, by) = ((Table::Blob, descriptor.digest.to_string()), image.id().to_string());
+                let is_own = state.holders((of.0, &of.1))?.contains(&(Table::Image, by));
+                if !is_own && state.contains(of.0, &of.1)? {
                     return Ok(false);
                 }
             }
@@ -198,12 +202,21 @@ impl Images {
 
     /// Whether a layer is here, in the very form in which a manifest names it if such are kept: else the image could not
     /// be given out with the digest that it came with.
-    fn is_here(&self, state: &Snapshot<'_>, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, Error> {
-        let shared = &self.shared;
+    pub(super) fn is_here(
+        &self,
+        state: &Snapshot<'_>,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+        distrusted: &Distrusted,
+    ) -> Result<bool, Error> {
+        let (shared, digest) = (&self.shared, &descriptor.digest);
+        if distrusted.contains(Table::Layer, diff_id) || distrusted.contains(Table::Blob, digest) {
+            return Ok(false);
+        }
         Ok(match shared.layers.get(state, diff_id)? {
             None => false,
-            Some(layer) if descriptor.digest == *diff_id && layer.record.framing => true,
-            Some(_) => !shared.keeps_blobs || shared.blobs.get(state, &descriptor.digest)?.is_some(),
+            Some(layer) if digest == diff_id && layer.record.framing => true,
+            Some(_) => !shared.keeps_blobs || shared.blobs.get(state, digest)?.is_some(),
         })
     }
 
@@ -223,18 +236,22 @@ impl Images {
         session: &Session,
         remote: &Remote,
         reference: &Reference,
+        distrusted: &Distrusted,
         reporter: &Reporter,
     ) -> Result<Image, Error> {
         let diff_ids = &remote.config.rootfs.diff_ids;
         let wanted = remote.manifest.layers.iter().zip(diff_ids);
-        let lacking = self.shared.state.read(|state| {
-            let mut lacking = BTreeSet::new();
+        let (lacking, mut own) = self.shared.state.read(|state| {
+            let (mut lacking, mut own) = (BTreeSet::new(), BTreeMap::new());
             for (descriptor, diff_id) in wanted.clone() {
-                if !self.is_here(state, descriptor, diff_id)? {
+                if !self.is_here(state, descriptor, diff_id, distrusted)? {
                     lacking.insert(*diff_id);
+                } else if let Some(record) = self.shared.blobs.get(state, &descriptor.digest)? {
+                    // The layer may have come in another form: this image's own is what it is to keep.
+                    own.insert(*diff_id, Kept::new(descriptor.digest, record, None));
                 }
             }
-            Ok::<_, Error>(lacking)
+            Ok::<_, Error>((lacking, own))
         })?;
         let mut seen = BTreeSet::new();
         let mut missing = Vec::new();
@@ -247,15 +264,21 @@ impl Images {
             }
         }
         let id = ImageId::from(remote.manifest.config.digest);
-        let (mut fetched, early) = self.gather(session, &id, missing, reporter).await?;
-        let part = |diff_id: &Digest| fetched.remove(diff_id).unwrap_or_else(|| Part::here(*diff_id));
-        let layers = diff_ids.iter().map(part).collect();
+        let (mut fetched, early) = self.gather(session, &id, missing, distrusted, reporter).await?;
+        let part = |diff_id: &Digest| {
+            let here = || Part { blob: own.remove(diff_id), ..Part::here(*diff_id) };
+            fetched.remove(diff_id).unwrap_or_else(here)
+        };
+        let layers: Vec<Part> = diff_ids.iter().map(part).collect();
         let kept = self.shared.blobs.put(&remote.fetched.bytes)?;
+        let digest = remote.fetched.digest;
         let manifest = Kept {
-            digest: remote.fetched.digest,
+            digest,
             record: BlobRecord { size: kept.size(), media_type: remote.fetched.media_type.clone(), diff_id: None },
             sealed: Some(kept),
+            anew: distrusted.contains(Table::Blob, &digest),
         };
+        let replaced = replaced(&layers);
         let mut names = vec![reference.with_digest(remote.digest)];
         if let Some(tag) = reference.tag().filter(|_| reference.digest().is_none()) {
             names.push(reference.with_tag(tag)?);
@@ -268,235 +291,9 @@ impl Images {
         };
         let image = tokio::task::spawn_blocking(commit).await.map_err(|_| Error::Cancelled)??;
         early.into_iter().for_each(Early::done);
+        distrusted.trust(Table::Blob, &digest);
+        replaced.iter().for_each(|(table, digest)| distrusted.trust(*table, digest));
         Ok(image)
-    }
-
-    /// Fetches layers: at once those that nobody else is fetching. When there are others, what is here is made a part
-    /// of the state before they are waited for, so that nobody who waits keeps anybody waiting.
-    async fn gather(
-        &self,
-        session: &Session,
-        id: &ImageId,
-        missing: Vec<(&Descriptor, Digest)>,
-        reporter: &Reporter,
-    ) -> Result<(BTreeMap<Digest, Part>, Option<Early>), Error> {
-        let permits = Semaphore::new(self.shared.registry.concurrent_downloads());
-        let (mut claimed, mut busy) = (Vec::new(), Vec::new());
-        for (descriptor, diff_id) in missing {
-            match self.shared.blobs.claim(&descriptor.digest, descriptor.size)? {
-                Some(claim) => claimed.push((descriptor, diff_id, claim)),
-                None => busy.push((descriptor, diff_id)),
-            }
-        }
-        let mut jobs = Vec::new();
-        for (descriptor, diff_id, claim) in claimed {
-            if self.came(descriptor, &diff_id)? {
-                reporter.tell(Some(&descriptor.digest.short()), Status::AlreadyExists);
-                continue;
-            }
-            jobs.push(self.layer(session, descriptor, diff_id, claim, &permits, reporter));
-        }
-        for (descriptor, _) in &busy {
-            reporter.tell(Some(&descriptor.digest.short()), Status::Waiting);
-        }
-        // The first failure ends all others, and each takes what it had unpacked with it.
-        let parts = future::try_join_all(jobs).await?;
-        if busy.is_empty() {
-            return Ok((parts.into_iter().map(|part| (part.diff_id, part)).collect(), None));
-        }
-        let early = Early { images: self.clone(), id: Some(*id) };
-        self.keep_early(id, parts).await?;
-        for (descriptor, diff_id) in busy {
-            while !self.came(descriptor, &diff_id)? {
-                // Whoever had it has failed, or goes on.
-                let Some(claim) = self.shared.blobs.claim(&descriptor.digest, descriptor.size)? else {
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                };
-                if !self.came(descriptor, &diff_id)? {
-                    let part = self.layer(session, descriptor, diff_id, claim, &permits, reporter).await?;
-                    self.keep_early(id, vec![part]).await?;
-                }
-            }
-            reporter.tell(Some(&descriptor.digest.short()), Status::PullComplete);
-        }
-        Ok((BTreeMap::new(), Some(early)))
-    }
-
-    /// Whether the layer is here by now. Waits for a commit that is under way.
-    fn came(&self, descriptor: &Descriptor, diff_id: &Digest) -> Result<bool, Error> {
-        self.shared.state.write(Durability::Process, |tx| self.is_here(tx, descriptor, diff_id))
-    }
-
-    fn has_layer(&self, diff_id: &Digest) -> Result<bool, Error> {
-        self.shared.state.read(|state| Ok(self.shared.layers.get(state, diff_id)?.is_some()))
-    }
-
-    /// Makes layers a part of the state before their image is.
-    async fn keep_early(&self, id: &ImageId, parts: Vec<Part>) -> Result<(), Error> {
-        if parts.is_empty() {
-            return Ok(());
-        }
-        let (images, id) = (self.clone(), *id);
-        let keep = move || {
-            images.sync()?;
-            let mut surplus = Vec::new();
-            images.shared.state.write(Durability::Power, |tx| {
-                for part in parts {
-                    surplus.extend(images.commit_layer(tx, part, (Table::Image, id.as_str()))?);
-                }
-                Ok::<_, Error>(())
-            })
-        };
-        tokio::task::spawn_blocking(keep).await.map_err(|_| Error::Cancelled)?
-    }
-
-    /// Fetches one layer and unpacks it while it comes.
-    async fn layer(
-        &self,
-        session: &Session,
-        descriptor: &Descriptor,
-        diff_id: Digest,
-        claim: blob::Writer,
-        permits: &Semaphore,
-        reporter: &Reporter,
-    ) -> Result<Part, Error> {
-        let id = descriptor.digest.short();
-        let tell = |status| reporter.tell(Some(&id), status);
-        let permit = match permits.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                tell(Status::Waiting);
-                permits.acquire().await.map_err(|_| Error::Cancelled)?
-            }
-        };
-        let existing = claim.existing()?;
-        let only_kept = self.shared.keeps_blobs && self.has_layer(&diff_id)?;
-        let (blob, claim) = if self.shared.keeps_blobs { (Some(claim), None) } else { (None, Some(claim)) };
-        let (sink, bytes) = pieces::channel(PIECES);
-        let working = match blob {
-            Some(blob) if only_kept => Working::Keeping(unpack::keep_async(blob, descriptor.digest, diff_id, bytes)?),
-            blob => {
-                let (layers, digest) = (self.shared.layers.clone(), Some(descriptor.digest));
-                let order = Order { layers, blob, digest, diff_id: Some(diff_id) };
-                Working::Unpacking(unpack::any_async(order, bytes)?)
-            }
-        };
-        let (mut current, total, mut meter) = (0, descriptor.size, Meter::new());
-        let mut gone = false;
-        // What an earlier pull had fetched goes the same way: it is checked like everything else.
-        if let Some((length, file)) = existing {
-            let mut file = tokio::fs::File::from_std(file).take(length);
-            while current < length && !gone {
-                let mut piece = BytesMut::with_capacity(PIECE);
-                let read = file.read_buf(&mut piece).await.map_err(Error::Read)?;
-                if read == 0 {
-                    return Err(Error::Read(std::io::ErrorKind::UnexpectedEof.into()));
-                }
-                current += read as u64;
-                gone = sink.send(piece.freeze()).await.is_err();
-            }
-        }
-        let mut reader = session.blob_from(descriptor, current);
-        while !gone && let Some(chunk) = reader.chunk(|seconds| tell(Status::Retrying { seconds })).await? {
-            current += chunk.len() as u64;
-            if meter.is_due() {
-                tell(Status::Downloading { current, total });
-            }
-            // Who unpacks has failed, and says why below.
-            gone = sink.send(chunk).await.is_err();
-        }
-        if !gone {
-            tell(Status::VerifyingChecksum);
-            let _ = sink.finish().await;
-            tell(Status::DownloadComplete);
-            tell(Status::Extracting { current: total, total });
-        }
-        drop(permit);
-        let (staged, sealed, encoding) = match working {
-            Working::Keeping(kept) => {
-                let (sealed, encoding) = kept.await.map_err(|_| Error::Cancelled)??;
-                (None, sealed, encoding)
-            }
-            Working::Unpacking(unpacked) => {
-                let unpacked = unpacked.await.map_err(|_| Error::Cancelled)??;
-                (Some(unpacked.staged), unpacked.blob, unpacked.encoding)
-            }
-        };
-        tell(Status::PullComplete);
-        let media_type = match (descriptor.media_type.as_str(), encoding) {
-            ("", Encoding::Zstd) => media_type::OCI_LAYER_ZSTD,
-            ("", Encoding::Gzip) => media_type::OCI_LAYER_GZIP,
-            ("", Encoding::Plain) => media_type::OCI_LAYER,
-            (given, _) => given,
-        };
-        let kept = sealed.map(|blob| {
-            let record = BlobRecord { size: blob.size(), media_type: media_type.to_owned(), diff_id: Some(diff_id) };
-            Kept { digest: descriptor.digest, record, sealed: Some(blob) }
-        });
-        Ok(Part { diff_id, staged, blob: kept, claim })
-    }
-}
-
-/// What becomes of a layer that is fetched.
-enum Working {
-    Keeping(oneshot::Receiver<Result<unpack::Preserved, Error>>),
-    Unpacking(oneshot::Receiver<Result<unpack::Unpacked, Error>>),
-}
-
-/// Layers that are held for an image that is not there yet. When it does not come, they go.
-#[derive(Debug)]
-struct Early {
-    images: Images,
-    id: Option<ImageId>,
-}
-
-impl Early {
-    fn done(mut self) {
-        self.id = None;
-    }
-}
-
-impl Drop for Early {
-    fn drop(&mut self) {
-        let Some(id) = self.id else { return };
-        let images = self.images.clone();
-        let give_up = move || {
-            if let Err(error) = images.give_up(&id) {
-                tracing::warn!(%error, "layers of a pull that failed stay until the next start");
-            }
-        };
-        // Nobody has to wait for it.
-        let _ = std::thread::Builder::new().name("engine-remove".to_owned()).spawn(give_up);
-    }
-}
-
-impl Images {
-    /// Lets go of what is held for an image that is not there, and removes what nobody else holds.
-    fn give_up(&self, id: &ImageId) -> Result<(), Error> {
-        let (shared, key) = (&self.shared, id.as_str());
-        let held = shared.state.write(Durability::Process, |tx| {
-            let held = tx.held((Table::Image, key))?;
-            if tx.contains(Table::Image, key)? {
-                return Ok(Vec::new());
-            }
-            tx.release_all((Table::Image, key))?;
-            Ok::<_, Error>(held)
-        })?;
-        let retired = shared.state.write(Durability::Process, |tx| {
-            let mut retired = Vec::new();
-            for (table, key) in &held {
-                let Ok(digest) = key.parse::<Digest>() else { continue };
-                match table {
-                    Table::Layer => retired.extend(shared.layers.retire(tx, &digest)?),
-                    Table::Blob => drop(shared.blobs.retire(tx, &digest)?),
-                    _ => {}
-                }
-            }
-            Ok::<_, Error>(retired)
-        })?;
-        retired.into_iter().for_each(crate::snapshot::Retired::remove);
-        Ok(())
     }
 }
 

@@ -73,29 +73,40 @@ pub(super) fn any_async(order: Order, bytes: Source) -> Result<oneshot::Receiver
     Ok(receiver)
 }
 
-/// Only keeps bytes as they come, on a thread: those of a layer that is there already, in another form.
+/// Only keeps bytes as they come, on a thread: those of a layer that is there already, in another form, and of whose
+/// archive it is known how long it is.
 pub(super) fn keep_async(
     blob: Writer,
     digest: Digest,
-    diff_id: Digest,
+    layer: (Digest, u64),
     bytes: Source,
 ) -> Result<oneshot::Receiver<Result<Preserved, Error>>, Error> {
     let (sender, receiver) = oneshot::channel();
     spawn("engine-inflate", move || {
-        let _ = sender.send(keep(blob, digest, diff_id, bytes));
+        let _ = sender.send(keep(blob, digest, layer, bytes));
     })?;
     Ok(receiver)
 }
 
-fn keep(blob: Writer, digest: Digest, diff_id: Digest, bytes: Source) -> Result<Preserved, Error> {
+fn keep(blob: Writer, digest: Digest, layer: (Digest, u64), bytes: Source) -> Result<Preserved, Error> {
+    let (diff_id, size) = layer;
     let keeping = Keeping { reader: bytes, blob: Some(blob), hasher: None, kept: 0 };
     let mut decoded = Decoded::new(keeping).map_err(read_error)?;
     let encoding = decoded.encoding();
-    let (mut hasher, mut piece) = (Hasher::new(), vec![0; PIECE]);
+    let (mut hasher, mut piece, mut given) = (Hasher::new(), vec![0; PIECE], 0);
     loop {
         match decoded.read(&mut piece) {
             Ok(0) => break,
-            Ok(length) => hasher.update(&piece[..length]),
+            Ok(length) => {
+                given += length as u64;
+                // A few bytes may unpack to any number, and nothing else would end it.
+                if given > size {
+                    return Err(Error::Archive(format!(
+                        "blob {digest} unpacks to more than the {size} bytes of layer {diff_id}"
+                    )));
+                }
+                hasher.update(&piece[..length]);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(read_error(error)),
         }

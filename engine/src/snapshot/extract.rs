@@ -32,11 +32,20 @@ pub struct Limits {
     pub free_bytes: u64,
     /// Inodes of the file system that stay free.
     pub free_inodes: u64,
+    /// Bytes that are kept of files which later entries replace, so that the archive can be had back.
+    pub replaced: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 10_000_000, bytes: 512 << 30, depth: 512, free_bytes: 64 << 20, free_inodes: 4096 }
+        Self {
+            entries: 10_000_000,
+            bytes: 512 << 30,
+            depth: 512,
+            free_bytes: 64 << 20,
+            free_inodes: 4096,
+            replaced: 1 << 30,
+        }
     }
 }
 

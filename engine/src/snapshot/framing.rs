@@ -2,7 +2,7 @@
 //! it gives the archive back byte for byte, so that no second copy of the contents has to lie on the disk.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -22,6 +22,8 @@ const CONTENTS: u8 = 1;
 const REPLACED: u8 = 2;
 const END: u8 = 3;
 
+/// What each replaced file counts beyond its contents, so that there cannot be any number of small ones.
+const REPLACED_COST: u64 = 16 << 10;
 const MAX_PATH: u64 = 4096 + 256;
 /// The longest run of bytes that is told at once.
 const RUN: usize = 64 << 10;
@@ -40,13 +42,18 @@ struct Recording {
     in_contents: bool,
     /// Something went that cannot be had back.
     lost: bool,
+    /// How many bytes of replaced files may still be kept.
+    room: u64,
     failure: Option<io::Error>,
 }
 
 impl Tape {
-    pub(super) fn new(file: File) -> io::Result<Self> {
+    /// A framing that keeps at most `room` bytes of files that are replaced: whoever puts the archive together needs as
+    /// much on the disk, and a layer that replaces more than that is not worth it.
+    pub(super) fn new(file: File, room: u64) -> io::Result<Self> {
         let out = zstd::stream::write::Encoder::new(file, LEVEL)?;
-        let recording = Recording { out, run: Vec::with_capacity(RUN), in_contents: false, lost: false, failure: None };
+        let run = Vec::with_capacity(RUN);
+        let recording = Recording { out, run, in_contents: false, lost: false, room, failure: None };
         Ok(Self { recording: Rc::new(RefCell::new(recording)) })
     }
 
@@ -68,6 +75,10 @@ impl Tape {
     /// A file that goes; its contents are kept here instead.
     pub(super) fn replaced(&self, path: &[u8], size: u64, file: impl Read) {
         let mut recording = self.recording.borrow_mut();
+        match recording.room.checked_sub(size.saturating_add(REPLACED_COST)) {
+            Some(room) => recording.room = room,
+            None => recording.lost = true,
+        }
         recording.tell(|recording| {
             recording.flush()?;
             recording.segment(REPLACED, path, size)?;
@@ -220,14 +231,18 @@ impl std::fmt::Debug for Rebuilt {
 }
 
 impl Rebuilt {
-    /// Of an unpacked tree and its framing. `open` opens the framing, twice perhaps; `spare` makes a file for what has
+    /// Of an unpacked tree and its framing. `open` opens the framing, as often as it is read; `spare` makes a file for what has
     /// been replaced, if anything has.
     pub(super) fn new(
         root: Root,
         open: impl Fn() -> io::Result<File>,
         spare: impl Fn() -> io::Result<File>,
     ) -> io::Result<Self> {
-        let replaced = replaced(&mut segments(open()?)?, spare)?;
+        let paths = replaced_paths(&mut segments(open()?)?)?;
+        let replaced = match paths.is_empty() {
+            true => Replaced::default(),
+            false => replaced(&paths, &mut segments(open()?)?, spare)?,
+        };
         Ok(Self { root, segments: segments(open()?)?, current: Current::None, replaced, files: 0, ended: false })
     }
 
@@ -313,8 +328,34 @@ fn segments(file: File) -> io::Result<Segments> {
     Ok(BufReader::with_capacity(RUN, zstd::stream::read::Decoder::with_buffer(BufReader::new(file))?))
 }
 
+/// The paths under which files were replaced: few, whereas a layer may have millions of files.
+fn replaced_paths(segments: &mut Segments) -> io::Result<HashSet<Vec<u8>>> {
+    let mut paths = HashSet::new();
+    loop {
+        let skipped = match byte(segments)? {
+            BYTES => number(segments)?,
+            CONTENTS => {
+                place(segments)?;
+                continue;
+            }
+            REPLACED => {
+                let (path, size) = place(segments)?;
+                paths.insert(path);
+                size
+            }
+            END => return Ok(paths),
+            _ => return Err(damaged("an unknown segment")),
+        };
+        skip(segments, skipped)?;
+    }
+}
+
 /// The contents of files that were replaced. They come after the file, when something else comes under its name.
-fn replaced(segments: &mut Segments, spare: impl Fn() -> io::Result<File>) -> io::Result<Replaced> {
+fn replaced(
+    paths: &HashSet<Vec<u8>>,
+    segments: &mut Segments,
+    spare: impl Fn() -> io::Result<File>,
+) -> io::Result<Replaced> {
     let mut found = Replaced::default();
     let mut unused: HashMap<Vec<u8>, VecDeque<u64>> = HashMap::new();
     let (mut files, mut end) = (0, 0_u64);
@@ -324,7 +365,9 @@ fn replaced(segments: &mut Segments, spare: impl Fn() -> io::Result<File>) -> io
             CONTENTS => {
                 let (path, _) = place(segments)?;
                 files += 1;
-                unused.entry(path).or_default().push_back(files);
+                if paths.contains(&path) {
+                    unused.entry(path).or_default().push_back(files);
+                }
                 continue;
             }
             REPLACED => {
@@ -350,10 +393,15 @@ fn replaced(segments: &mut Segments, spare: impl Fn() -> io::Result<File>) -> io
             END => return Ok(found),
             _ => return Err(damaged("an unknown segment")),
         };
-        if io::copy(&mut segments.take(skipped), &mut io::sink())? != skipped {
-            return Err(damaged("it ends early"));
-        }
+        skip(segments, skipped)?;
     }
+}
+
+fn skip(segments: &mut Segments, length: u64) -> io::Result<()> {
+    if io::copy(&mut segments.take(length), &mut io::sink())? != length {
+        return Err(damaged("it ends early"));
+    }
+    Ok(())
 }
 
 fn byte(reader: &mut impl Read) -> io::Result<u8> {
@@ -389,7 +437,7 @@ fn damaged(what: &str) -> io::Error {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::tar::{Entry, Kind, Writer};
-    use super::super::{Layers, Staged};
+    use super::super::{Layers, Limits, Staged};
     use super::*;
     use crate::oci::Digest;
     use crate::state::{Durability, State, Table};
@@ -514,6 +562,24 @@ mod tests {
         let large = vec![3; 70 << 20];
         let file = |name: &str| Entry::new(Kind::File, name, 0o644);
         survives(&[(file("f"), &large), (file("f"), b"small"), (file("f"), &large[..1 << 20]), (file("f"), b"")]);
+    }
+
+    #[test]
+    fn what_is_kept_of_replaced_files_has_a_bound() {
+        let root = tempfile::tempdir().unwrap();
+        let limits = Limits { replaced: 1 << 20, ..Limits::default() };
+        let (state, layers) = (State::open(root.path()).unwrap(), Layers::with_limits(root.path(), limits).unwrap());
+        // Each is small when compressed, and all of them are not when an archive is put together.
+        for (count, size, is_kept) in [(2, 400 << 10, true), (4, 400 << 10, false), (70, 0, true), (70, 1, false)] {
+            let mut writer = Writer::new(Vec::new());
+            let contents = vec![0; size];
+            for _ in 0..=count {
+                writer.entry(&Entry::new(Kind::File, "f", 0o644), &contents).unwrap();
+            }
+            let diff_id = commit(&state, &layers, unpack(&layers, &writer.finish().unwrap()));
+            let framing = root.path().join("layers").join(format!("{}.framing", diff_id.hex()));
+            assert_eq!(framing.exists(), is_kept, "{count} {size}");
+        }
     }
 
     #[test]

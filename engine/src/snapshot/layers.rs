@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine_sys::file::is_unlocked;
+use engine_sys::file::{is_shortage, is_unlocked};
 use engine_sys::path::{Root, remove_all};
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -147,9 +147,8 @@ impl Layers {
             }
             let Ok(directory) = parent.directory(Path::new(&name)) else { continue };
             // Whoever sweeps takes a directory without a lock for a leftover; between mkdir and here that is us.
-            if fs::flock(directory.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
-                continue;
-            }
+            // Whoever only counts leftovers lets go of it at once.
+            engine_sys::file::lock(directory.as_fd()).map_err(fail)?;
             let same = match (fs::statat(parent, &name, AtFlags::SYMLINK_NOFOLLOW), fs::fstat(&directory)) {
                 (Ok(named), Ok(held)) => named.st_ino == held.st_ino,
                 _ => false,
@@ -286,19 +285,27 @@ impl Layers {
         let what = format!("compare layer {}", staged.diff_id);
         let root = match self.shared.directory.directory(Path::new(&staged.diff_id.hex())) {
             Ok(root) => root,
+            Err(error) if is_shortage(&error) => return Err(Error::host(what)(error)),
             Err(error) => return Ok(Some(format!("its directory cannot be opened: {error}"))),
         };
         let other = self.shared.directory.directory(Path::new(&staged.staging.name));
-        let other = other.map_err(Error::host(what))?;
+        let other = other.map_err(Error::host(what.clone()))?;
         match super::tree::difference(root.into_fd(), other.into_fd(), staged.staging.made) {
             Ok(found) => Ok(found),
+            Err(error) if is_shortage(&error) => Err(Error::host(what)(error)),
             Err(error) => Ok(Some(format!("it cannot be read: {error}"))),
         }
     }
 
     /// Puts what was unpacked anew in the place of a damaged layer, whose tree is returned and dropped after the
-    /// transaction. What has been staged must have been synced before.
-    pub fn replace(&self, transaction: &mut Transaction<'_>, mut staged: Staged) -> Result<Option<Staged>, Error> {
+    /// transaction. What has been staged must have been synced before. `blob` is what it was unpacked from, if that is not
+    /// what it was unpacked from the first time.
+    pub fn replace(
+        &self,
+        transaction: &mut Transaction<'_>,
+        mut staged: Staged,
+        blob: Option<Digest>,
+    ) -> Result<Option<Staged>, Error> {
         let (key, diff_id) = (staged.diff_id.to_string(), staged.diff_id);
         let record = transaction.get::<LayerRecord>(Table::Layer, &key)?.ok_or(Error::Vanished(diff_id))?;
         let framing = self.publish_framing(&mut staged)?;
@@ -306,8 +313,9 @@ impl Layers {
             size: staged.unpacked.bytes,
             entries: staged.unpacked.entries,
             archive_size: staged.archive_size,
-            framing: framing || record.framing,
-            ..record
+            // An old framing may be what is damaged. Where a blob has come, it is not needed.
+            framing: framing || (record.framing && blob.is_none()),
+            blob: blob.or(record.blob),
         };
         let damaged = self.publish(staged)?;
         transaction.put(Table::Layer, &key, &record)?;
@@ -415,7 +423,7 @@ impl Staging {
     pub fn unpack_framed(mut self, archive: impl BufRead) -> Result<Staged, Error> {
         let fail = || Error::host("keep the framing of a layer");
         let file = self.make_framing().map_err(fail())?;
-        let tape = Tape::new(file.try_clone().map_err(fail())?).map_err(fail())?;
+        let tape = Tape::new(file.try_clone().map_err(fail())?, self.layers.shared.limits.replaced).map_err(fail())?;
         self.framing = Some(file);
         self.unpack_with(archive, Some(tape))
     }
@@ -455,9 +463,9 @@ impl Staging {
                 }
                 Err(error) => return Err(error.into()),
             };
-            if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)
-                    .is_ok_and(|named| fs::fstat(&file).is_ok_and(|held| held.st_ino == named.st_ino))
+            engine_sys::file::lock(file.as_fd())?;
+            if fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|named| fs::fstat(&file).is_ok_and(|held| held.st_ino == named.st_ino))
             {
                 return Ok(file.into());
             }

@@ -123,6 +123,34 @@ pub fn is_unlocked(directory: BorrowedFd<'_>, name: &OsStr) -> bool {
     fs::flock(&file, fs::FlockOperation::NonBlockingLockShared).is_ok()
 }
 
+/// Locks a file for this descriptor alone, and waits for others to let go of it.
+pub fn lock(file: BorrowedFd<'_>) -> io::Result<()> {
+    loop {
+        match fs::flock(file, fs::FlockOperation::LockExclusive) {
+            Err(Errno::INTR) => {}
+            locked => return Ok(locked?),
+        }
+    }
+}
+
+/// Whether an error says that the host is short of something just now, and nothing about the file.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let short = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::AGAIN,
+        Errno::INTR,
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::ROFS,
+        Errno::ACCESS,
+        Errno::PERM,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| short.contains(&error))
+}
+
 /// A random number from the kernel.
 pub fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];

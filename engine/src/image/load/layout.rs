@@ -235,9 +235,10 @@ fn parts(contents: &mut Contents, config: Vec<u8>, layers: Vec<Layer>) -> Result
     let layers = layers.into_iter().map(|layer| Part {
         diff_id: layer.diff_id,
         claim: None,
+        anew: false,
         // The first image that has it brings it; the others find it there.
         staged: if seen.insert(layer.diff_id) { contents.staged.remove(&layer.diff_id) } else { None },
-        blob: layer.blob.map(|(digest, record)| Kept { digest, record, sealed: contents.sealed.remove(&digest) }),
+        blob: layer.blob.map(|(digest, record)| Kept::new(digest, record, contents.sealed.remove(&digest))),
     });
     Ok(Parts { config, layers: layers.collect(), ..Parts::default() })
 }
