@@ -52,6 +52,20 @@ pub struct Settings {
     pub init: bool,
     /// Containers never gain privileges by `execve`, whatever they ask for.
     pub no_new_privileges: bool,
+    /// OCI runtimes of the host that containers may ask for by name, beside the engine's own, which is called `engine` and, unless
+    /// another is called so here, `runc`.
+    pub runtimes: BTreeMap<String, OciRuntime>,
+    /// The runtime of containers that ask for none: the engine's own, or the name of one of [`Settings::runtimes`].
+    pub default_runtime: Option<String>,
+}
+
+/// An OCI runtime of the host, called as containerd calls `runc`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OciRuntime {
+    /// The program: a path, or a name that is looked for where programs are.
+    pub path: String,
+    /// What comes before the engine's own arguments.
+    pub arguments: Vec<String>,
 }
 
 impl Default for Settings {
@@ -73,6 +87,8 @@ impl Default for Settings {
             labels: Vec::new(),
             init: false,
             no_new_privileges: false,
+            runtimes: BTreeMap::new(),
+            default_runtime: None,
         }
     }
 }
@@ -144,6 +160,13 @@ impl Settings {
     #[must_use]
     pub fn log(mut self, log: LogSettings) -> Self {
         self.log = log;
+        self
+    }
+
+    /// Adds one of [`Settings::runtimes`].
+    #[must_use]
+    pub fn runtime(mut self, name: impl Into<String>, path: impl Into<String>) -> Self {
+        self.runtimes.insert(name.into(), OciRuntime { path: path.into(), arguments: Vec::new() });
         self
     }
 

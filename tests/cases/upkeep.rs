@@ -68,3 +68,49 @@ pub fn what_a_log_driver_knows(client: Client) {
     client.run(&daemon, &["rm", "one", "two"]).ok();
     daemon.finish();
 }
+
+pub fn another_runtime(client: Client) {
+    let mut daemon = Daemon::with_busybox();
+    assert!(client.run(&daemon, &["info", "-f", "{{json .Runtimes}}"]).ok().contains("/engine-oci"));
+    let said = client.run(&daemon, &["run", "--runtime", "kata", "busybox", "true"]).code(125);
+    assert!(said.stderr.contains("unknown or invalid runtime name: kata"), "{said:?}");
+    fn run<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+        [&["run", "--runtime", "oci"], arguments].concat()
+    }
+    let script = "cat; id -u; id -G; cat /img/etc/passwd | head -n1; echo err >&2; exit 3";
+    let image = "type=image,source=busybox,destination=/img";
+    let whole = run(&["-i", "--rm", "-u", "worker", "--mount", image, "busybox", "sh", "-c", script]);
+    let said = client.run_with(&daemon, &whole, b"typed\n").code(3);
+    assert!(said.stdout.starts_with("typed\n1000\n1001 1002\nroot:"), "{said:?}");
+    assert_eq!(said.stderr, "err\n");
+    let said = client.run(&daemon, &run(&["--rm", "busybox", "nope"])).code(127);
+    assert!(said.stderr.contains("executable file not found"), "{said:?}");
+
+    let script = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done";
+    client.run(&daemon, &run(&["-d", "--name", "one", "-v", "kept:/srv", "busybox", "sh", "-c", script])).ok();
+    client.run(&daemon, &["exec", "one", "sh", "-c", "exit 5"]).code(5);
+    client.run(&daemon, &["exec", "one", "nope"]).code(127);
+    let place = "readlink -f /proc/self/ns/pid; id -u; pwd";
+    let other = client.run(&daemon, &["exec", "-u", "worker", "-w", "/tmp", "one", "sh", "-c", place]).ok();
+    assert!(other.ends_with("\n1000\n/tmp"), "{other}");
+    let mut terminal = client.terminal(&daemon, &["exec", "-it", "one", "sh"]);
+    terminal.expect("# ");
+    terminal.resize(33, 99);
+    terminal.send("until [ \"$(stty size)\" = '33 99' ]; do sleep 0.01; done; echo sized-$?\r");
+    terminal.expect("sized-0");
+    terminal.send("exit 4\r");
+    assert_eq!(terminal.wait(), 4);
+    client.run(&daemon, &["pause", "one"]).ok();
+    client.run(&daemon, &["unpause", "one"]).ok();
+    // Neither the daemon nor the runtime is needed for it to go on, and for its end to be known.
+    daemon.kill();
+    daemon.begin();
+    client.run(&daemon, &["exec", "one", "true"]).ok();
+    client.run(&daemon, &["stop", "one"]).ok();
+    assert_eq!(shown(client, &daemon, "one", "{{.State.Status}} {{.State.ExitCode}}"), "exited 7");
+    assert_eq!(client.run(&daemon, &["logs", "one"]).ok(), "bye");
+    client.run(&daemon, &["start", "one"]).ok();
+    client.run(&daemon, &["rm", "-f", "one"]).ok();
+    client.run(&daemon, &["volume", "rm", "kept"]).ok();
+    daemon.finish();
+}

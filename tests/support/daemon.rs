@@ -34,6 +34,8 @@ impl Daemon {
         let cgroup = format!("engine-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let room = tempfile::Builder::new().prefix("engine-test-").tempdir().unwrap();
         fs::create_dir(room.path().join("home")).unwrap();
+        // By this name it is an OCI runtime and nothing else.
+        std::os::unix::fs::symlink(programs::enginectl(), room.path().join("engine-oci")).unwrap();
         let mut daemon = Self { room, network: Network::new(), cgroup, child: None };
         daemon.begin();
         daemon
@@ -56,6 +58,7 @@ impl Daemon {
         command.arg("--data-root").arg(self.root()).arg("--exec-root").arg(self.run_directory());
         command.arg("--pidfile").arg(self.room.path().join("pid"));
         command.args(["--cgroup-parent", &self.cgroup]);
+        command.arg("--add-runtime").arg(format!("oci={}", self.room.path().join("engine-oci").display()));
         command.arg("--registry-certificates").arg(self.certificates());
         command.arg("--host").arg(format!("unix://{}", self.socket().display()));
         command.env_clear().env("PATH", "/nowhere").env("RUST_BACKTRACE", "1");

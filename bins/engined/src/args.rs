@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::directives::{Directives, Invalid, Pool, Proxies, Ulimit};
+use crate::directives::{Directives, Invalid, OciRuntime, Pool, Proxies, Ulimit};
 
 /// Where the configuration is read from unless another file is named.
 const CONFIG_FILE: &str = "/etc/engine/daemon.json";
@@ -130,6 +130,12 @@ pub struct Args {
     /// Containers never gain privileges by running a program
     #[arg(long)]
     no_new_privileges: bool,
+    /// OCI runtime of the host that containers may ask for, as NAME=PATH; may be given several times
+    #[arg(long = "add-runtime", value_name = "RUNTIME")]
+    add_runtimes: Vec<String>,
+    /// Runtime of containers that ask for none [default: the daemon's own, called runc]
+    #[arg(long, value_name = "NAME")]
+    default_runtime: Option<String>,
     /// Label of this daemon, as NAME=VALUE; may be given several times
     #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,
@@ -197,6 +203,11 @@ impl Args {
             cgroup_parent: self.cgroup_parent,
             init: self.init.then_some(true),
             no_new_privileges: self.no_new_privileges.then_some(true),
+            runtimes: map(&self.add_runtimes, |runtime| {
+                let (name, path) = runtime.split_once('=').ok_or(runtime)?;
+                Ok((name.to_owned(), OciRuntime { path: path.to_owned(), ..OciRuntime::default() }))
+            })?,
+            default_runtime: self.default_runtime,
             labels: some(self.labels),
             live_restore: self.live_restore,
             features: map(&self.features, |feature| match feature.split_once('=') {
@@ -281,6 +292,7 @@ mod tests {
             "--default-ulimit nofile=a",
             "--default-address-pool base=1",
             "--feature a=b",
+            "--add-runtime crun",
         ] {
             assert!(directives(line).is_err(), "{line}");
         }

@@ -80,6 +80,8 @@ directives! {
     "cgroup-parent" cgroup_parent: String;
     "init" init: bool;
     "no-new-privileges" no_new_privileges: bool;
+    "runtimes" runtimes: BTreeMap<String, OciRuntime>;
+    "default-runtime" default_runtime: String;
     "labels" labels: Vec<String>;
     "live-restore" live_restore: bool;
     "features" features: BTreeMap<String, bool>;
@@ -90,6 +92,16 @@ directives! {
 pub(crate) struct Pool {
     pub(crate) base: String,
     pub(crate) size: u8,
+}
+
+/// An OCI runtime of the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct OciRuntime {
+    pub(crate) path: String,
+    pub(crate) runtime_args: Vec<String>,
+    /// Of containerd's shims.
+    pub(crate) runtime_type: Option<String>,
 }
 
 /// Proxies on the way to registries.
@@ -256,6 +268,25 @@ impl Directives {
             settings.log.options.clear();
         }
         settings.log.options.extend(self.log_opts.unwrap_or_default());
+        for (name, runtime) in self.runtimes.unwrap_or_default() {
+            if let Some(kind) = runtime.runtime_type.filter(|kind| kind != "io.containerd.runc.v2") {
+                return Err(Invalid(format!(
+                    "runtime {name}: runtimeType {kind:?} is a shim of containerd, which this daemon has no use for; give the path of an OCI runtime"
+                )));
+            }
+            if runtime.path.is_empty() || name.is_empty() {
+                return Err(Invalid(format!("runtime {name:?}: either a path or a name is missing")));
+            }
+            let known = engine::settings::OciRuntime { path: runtime.path, arguments: runtime.runtime_args };
+            settings.runtimes.insert(name, known);
+        }
+        if let Some(name) = self.default_runtime {
+            let own = ["engine", "io.containerd.runc.v2", "runc"].contains(&name.as_str());
+            if !own && !settings.runtimes.contains_key(&name) {
+                return Err(Invalid(format!("specified default runtime '{name}' does not exist")));
+            }
+            settings.default_runtime = Some(name);
+        }
         for (name, limit) in self.default_ulimits.unwrap_or_default() {
             settings = settings.ulimit(engine::settings::Ulimit::new(name, limit.soft, limit.hard));
         }
@@ -377,6 +408,8 @@ mod tests {
             (r#"{"labels":["x"]}"#, "bad attribute format: x"),
             (r#"{"registry-mirrors":["x"]}"#, "invalid mirror \"x\""),
             (r#"{"log-driver":"awslogs"}"#, "unknown log driver \"awslogs\""),
+            (r#"{"default-runtime":"crun"}"#, "specified default runtime 'crun' does not exist"),
+            (r#"{"runtimes":{"k":{"runtimeType":"io.containerd.kata.v2"}}}"#, "runtime k: runtimeType"),
             (r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#, "invalid size 8"),
         ] {
             assert!(refused(text).starts_with(expected), "{text}: {}", refused(text));

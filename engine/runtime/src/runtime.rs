@@ -13,6 +13,7 @@ use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::Places;
+use crate::external::{ExecFiles, External, Outcome, Outside};
 use crate::failure::{self, During};
 use crate::hooks;
 use crate::plan::{self, Plan, Resource};
@@ -74,6 +75,8 @@ pub struct ExecPlan {
     plan: Plan,
     file: OwnedFd,
     descriptors: Vec<OwnedFd>,
+    /// Of an exec by another runtime.
+    outside: Option<ExecFiles>,
 }
 
 impl ExecPlan {
@@ -90,7 +93,8 @@ impl ExecPlan {
     /// The error behind an [`crate::protocol::Event::ExecFailed`] for this plan.
     #[must_use]
     pub fn failed(&self, failure: Failure) -> Error {
-        failure::render(&self.plan, failure, During::Exec)
+        let outside = self.outside.as_ref().and_then(|files| files.outcome.error(failure));
+        outside.unwrap_or_else(|| failure::render(&self.plan, failure, During::Exec))
     }
 }
 
@@ -176,7 +180,55 @@ impl Runtime {
         made.cgroup = Some(cgroup);
         let outside = bundle.spec.hooks().is_some() || hooks::is_waited_for(bundle);
         let hooks = outside.then(|| Box::new(bundle.clone()));
-        Ok(Prepared { spawner: &self.shared.spawner, plan, made, hooks })
+        Ok(Prepared { spawner: &self.shared.spawner, plan, made, hooks, outside: None })
+    }
+
+    /// As [`Runtime::prepare`], for a container that another OCI runtime makes. Launched, it waits for
+    /// [`Runtime::start_external`]. Its bundle has numbers for users and groups, and no init of the engine's.
+    ///
+    /// # Errors
+    /// As [`Runtime::prepare`].
+    pub fn prepare_external(&self, bundle: &Bundle, by: &External) -> Result<Prepared<'_>, Error> {
+        let host = self.host();
+        let directory = self.directory(&bundle.id);
+        let plan = plan::external::create(bundle, by, &directory, host)?;
+        let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
+        if cgroup.places().unit().is_some() {
+            return Err(Error::Unsupported(format!("a cgroup that systemd makes with the OCI runtime {}", by.program)));
+        }
+        let outside = Outside::new(bundle, by, &directory, cgroup.path())?;
+        let mut made = Made { directory, cgroup: None, first: None, trees: bundle.trees.clone() };
+        made.make_directory(&bundle.id)?;
+        remember_cgroup(&made.directory, cgroup.places().name())
+            .map_err(Error::io("write", made.directory.join(CGROUP)))?;
+        // The runtime takes it over, empty as it is; what memory it lacks is counted there from the beginning.
+        let none = LinuxResources::default();
+        let linux = bundle.spec.linux().as_ref();
+        cgroup.create(linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none))?;
+        made.cgroup = Some(cgroup);
+        Ok(Prepared { spawner: &self.shared.spawner, plan, made, hooks: None, outside: Some(Box::new(outside)) })
+    }
+
+    /// Compiles an exec by the OCI runtime that made the container. `number` is one that no other exec of it has; `command` has
+    /// numbers for users and groups.
+    ///
+    /// # Errors
+    /// As [`Runtime::exec`].
+    pub fn exec_external(&self, by: &External, number: u64, exec: &Exec<'_>) -> Result<ExecPlan, Error> {
+        if exec.user.is_some() || !exec.additional_groups.is_empty() {
+            return Err(Error::Unsupported(format!("users and groups by name with the OCI runtime {}", by.program)));
+        }
+        let mut command = exec.command.clone();
+        if exec.privileged {
+            let all = crate::capabilities::set(self.host().bounding);
+            command.set_capabilities(Some(crate::defaults::capability_sets(&all)));
+        }
+        let files = ExecFiles::new(self.run_directory(exec.id)?, number, by, &command)?;
+        let plan = plan::external::exec(exec.id, by, &files, &command, exec.stdin, exec.discard_output, self.host())?;
+        let descriptors = plan.resources().iter().map(open).collect::<Result<_, _>>()?;
+        let file = memfd::sealed("engine-plan", plan.bytes().as_bytes(), memfd::Use::Read)
+            .map_err(Error::io("make", "the memory file of a plan"))?;
+        Ok(ExecPlan { plan, file, descriptors, outside: Some(files) })
     }
 
     /// The error behind an [`crate::protocol::Event::StartFailed`] of a container that waited for its start: its program
@@ -222,7 +274,7 @@ impl Runtime {
             .collect::<Result<_, _>>()?;
         let file = memfd::sealed("engine-plan", plan.bytes().as_bytes(), memfd::Use::Read)
             .map_err(Error::io("make", "the memory file of a plan"))?;
-        Ok(ExecPlan { plan, file, descriptors })
+        Ok(ExecPlan { plan, file, descriptors, outside: None })
     }
 
     /// Connects to the monitor of a container that was launched by this or an earlier runtime; `None` when it has ended.
@@ -383,6 +435,8 @@ pub struct Prepared<'a> {
     made: Made,
     /// The bundle of a container that has hooks, or gets interfaces.
     hooks: Option<Box<Bundle>>,
+    /// Another runtime makes it.
+    outside: Option<Box<Outside>>,
 }
 
 impl Prepared<'_> {
@@ -394,11 +448,14 @@ impl Prepared<'_> {
     /// hooks fails. Nothing is left then, and after any other error neither.
     pub fn launch(self, network: Option<OwnedFd>) -> Result<Launched, Error> {
         let spawner = self.spawner;
+        let outcome: Option<Outcome> = self.outside.as_ref().map(|outside| outside.outcome.clone());
         self.launch_by(network, |plan, descriptors, hooks| {
             let mut hooks = |pid| hooks(pid).map_err(Box::new).map_err(LaunchError::Hooks);
             let launched = spawner.launch_with(plan.bytes(), descriptors, &mut hooks).map_err(|error| match error {
                 LaunchError::Step { index, errno, reason } => {
-                    failure::render(plan, Failure { index, errno, reason }, During::Launch)
+                    let failure = Failure { index, errno, reason };
+                    let outside = outcome.as_ref().and_then(|outcome| outcome.error(failure));
+                    outside.unwrap_or_else(|| failure::render(plan, failure, During::Launch))
                 }
                 LaunchError::Hooks(error) => *error,
                 other => Error::Spawner(other),
@@ -409,10 +466,16 @@ impl Prepared<'_> {
 
     /// `launch` calls the hooks when the plan waits for them, and says what init's pid is and whether it waits for its start.
     pub(crate) fn launch_by<T>(
-        self,
+        mut self,
         network: Option<OwnedFd>,
         launch: impl FnOnce(&Plan, &[BorrowedFd<'_>], &dyn Fn(u32) -> Result<(), Error>) -> Result<(u32, bool, T), Error>,
     ) -> Result<T, Error> {
+        let (mut network, mut kept) = (network, None);
+        if let Some(outside) = &mut self.outside {
+            outside.write(network.as_ref())?;
+            // Open until the runtime has joined it.
+            kept = network.take();
+        }
         let descriptors = self.made.open(&self.plan, network)?;
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         let bundle = self.hooks.as_deref();
@@ -423,6 +486,7 @@ impl Prepared<'_> {
             hooks::after(bundle, pid)?;
         }
         self.made.keep();
+        drop(kept);
         Ok(launched)
     }
 }
@@ -496,6 +560,9 @@ impl Drop for Made {
 fn open(resource: &Resource) -> Result<OwnedFd, Error> {
     if let Resource::Connected(path) = resource {
         return socket::connect_stream(path).map_err(Error::io("connect to the seccomp listener at", path));
+    }
+    if let Resource::Console(path) = resource {
+        return socket::listen_stream(path, 0o600).map_err(Error::io("listen at", path));
     }
     let (path, flags) = match resource {
         // Whatever else lies there is not waited for; that it is a namespace is seen by who joins it.

@@ -159,7 +159,9 @@ impl<'a> Executor<'a> {
             | Op::DieWithLauncher {}
             | Op::OomCounter { .. }
             | Op::OomNotifier { .. }
-            | Op::DiscardOutput {} => Ok(()),
+            | Op::DiscardOutput {}
+            | Op::Adopt { .. }
+            | Op::ConsoleAt { .. } => Ok(()),
             Op::TerminalSize { rows, columns } => {
                 self.pending.terminal_size = Some((rows, columns));
                 Ok(())

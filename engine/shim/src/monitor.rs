@@ -1,6 +1,7 @@
 //! The monitor: the parent of one container's processes. It owns their standard streams, writes the log, serves
 //! attached clients, records the exit, and answers engines on its socket. One thread, one `poll`, no heap.
 
+mod adopt;
 mod clients;
 mod exit;
 mod json;

@@ -57,6 +57,9 @@ pub enum Reason {
     HookFailed = 15,
     /// A hook did not end in its time.
     HookTimedOut = 16,
+    /// The OCI runtime that was to make the process ended with a code other than 0, which stands in place of the errno, or
+    /// left no process.
+    RuntimeFailed = 17,
 }
 
 impl Reason {
@@ -80,6 +83,7 @@ impl Reason {
             14 => Self::Died,
             15 => Self::HookFailed,
             16 => Self::HookTimedOut,
+            17 => Self::RuntimeFailed,
             _ => return None,
         })
     }

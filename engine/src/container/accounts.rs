@@ -13,6 +13,49 @@ const MOST: u64 = 4 << 20;
 /// Higher numbers are no ids.
 const MAX_ID: u32 = i32::MAX.unsigned_abs();
 
+/// Who a process is, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Supplementary groups.
+    pub(super) groups: Vec<u32>,
+}
+
+/// Everything that `user` (empty: the superuser) is in a root file system, and with `more` groups by name or number.
+pub(super) fn identity(root: &Root, user: &str, more: &[String]) -> Result<Identity, Error> {
+    let user = if user.is_empty() { "0" } else { user };
+    let (uid, gid) = owner(root, user)?;
+    let group = read(root, "etc/group");
+    let mut groups = Vec::new();
+    // A group that is named leaves no others.
+    if user.split_once(':').is_none_or(|(_, group)| group.is_empty()) {
+        let passwd = read(root, "etc/passwd");
+        let number = uid.to_string();
+        let name = passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == number).then_some(name)
+        });
+        let is_in = |line: &str| {
+            let members = line.split(':').nth(3)?;
+            members.split(',').any(|member| Some(member) == name).then(|| line.split(':').nth(2)?.parse().ok())?
+        };
+        groups.extend(group.lines().filter_map(is_in).filter(|gid: &u32| *gid <= MAX_ID));
+    }
+    for name in more {
+        let found = match number(name)? {
+            Some(gid) => Some(gid),
+            None => find_group(&group, name),
+        };
+        groups.push(found.ok_or_else(|| {
+            Error::invalid(format!("unable to find group {name}: no matching entries in group file"))
+        })?);
+    }
+    groups.dedup();
+    Ok(Identity { uid, gid, groups })
+}
+
 /// The user and the group that `user` (`name`, `name:group`, numbers as well) means in a root file system.
 pub(super) fn owner(root: &Root, user: &str) -> Result<(u32, u32), Error> {
     let (name, group) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
@@ -102,6 +145,16 @@ mod tests {
         ] {
             assert_eq!(owner(&root, user).unwrap(), ids, "{user}");
         }
+        let of = |user: &str, more: &[&str]| {
+            let more: Vec<String> = more.iter().map(|&name| name.to_owned()).collect();
+            let known = identity(&root, user, &more)?;
+            Ok::<_, Error>((known.uid, known.gid, known.groups))
+        };
+        assert_eq!(of("", &[]).unwrap(), (0, 0, vec![]));
+        assert_eq!(of("web", &["7", "root"]).unwrap(), (33, 34, vec![50, 7, 0]));
+        assert_eq!(of("33", &[]).unwrap(), (33, 34, vec![50]));
+        assert_eq!(of("web:root", &[]).unwrap(), (33, 0, vec![]));
+        assert!(of("web", &["nobody"]).is_err());
         for user in ["nobody", "web:nobody", "4294967295", "bad"] {
             assert!(owner(&root, user).is_err(), "{user}");
         }

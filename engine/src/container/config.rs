@@ -209,12 +209,9 @@ fn fill_host(host: &mut HostConfig, settings: &Settings) {
         host.resources.memory_swap = host.resources.memory.saturating_mul(2);
     }
     if host.runtime.is_empty() {
-        RUNTIME.clone_into(&mut host.runtime);
+        host.runtime = settings.default_runtime.clone().unwrap_or_else(|| super::outside::RUNTIME.to_owned());
     }
 }
-
-/// The name of the one runtime there is: the one by which tools know the runtime that every engine has.
-pub(super) const RUNTIME: &str = "runc";
 
 /// The spec's variables first, then those of the image that it does not name.
 fn merged_env(mut asked: Vec<String>, image: &[String]) -> Vec<String> {

@@ -51,7 +51,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         shared.abilities().discard(&mut config.host.resources);
         shared.abilities().check(&config.host.resources)?;
     }
-    validate::check(&config, std::thread::available_parallelism().map_or(1, usize::from))?;
+    validate::check(&config, &shared.parts.settings, std::thread::available_parallelism().map_or(1, usize::from))?;
     security::options(&config.host)?;
     security::capability_set(&config.host, shared.parts.runtime.host())?;
     let unconfined = security::system_paths_unconfined(&config.host);

@@ -16,7 +16,7 @@ use super::inventory::{Shared, blocking, lock, not_running, uninterrupted};
 use super::live::{ExecFailure, Live, Refused};
 use super::start::bundle_of;
 use super::status::Status;
-use super::{AttachHandle, Attached, Container, Containers, Error, ExecRecord, ExecSpec, ExecState};
+use super::{AttachHandle, Attached, Container, Containers, Error, ExecRecord, ExecSpec, ExecState, outside};
 use crate::id::{ContainerId, ExecId, Resolved, resolve};
 
 /// The most execs that are remembered of one container; the oldest that have ended are forgotten.
@@ -322,9 +322,9 @@ impl Exec {
     ) -> Result<Option<oneshot::Receiver<()>>, Error> {
         self.container.ready_for_exec()?;
         let live = self.container.live()?;
-        let plan = self.plan(&live, client.is_some(), console_size).await?;
-        self.tell("exec_start", &[]);
         let number = live.number();
+        let plan = self.plan(&live, number, client.is_some(), console_size).await?;
+        self.tell("exec_start", &[]);
         let (started, ended) = live.expect_exec(number);
         let mut client_ended = None;
         let sent = match &client {
@@ -379,7 +379,13 @@ impl Exec {
         });
     }
 
-    async fn plan(&self, live: &Arc<Live>, attached: bool, size: Option<(u16, u16)>) -> Result<ExecPlan, Error> {
+    async fn plan(
+        &self,
+        live: &Arc<Live>,
+        number: u64,
+        attached: bool,
+        size: Option<(u16, u16)>,
+    ) -> Result<ExecPlan, Error> {
         let (shared, record) = (Arc::clone(&self.container.shared), self.container.inner.record());
         let (exec, live) = (Arc::clone(&self.inner), Arc::clone(live));
         blocking(move || {
@@ -401,18 +407,27 @@ impl Exec {
                 command.set_console_size(BoxBuilder::default().height(rows).width(columns).build().ok());
             }
             let user = Some(spec.user.as_str()).filter(|user| !user.is_empty()).or(of.user.as_deref());
-            Ok(shared.parts.runtime.exec(&RuntimeExec {
+            let by = outside::find(&record.config.host.runtime, &shared.parts.settings)?;
+            if by.is_some() {
+                outside::name_users_of(&mut command, &live, user, &of.additional_groups)?;
+            }
+            let named = by.is_none();
+            let asked = RuntimeExec {
                 id: record.id.as_str(),
                 init: live.process(),
                 spec: &of.spec,
                 docker_filter: of.docker_filter,
                 command: &command,
-                user,
-                additional_groups: &of.additional_groups,
+                user: user.filter(|_| named),
+                additional_groups: if named { &of.additional_groups } else { &[] },
                 privileged: spec.privileged,
                 stdin: if spec.attach_stdin { Stdin::Open { once: true } } else { Stdin::Null },
                 discard_output: !attached,
-            })?)
+            };
+            Ok(match by {
+                None => shared.parts.runtime.exec(&asked)?,
+                Some(by) => shared.parts.runtime.exec_external(&by, number, &asked)?,
+            })
         })
         .await
     }

@@ -29,6 +29,7 @@ mod mount_plan;
 mod mounts;
 mod names;
 mod networks;
+mod outside;
 mod owner;
 mod ports;
 mod probing;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_runtime::protocol::{Attach, Event, Failure, INIT, Request};
-use engine_runtime::{Bundle, Monitor, Prepared, spawner::Launched};
+use engine_runtime::{Bundle, External, Monitor, Prepared, spawner::Launched};
 
 use super::bundle::{self, Surroundings};
 use super::health::{self, Health};
@@ -19,7 +19,7 @@ use super::record::Record;
 use super::sources;
 use super::status::Status;
 use super::supervise::{clear, supervise};
-use super::{Container, Error, IpcMode, NamespaceMode, NetworkMode, devices, restart, shipping};
+use super::{Container, Error, IpcMode, NamespaceMode, NetworkMode, devices, outside, restart, shipping};
 use crate::id::ContainerId;
 use crate::network::files::{self, ExtraHost};
 use crate::network::{Connect, Endpoint, NetworkNamespace};
@@ -251,11 +251,20 @@ impl Start {
         // Also before the first start: somebody may have looked at its files.
         clean_volatile(&overlay)?;
         let pending = std::mem::take(&mut self.pending);
-        let bundle = self.bundle(overlay, !pending.is_empty())?;
+        let by = outside::find(&self.record.config.host.runtime, &parts.settings)?;
+        let again = by.is_some().then(|| overlay.clone());
+        let mut bundle = self.bundle(overlay, !pending.is_empty())?;
+        if let Some(overlay) = again {
+            outside::name_users(&mut bundle, &overlay)?;
+            clean_volatile(&overlay)?;
+        }
         // The kernel needs about as long for the one as for the other.
         let (prepared, connected) = std::thread::scope(|scope| {
             let connecting = scope.spawn(|| self.connect());
-            let prepared = parts.runtime.prepare(&bundle, self.has_namespace());
+            let prepared = match &by {
+                None => parts.runtime.prepare(&bundle, self.has_namespace()),
+                Some(by) => parts.runtime.prepare_external(&bundle, by),
+            };
             (prepared, connecting.join())
         });
         let (namespace, endpoints) =
@@ -263,7 +272,7 @@ impl Start {
         let at = now();
         let launched = prepared
             .map_err(launch_error)
-            .and_then(|prepared| self.launch(&bundle, prepared, namespace, &endpoints, pending));
+            .and_then(|prepared| self.launch(&bundle, prepared, by.as_ref(), namespace, &endpoints, pending));
         if launched.is_err()
             && let Err(error) = parts.networks.disconnect_blocking(&id)
         {
@@ -352,6 +361,7 @@ impl Start {
         &self,
         bundle: &Bundle,
         prepared: Prepared<'_>,
+        by: Option<&External>,
         namespace: Option<NetworkNamespace>,
         endpoints: &[Endpoint],
         pending: Vec<Pending>,
@@ -366,11 +376,18 @@ impl Start {
             return Ok((launched, Vec::new(), 1));
         }
         let why = |failure| launch_error(parts.runtime.start_failed(bundle, self.has_namespace(), failure));
-        let let_go = connect_pending(&launched.monitor, record, pending, why);
+        let let_go = match by {
+            None => connect_pending(&launched.monitor, record, pending, || Ok(()), why),
+            Some(by) => {
+                let start = || parts.runtime.start_external(record.id.as_str(), by).map_err(launch_error);
+                connect_pending(&launched.monitor, record, pending, start, why)
+            }
+        };
         match let_go {
             Ok((clients, next)) => Ok((launched, clients, next)),
             Err(error) => {
                 drop(launched);
+                outside::forget(&self.shared, record);
                 if let Err(error) = parts.runtime.remove(record.id.as_str()) {
                     tracing::error!(container = %record.id, %error, "a container that did not start cannot be taken away");
                 }
@@ -409,6 +426,7 @@ fn connect_pending(
     monitor: &Monitor,
     record: &Record,
     pending: Vec<Pending>,
+    start: impl FnOnce() -> Result<(), Error>,
     why: impl FnOnce(Failure) -> Error,
 ) -> Result<(Clients, u64), Error> {
     let failed = |error: engine_runtime::monitor::MonitorError| Error::Internal(error.to_string());
@@ -423,7 +441,11 @@ fn connect_pending(
     monitor.send(&Request::Start {}, &[]).map_err(failed)?;
     loop {
         match monitor.receive().map_err(failed)?.0 {
-            Event::Started { .. } => return Ok((clients, number)),
+            Event::Started { .. } => {
+                // Only now: it may be over at once, and the monitor with it.
+                start()?;
+                return Ok((clients, number));
+            }
             Event::StartFailed { failure } => return Err(why(failure)),
             // It left before the start, or never was one.
             Event::Detached { client, .. } | Event::Refused { subject: client, .. } => {

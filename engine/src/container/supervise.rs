@@ -210,6 +210,7 @@ pub(super) async fn clear(shared: &Arc<Shared>, inner: &Inner) {
     let cleared = blocking(move || {
         sources::let_go(&shared, &record);
         let network = shared.parts.networks.disconnect_blocking(&id);
+        super::outside::forget(&shared, &record);
         shared.parts.runtime.remove(id.as_str())?;
         Ok(network?)
     })

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::config::{Config, RUNTIME};
+use super::config::Config;
 use super::modes::{IpcMode, NamespaceMode, NetworkMode, RestartPolicy};
 use super::spec::ContainerSpec;
-use super::{Error, health, resources};
+use super::{Error, health, outside, resources};
+use crate::settings::Settings;
 
 /// Refuses a spec for what cannot be seen any more once it is merged with its image.
 pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
@@ -21,8 +22,9 @@ pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
 }
 
 /// Refuses a config that cannot be run.
-pub(super) fn check(config: &Config, cpus: usize) -> Result<(), Error> {
+pub(super) fn check(config: &Config, settings: &Settings, cpus: usize) -> Result<(), Error> {
     check_not_yet(config)?;
+    outside::check(&config.host, settings)?;
     check_network(config)?;
     check_namespaces(config)?;
     resources::check(&config.host.resources, cpus, false)?;
@@ -104,9 +106,6 @@ fn check_not_yet(config: &Config) -> Result<(), Error> {
     }
     if !host.storage_opt.is_empty() {
         return missing("storage options");
-    }
-    if ![RUNTIME, "engine", "io.containerd.runc.v2"].contains(&host.runtime.as_str()) {
-        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     Ok(())
 }
@@ -302,7 +301,7 @@ mod tests {
             .and_then(|()| {
                 super::super::config::decide(spec, &Default::default(), &Settings::default(), "0123456789ab")
             })
-            .and_then(|config| check(&config, 2))
+            .and_then(|config| check(&config, &Settings::default(), 2))
             .map_err(|error| error.to_string())
     }
 

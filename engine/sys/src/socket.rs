@@ -28,7 +28,19 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// What the kernel says; `EADDRINUSE` when the path exists.
 pub fn listen(path: &Path, mode: u32) -> io::Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    listen_as(SocketType::SEQPACKET, path, mode)
+}
+
+/// As [`listen`], for streams.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_stream(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    listen_as(SocketType::STREAM, path, mode)
+}
+
+fn listen_as(kind: SocketType, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     // Set on the socket, so that the file is never there with a wider mode than the one that was asked for.
     rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(mode))?;
     with_short_address(path, |address| rustix::net::bind(&socket, address))?;

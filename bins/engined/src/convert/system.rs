@@ -185,8 +185,8 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         name: host.name.clone(),
         labels: settings.labels.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtimes: ["runc", "io.containerd.runc.v2"].map(|name| (name.to_owned(), wire::Runtime::default())).into(),
-        default_runtime: "runc".to_owned(),
+        runtimes: runtimes(settings),
+        default_runtime: settings.default_runtime.clone().unwrap_or_else(|| "runc".to_owned()),
         swarm: wire::SwarmInfo { local_node_state: "inactive".to_owned(), ..wire::SwarmInfo::default() },
         live_restore_enabled: true,
         containerd_commit: commit(version),
@@ -205,6 +205,16 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
             .then(|| wire::FirewallInfo { driver: "nftables".to_owned(), info: Vec::new() }),
         ..wire::SystemInfo::default()
     }
+}
+
+/// The engine's own runtime by the names that it is known by, and those of the host.
+fn runtimes(settings: &Settings) -> BTreeMap<String, wire::Runtime> {
+    let own = ["engine", "io.containerd.runc.v2", "runc"].map(|name| (name.to_owned(), wire::Runtime::default()));
+    let configured = settings
+        .runtimes
+        .iter()
+        .map(|(name, of)| (name.clone(), wire::Runtime { path: of.path.clone(), runtime_args: of.arguments.clone() }));
+    own.into_iter().chain(configured).collect()
 }
 
 /// What containers cannot be bounded by on this machine, in Docker's words, and what there is to know of its networks.

@@ -4,6 +4,7 @@
 mod attributes;
 mod check;
 mod devices;
+pub(crate) mod external;
 mod hooks;
 mod listener;
 mod mounts;
@@ -59,6 +60,8 @@ pub enum Resource {
     Read(PathBuf),
     /// A file that is written: a `tasks` file of a cgroup.
     Write(PathBuf),
+    /// A stream socket that listens there: an OCI runtime sends a terminal to it.
+    Console(PathBuf),
     /// A socket that is connected to whoever listens there.
     Connected(PathBuf),
     /// A directory: where the log goes, a cgroup of version 2.
@@ -136,7 +139,12 @@ pub(crate) fn compile_with(
     let mut plan = Writer::default();
     plan.push(Op::Namespaces { flags: namespaces.at_birth() });
     match unattended {
-        None => monitor(&mut plan, bundle, process, linux, &cgroup),
+        None => {
+            monitor(&mut plan, bundle, process, linux, &cgroup);
+            if bundle.wait_for_start {
+                plan.push(Op::WaitForStart {});
+            }
+        }
         Some(how) => caller(&mut plan, how, process, bundle.wait_for_start),
     }
     namespaces.write(&mut plan, &cgroup, host);
@@ -211,9 +219,6 @@ fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, linux: &Linux,
             let control = plan.descriptor(Resource::Write(control));
             plan.push(Op::OomNotifier { control });
         }
-    }
-    if bundle.wait_for_start {
-        plan.push(Op::WaitForStart {});
     }
 }
 

@@ -101,7 +101,7 @@ impl Files<'_> {
     }
 }
 
-fn root(plan: &mut Writer, rootfs: &Rootfs, linux: &Linux, host: &Host) -> Result<Slot, Error> {
+pub(super) fn root(plan: &mut Writer, rootfs: &Rootfs, linux: &Linux, host: &Host) -> Result<Slot, Error> {
     let slot = plan.slot();
     match rootfs {
         Rootfs::Directory(path) => {

@@ -1,5 +1,6 @@
 //! The processes of a container: init and execs, from their plan to their end.
 
+use super::adopt::Adoption;
 use super::exit::{self, Exit};
 use super::log::{Line, Log};
 use super::table::Queue;
@@ -16,6 +17,7 @@ const MOST_TYPED: usize = 8 << 20;
 const MOST_LEFT_BEHIND: usize = 4 << 20;
 /// How long a failed executor may take to be gone.
 const GONE_MILLISECONDS: u32 = 10_000;
+const PR_SET_CHILD_SUBREAPER: u32 = 36;
 
 /// One stream that a process writes to.
 #[derive(Debug)]
@@ -51,18 +53,18 @@ fn name_of(stream: u8) -> &'static str {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) id: u64,
-    requester: u64,
-    pid: i32,
+    pub(super) requester: u64,
+    pub(super) pid: i32,
     pub(super) pidfd: Descriptor,
     /// Where the executor reports; -1 once the program runs.
     pub(super) channel: Descriptor,
-    waiting: bool,
+    pub(super) waiting: bool,
     /// It waits for the engine's hooks.
     prepared: bool,
-    executing: bool,
-    failure: Option<Failure>,
+    pub(super) executing: bool,
+    pub(super) failure: Option<Failure>,
     /// The exit code, once it is gone.
-    code: Option<i32>,
+    pub(super) code: Option<i32>,
     told: bool,
     pub(super) has_terminal: bool,
     /// The terminal has not come yet.
@@ -75,11 +77,13 @@ pub(super) struct Process {
     pub(super) typed: Queue,
     closes_input: bool,
     pub(super) outputs: [Output; 2],
+    /// An OCI runtime is about to leave the process.
+    pub(super) adoption: Option<Adoption>,
 }
 
 impl Process {
     pub(super) fn is_starting(&self) -> bool {
-        self.channel >= 0 && !self.waiting
+        (self.channel >= 0 || self.adoption.is_some()) && !self.waiting
     }
 
     pub(super) fn input_is_open(&self) -> bool {
@@ -142,6 +146,10 @@ impl Process {
     pub(super) fn go_on(&mut self) -> Result<(), Errno> {
         if !core::mem::replace(&mut self.waiting, false) {
             return Err(Errno::INVAL);
+        }
+        if self.channel < 0 {
+            // Whoever asks has had it started by the runtime that made it.
+            return Ok(());
         }
         system::send(self.channel, b"g", &[]).map(drop)
     }
@@ -252,6 +260,9 @@ impl Monitor {
         let mut opens_input = false;
         let mut output = true;
         let mut has_terminal = false;
+        let mut adoption = None;
+        let mut size = None;
+        let mut console = -1;
         for (index, op) in plan.operations().enumerate() {
             match op {
                 Op::Namespaces { flags: more } => {
@@ -265,6 +276,19 @@ impl Monitor {
                 Op::OpenStdin { .. } => opens_input = true,
                 Op::DiscardOutput {} => output = false,
                 Op::Console {} => has_terminal = true,
+                Op::Adopt { pid_file } => {
+                    let _ = system::control_process(PR_SET_CHILD_SUBREAPER, 1, 0);
+                    adoption = Adoption::new(pid_file);
+                    blame = index as u32;
+                    if adoption.is_none() {
+                        return Err(Failure { index: blame, errno: Errno::NAMETOOLONG.0, reason: Reason::Syscall });
+                    }
+                }
+                Op::ConsoleAt { socket } => {
+                    has_terminal = true;
+                    console = descriptors.get(usize::from(socket.0)).copied().unwrap_or(-1);
+                }
+                Op::TerminalSize { rows, columns } => size = Some((rows, columns)),
                 _ => {}
             }
         }
@@ -290,6 +314,13 @@ impl Monitor {
             Ok(Forked::Parent(pid, pidfd)) => {
                 pipes.close_theirs();
                 system::close(theirs);
+                if let Some(adoption) = &mut adoption {
+                    adoption.size = size;
+                    if console >= 0 {
+                        adoption.console = system::duplicate_above(console, 3).unwrap_or(-1);
+                        let _ = system::set_nonblocking(adoption.console);
+                    }
+                }
                 let [input, output, error] = pipes.ours;
                 let process = Process {
                     id,
@@ -311,6 +342,7 @@ impl Monitor {
                     typed: Queue::default(),
                     closes_input: false,
                     outputs: [Output::new(output, 1), Output::new(error, 2)],
+                    adoption,
                 };
                 if id == INIT {
                     self.init_pid = pid;
@@ -384,6 +416,10 @@ impl Monitor {
             None => Some(Failure { index: 0, errno: 0, reason: Reason::Died }),
             failure => failure,
         };
+        if failure.is_none() && process.adoption.is_some() {
+            // That the runtime runs is no news; what it leaves is.
+            return;
+        }
         let (id, requester, pid, pidfd) = (process.id, process.requester, process.pid as u32, process.pidfd);
         let Some(failure) = failure else {
             let event = if id == INIT { Event::Started { pid } } else { Event::ExecStarted { id, pid } };
@@ -393,6 +429,12 @@ impl Monitor {
             self.broadcast_and_tell(requester, &event, Some(pidfd));
             return;
         };
+        self.start_failed(place, failure);
+    }
+
+    pub(super) fn start_failed(&mut self, place: usize, failure: Failure) {
+        let Some(process) = self.processes.get_mut(place) else { return };
+        let (id, requester, pidfd) = (process.id, process.requester, process.pidfd);
         // Nothing of it may be left when this is known. It has ended or is about to.
         process.told = true;
         process.shut_input();
@@ -419,7 +461,10 @@ impl Monitor {
             for place in 0..self.processes.len() {
                 self.take_reports(place);
             }
-            if let Some(process) = self.processes.iter_mut().find(|process| process.pid == ended.pid) {
+            let place = self.processes.iter().position(|process| process.pid == ended.pid);
+            if let Some(place) = place.filter(|place| self.processes[*place].is_adopting()) {
+                self.adopt(place, ended.code);
+            } else if let Some(process) = place.and_then(|place| self.processes.get_mut(place)) {
                 process.code = Some(ended.code);
                 if process.id == INIT && !process.told && process.failure.is_none() && self.ended.is_none() {
                     let oom_killed = self.count_oom_kills() > 0;
@@ -513,7 +558,7 @@ impl Monitor {
 
 impl Process {
     /// The terminal has come. Says whether it was kept.
-    fn take_terminal(&mut self, [master, slave]: [Descriptor; 2]) -> bool {
+    pub(super) fn take_terminal(&mut self, [master, slave]: [Descriptor; 2]) -> bool {
         if !self.awaits_terminal || system::set_nonblocking(master).is_err() {
             return false;
         }
@@ -528,7 +573,7 @@ impl Process {
     }
 
     /// The executor has gone on in another child.
-    fn move_to(&mut self, pid: i32) {
+    pub(super) fn move_to(&mut self, pid: i32) {
         if let Ok(pidfd) = system::open_process(pid) {
             system::close(core::mem::replace(&mut self.pidfd, pidfd));
             self.pid = pid;

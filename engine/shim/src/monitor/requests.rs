@@ -61,7 +61,11 @@ impl Monitor {
                 self.tell_status(serial);
                 Ok(())
             }
-            Request::Start {} => self.with_process(INIT, |process| process.go_on()),
+            Request::Start {} => {
+                self.with_process(INIT, |process| process.go_on())?;
+                self.tell_adopted_start(serial);
+                Ok(())
+            }
             Request::Continue {} => {
                 // Only who launched it knows that its hooks were run.
                 if serial != LAUNCHER {
