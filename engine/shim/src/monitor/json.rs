@@ -25,17 +25,10 @@ impl<'a> Writer<'a> {
     }
 
     /// A record of `line`, with its newline unless more of the line follows.
-    pub(crate) fn record(&mut self, line: &[u8], newline: bool, stream: &str, time: &Timestamp) {
+    pub(crate) fn record(&mut self, line: &[u8], newline: bool, tail: &Tail) {
         self.put(b"{\"log\":\"");
         self.escaped(line);
-        if newline {
-            self.put(b"\\n");
-        }
-        self.put(b"\",\"stream\":\"");
-        self.put(stream.as_bytes());
-        self.put(b"\",\"time\":\"");
-        self.put(time.as_bytes());
-        self.put(b"\"}\n");
+        self.put(if newline { tail.as_bytes() } else { &tail.as_bytes()[NEWLINE.len()..] });
     }
 
     fn escaped(&mut self, text: &[u8]) {
@@ -88,16 +81,56 @@ fn sequence_length(text: &[u8]) -> usize {
     if good { length } else { 0 }
 }
 
+/// A line's own end.
+const NEWLINE: &[u8] = b"\\n";
+
+/// What follows a line, the end of the line first. The lines of one piece of output have the same.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    of: (&'static str, u64),
+    text: [u8; 80],
+    length: usize,
+}
+
+impl Tail {
+    /// For lines of `stream`, at most eight letters, that came at `time` in nanoseconds since 1970.
+    pub(crate) fn new(stream: &'static str, time: u64) -> Self {
+        let mut text = [0; 80];
+        let mut writer = Writer::new(&mut text, 0);
+        for part in [
+            NEWLINE,
+            b"\",\"stream\":\"",
+            stream.as_bytes(),
+            b"\",\"time\":\"",
+            Timestamp::new(time).as_bytes(),
+            b"\"}\n",
+        ] {
+            writer.put(part);
+        }
+        let length = writer.length;
+        Self { of: (stream, time), text, length }
+    }
+
+    /// Whether it is that of these lines.
+    pub(crate) fn is_of(&self, stream: &'static str, time: u64) -> bool {
+        self.of == (stream, time)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+}
+
 /// A time as RFC 3339 in UTC, with the fraction's trailing zeros left out.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Timestamp {
+struct Timestamp {
     text: [u8; 30],
     length: usize,
 }
 
 impl Timestamp {
     /// `nanoseconds` since 1970.
-    pub(crate) fn new(nanoseconds: u64) -> Self {
+    fn new(nanoseconds: u64) -> Self {
         let (seconds, fraction) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
         let (days, second) = (seconds / 86_400, seconds % 86_400);
         // Days counted from the first of March of the year 0, in cycles of 400 years.
@@ -135,7 +168,7 @@ impl Timestamp {
         Self { text, length: length + 1 }
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
     }
 }
@@ -148,7 +181,7 @@ mod tests {
     fn record(line: &[u8], newline: bool) -> String {
         let mut buffer = [0; 512];
         let mut writer = Writer::new(&mut buffer, 0);
-        writer.record(line, newline, "stdout", &Timestamp::new(0));
+        writer.record(line, newline, &Tail::new("stdout", 0));
         let length = writer.length;
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
@@ -203,7 +236,7 @@ mod tests {
     fn the_longest_record_fits() {
         let mut buffer = std::vec![0; MAX_RECORD];
         let mut writer = Writer::new(&mut buffer, 0);
-        writer.record(&[1; MAX_LINE], true, "stderr", &Timestamp::new(1));
+        writer.record(&[1; MAX_LINE], true, &Tail::new("stderr", 1));
         let length = writer.length;
         assert!(buffer[..length].ends_with(b"\"}\n"));
     }

@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use super::json::{MAX_LINE, MAX_RECORD, Timestamp, Writer};
+use super::json::{MAX_LINE, MAX_RECORD, Tail, Writer};
 use super::table::Queue;
 use crate::executor::decimal;
 use crate::system::{self, Descriptor, Errno, Result};
@@ -31,6 +31,8 @@ pub(crate) struct Log {
     gather: &'static mut [u8],
     gathered: usize,
     gathered_records: u64,
+    /// Of the last record.
+    tail: Tail,
 }
 
 /// The beginning of a line of one stream, and when it was seen.
@@ -62,6 +64,7 @@ impl Log {
             gather: &mut [],
             gathered: 0,
             gathered_records: 0,
+            tail: Tail::new("", 0),
         }
     }
 
@@ -104,7 +107,7 @@ impl Log {
     }
 
     /// Takes output of one stream.
-    pub(crate) fn take(&mut self, line: &mut Line, stream: &str, mut output: &[u8]) {
+    pub(crate) fn take(&mut self, line: &mut Line, stream: &'static str, mut output: &[u8]) {
         if !self.is_open() {
             return;
         }
@@ -136,7 +139,7 @@ impl Log {
     }
 
     /// Writes the beginning of a line that will never end.
-    pub(crate) fn end(&mut self, line: &mut Line, stream: &str) {
+    pub(crate) fn end(&mut self, line: &mut Line, stream: &'static str) {
         if self.is_open() && !line.begun.is_empty() {
             let since = if line.split_since == 0 { system::now() } else { line.split_since };
             let mut begun = core::mem::take(&mut line.begun);
@@ -147,7 +150,7 @@ impl Log {
         line.split_since = 0;
     }
 
-    fn record(&mut self, text: &[u8], newline: bool, stream: &str, time: u64) {
+    fn record(&mut self, text: &[u8], newline: bool, stream: &'static str, time: u64) {
         if self.gather.len() - self.gathered < MAX_RECORD {
             self.flush();
         }
@@ -157,7 +160,10 @@ impl Log {
             self.rotate();
         }
         let mut writer = Writer::new(self.gather, self.gathered);
-        writer.record(text, newline, stream, &Timestamp::new(time));
+        if !self.tail.is_of(stream, time) {
+            self.tail = Tail::new(stream, time);
+        }
+        writer.record(text, newline, &self.tail);
         self.gathered = writer.length;
         self.gathered_records += 1;
     }
