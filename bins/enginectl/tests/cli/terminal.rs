@@ -53,6 +53,15 @@ impl Terminal {
         let count = self.keyboard.read(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..count]).into_owned()
     }
+
+    /// All that was written, once nobody else has the terminal; the kernel may hand it over in pieces.
+    fn read_to_end(mut self) -> String {
+        drop(self.line);
+        let mut all = Vec::new();
+        // A terminal that nobody has any more is an error to read.
+        let _ = self.keyboard.read_to_end(&mut all);
+        String::from_utf8_lossy(&all).into_owned()
+    }
 }
 
 /// A container with a terminal that shows what is typed, in brackets, until it is told to end.
@@ -185,10 +194,10 @@ fn a_table_fits_the_terminal() {
             &format!("[{{\"Id\":\"4c01\",\"Names\":[\"/{name}\"],\"Image\":\"busybox\",\"Command\":\"sh\"}}]"),
         );
     });
-    let mut terminal = Terminal::new();
+    let terminal = Terminal::new();
     let mut child = terminal.spawn(&mut daemon.command("ps"));
     assert!(child.wait().unwrap().success());
-    let text = terminal.read();
+    let text = terminal.read_to_end();
     assert!(text.contains('…') && text.lines().all(|line| line.chars().count() <= 101), "{text}");
 }
 
@@ -198,9 +207,12 @@ fn a_near_name_is_suggested_to_people() {
         "/containers/json" => connection.answer(200, r#"[{"Id":"4c01","Names":["/web"]}]"#),
         _ => connection.answer(404, r#"{"message":"No such container: wbe"}"#),
     });
-    let mut terminal = Terminal::new();
+    let terminal = Terminal::new();
     let mut child = terminal.spawn(&mut daemon.command("stop wbe"));
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert_eq!(terminal.read(), "Error response from daemon: No such container: wbe\r\nDid you mean \"web\"?\r\n");
+    assert_eq!(
+        terminal.read_to_end(),
+        "Error response from daemon: No such container: wbe\r\nDid you mean \"web\"?\r\n"
+    );
     assert_eq!(daemon.run("stop wbe").stderr, "Error response from daemon: No such container: wbe\n");
 }
