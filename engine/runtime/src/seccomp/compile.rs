@@ -48,6 +48,12 @@ impl Filter {
     pub fn program(&self) -> &[u8] {
         &self.program
     }
+
+    /// A program that somebody else has made.
+    #[cfg(test)]
+    pub(super) fn of(program: &[u8]) -> Self {
+        Self { flags: 0, program: program.to_vec() }
+    }
 }
 
 /// Compiles a filter.

@@ -79,9 +79,19 @@ const WITH_ARCHITECTURE: &[(&str, &str)] = &[
 
 /// Every namespace flag of `clone` but that of time.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
-/// Families of sockets that reach past the container: the kernel's cryptography and the hypervisor.
-const AF_ALG: u64 = 38;
-const AF_VSOCK: u64 = 40;
+/// Families of sockets as bits of the argument and their value: all below 64 but those that reach past the container, the kernel's
+/// cryptography (38) and the hypervisor (40). The kernel looks at the lower half of the argument alone, and so do these: a plain
+/// comparison would let 38 through with anything in the upper half.
+const FAMILIES: [(u64, u64); 8] = [
+    (0xffff_ffe0, 0),
+    (0xffff_fffc, 32),
+    (0xffff_fffe, 36),
+    (0xffff_ffff, 39),
+    (0xffff_ffff, 41),
+    (0xffff_fffe, 42),
+    (0xffff_fffc, 44),
+    (0xffff_fff0, 48),
+];
 /// `PER_LINUX`, `PER_LINUX32`, both with `UNAME26`, and the question for the current one.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
@@ -92,10 +102,8 @@ pub(super) fn profile() -> Profile {
         // Before 4.8 ptrace let a tracer change a call after the filter had seen it.
         Rule::allow("process_vm_readv process_vm_writev ptrace")
             .include(Condition { min_kernel: Some(KernelVersion { major: 4, minor: 8 }), ..Condition::default() }),
-        Rule::allow("socket").when(0, Op::ScmpCmpLt, AF_ALG, None),
-        Rule::allow("socket").when(0, Op::ScmpCmpEq, AF_ALG + 1, None),
-        Rule::allow("socket").when(0, Op::ScmpCmpGt, AF_VSOCK, None),
     ];
+    rules.extend(FAMILIES.map(|(bits, value)| Rule::allow("socket").when(0, Op::ScmpCmpMaskedEq, bits, Some(value))));
     rules.extend(PERSONALITIES.map(|value| Rule::allow("personality").when(0, Op::ScmpCmpEq, value, None)));
     rules.extend(WITH_ARCHITECTURE.iter().map(|(architecture, names)| {
         Rule::allow(names).include(Condition { arches: vec![(*architecture).to_owned()], ..Condition::default() })

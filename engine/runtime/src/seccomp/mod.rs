@@ -5,6 +5,8 @@ mod assembler;
 mod compile;
 mod docker;
 mod numbers;
+#[cfg(test)]
+mod peer;
 mod profile;
 #[cfg(test)]
 mod tests;
