@@ -2,16 +2,30 @@
 
 /// A scheme and what it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+#[non_exhaustive]
+pub enum Challenge {
     /// Name and password.
     Basic,
     /// A token that is to be had elsewhere.
-    Bearer { realm: String, service: Option<String>, scope: Option<String> },
+    Bearer {
+        /// Where.
+        realm: String,
+        /// For whom.
+        service: Option<String>,
+        /// What for.
+        scope: Option<String>,
+    },
+}
+
+impl Challenge {
+    /// The best challenge of all headers that can be met, a token before a password.
+    pub fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
+        parse(headers)
+    }
 }
 
 const MAX_LENGTH: usize = 8192;
 
-/// The best challenge of all headers that can be met, a token before a password.
 pub(super) fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
     let mut best = None;
     for header in headers.filter(|header| header.len() <= MAX_LENGTH) {
@@ -90,6 +104,64 @@ mod tests {
         assert_eq!(parsed(r#"Basic realm="Registry""#), Some(Challenge::Basic));
         assert_eq!(parse(["Basic realm=x", "Bearer realm=y"].into_iter()), bearer("y", None, None));
         assert_eq!(parse(["Bearer realm=y", "Basic realm=x"].into_iter()), bearer("y", None, None));
+    }
+
+    /// Numbers that are the same each time.
+    struct Seed(u64);
+
+    impl Seed {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 >> 11).unwrap_or(0) % limit.max(1)
+        }
+
+        fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+            from[self.below(from.len())]
+        }
+
+        fn text(&mut self) -> String {
+            let pieces =
+                ["https://", "a", "B", "/", ":", "\"", "\\", ",", "=", " ", "ö", "\t", "repository", "%", "\u{7f}"];
+            (0..1 + self.below(8)).map(|_| self.pick(&pieces)).collect()
+        }
+    }
+
+    #[test]
+    fn what_nobody_thought_of_is_a_challenge_or_none() {
+        let mut seed = Seed(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..20_000 {
+            // What was written by the rules is read as it was meant.
+            let fields = ["realm", "service", "scope"].map(|name| (name, seed.text()));
+            let mut order: Vec<_> = fields.iter().collect();
+            order.swap(0, seed.below(3));
+            let quote = |text: &str| text.replace('\\', r"\\").replace('"', "\\\"");
+            let space = |seed: &mut Seed| seed.pick(&["", " ", "  "]);
+            let mut header = seed.pick(&["Bearer ", "bearer ", "BEARER  "]).to_owned();
+            for (index, (name, text)) in order.into_iter().enumerate() {
+                header += if index > 0 { "," } else { "" };
+                header += &format!("{}{name}=\"{}\"{}", space(&mut seed), quote(text), space(&mut seed));
+            }
+            let [(_, realm), (_, service), (_, scope)] = fields;
+            let whole = Challenge::Bearer { realm, service: Some(service), scope: Some(scope) };
+            assert_eq!(parsed(&header), Some(whole), "{header}");
+            // And what is spoilt is something or nothing, and never more than there was.
+            let mut spoilt: Vec<char> = header.chars().collect();
+            for _ in 0..1 + seed.below(4) {
+                let at = seed.below(spoilt.len());
+                match seed.below(3) {
+                    0 if !spoilt.is_empty() => drop(spoilt.remove(at)),
+                    1 => spoilt.insert(at, seed.pick(&["\"", "\\", ",", "=", " "]).chars().next().unwrap_or(' ')),
+                    _ => spoilt.truncate(at.max(1)),
+                }
+            }
+            let spoilt: String = spoilt.into_iter().collect();
+            if let Some(Challenge::Bearer { realm, service, scope }) = parsed(&spoilt) {
+                let found = realm.len() + service.unwrap_or_default().len() + scope.unwrap_or_default().len();
+                assert!(found <= spoilt.len(), "{spoilt}");
+            }
+        }
     }
 
     #[test]
