@@ -193,6 +193,10 @@ impl Store {
 
     /// The helper that keeps the logins to a registry.
     fn helper_for(&self, server: &str) -> Option<&str> {
+        // Helpers read lines, and more than one of them would be about another server.
+        if server.chars().any(char::is_control) {
+            return None;
+        }
         let own = self.members.get("credHelpers").and_then(Value::as_object).and_then(|helpers| {
             let of = helpers.get(server).or_else(|| helpers.get(host(server)))?;
             of.as_str()

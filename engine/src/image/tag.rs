@@ -39,6 +39,12 @@ impl Images {
 
 /// Puts a name on an image, within a transaction.
 pub(super) fn name(tx: &mut Transaction<'_>, image: &ImageId, reference: &Reference) -> Result<(), Error> {
+    // Such a name would be taken for the id of another image.
+    if reference.digest().is_none() && reference.familiar_name() == "sha256" {
+        return Err(Error::Oci(crate::oci::Error::Reference(
+            "refusing to create an ambiguous tag using digest algorithm as name".to_owned(),
+        )));
+    }
     let key = reference.full();
     if let Some(before) = tx.get::<TagRecord>(Table::Tag, &key)? {
         tx.release((Table::Image, before.image.as_str()), (Table::Tag, &key))?;

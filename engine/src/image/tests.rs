@@ -401,6 +401,9 @@ async fn names_move_and_images_go_with_their_last_name() {
     scene.images.tag(&second, &"y".parse().unwrap()).await.unwrap();
     let digest = second.id().to_string();
     scene.images.tag(&second, &format!("y@{digest}").parse().unwrap()).await.unwrap_err();
+    // What would be taken for an id is no name.
+    let said = scene.images.tag(&second, &"sha256:abc".parse().unwrap()).await.unwrap_err();
+    assert_eq!(said.to_string(), "refusing to create an ambiguous tag using digest algorithm as name");
     let removed = scene.images.remove("x:1", RemoveOptions::default()).await.unwrap();
     assert_eq!(removed, [Removed::Untagged("x:1".to_owned())]);
     assert_eq!((scene.names().await, scene.stored()), (vec!["y:latest".to_owned()], 3));
