@@ -2,20 +2,22 @@
 //! has been checked, and there only once the state has a record of them.
 
 mod lease;
+mod partial;
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine_sys::file;
 use engine_sys::path::Root;
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, SeekFrom};
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,7 @@ use crate::oci::{Digest, Hasher};
 use crate::state::{self, Snapshot, Table, Transaction};
 
 pub use lease::Lease;
+pub use partial::Scatter;
 
 /// What can go wrong with blobs.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +122,10 @@ pub struct Writer {
     size: u64,
     /// Bytes that were there before: the first ones that are added must be these, and are not written again.
     existing: u64,
+    /// From where on somebody else writes them.
+    elsewhere: Arc<AtomicU64>,
+    /// What is fetched out of order.
+    course: partial::Shared,
     /// What is not ended stays for whoever goes on with it.
     kept: bool,
 }
@@ -127,6 +134,10 @@ pub struct Writer {
 const PARTIAL: &str = ".part-";
 /// How long what was fetched of a blob is kept for a pull that goes on.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn nowhere() -> Arc<AtomicU64> {
+    Arc::new(AtomicU64::new(u64::MAX))
+}
 
 impl Blobs {
     /// Opens the blobs beneath `root`, the engine's root directory.
@@ -225,37 +236,10 @@ impl Blobs {
                 hasher: Hasher::new(),
                 size: 0,
                 existing: 0,
+                elsewhere: nowhere(),
+                course: partial::Shared::default(),
                 kept: false,
             });
-        }
-    }
-
-    /// The right to fetch a blob of at most `size` bytes, over all programs: `None` while somebody else has it. What was
-    /// fetched of it before is there, and comes first: see [`Writer::existing`].
-    pub fn claim(&self, digest: &Digest, size: u64) -> Result<Option<Writer>, Error> {
-        let fail = |error: Errno| Error::host(format!("make blob {digest}"))(error.into());
-        let (directory, name) = (&self.shared.directory, format!("{PARTIAL}{}", digest.hex()));
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        loop {
-            let file = fs::openat(directory, &*name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
-            match fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                locked => locked.map_err(fail)?,
-            }
-            let held = fs::fstat(&file).map_err(fail)?;
-            match fs::statat(directory, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(named) if named.st_ino == held.st_ino => {}
-                // Who had it before has given it its name, or removed it.
-                _ => continue,
-            }
-            let mut existing = u64::try_from(held.st_size).unwrap_or(0);
-            if existing > size {
-                fs::ftruncate(&file, 0).map_err(fail)?;
-                existing = 0;
-            }
-            fs::seek(&file, SeekFrom::Start(existing)).map_err(fail)?;
-            let (blobs, file) = (self.clone(), Some(file.into()));
-            return Ok(Some(Writer { blobs, name, file, hasher: Hasher::new(), size: 0, existing, kept: false }));
         }
     }
 
@@ -381,18 +365,13 @@ impl Writer {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let Some(file) = &self.file else { return Ok(()) };
         self.hasher.update(bytes);
-        let there = usize::try_from(self.existing.saturating_sub(self.size)).unwrap_or(usize::MAX).min(bytes.len());
-        self.size += bytes.len() as u64;
-        file::write_all(file.as_fd(), &bytes[there..]).map_err(Error::host("write a blob"))
-    }
-
-    /// What was there before, how many bytes that are, and a file to read them from; they have to be added first.
-    pub fn existing(&self) -> Result<Option<(u64, File)>, Error> {
-        let Some(file) = self.file.as_ref().filter(|_| self.existing > 0) else { return Ok(None) };
-        // A descriptor of its own, with a place of its own.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let file = File::open(path).map_err(Error::host("read what was fetched of a blob"))?;
-        Ok(Some((self.existing, file)))
+        let (begin, end) = (self.size, self.size + bytes.len() as u64);
+        self.size = end;
+        // What is there already, or written by somebody else, is only looked at.
+        let from = self.existing.clamp(begin, end);
+        let to = self.elsewhere.load(Ordering::Acquire).clamp(from, end);
+        let place = |at: u64| usize::try_from(at - begin).unwrap_or(usize::MAX).min(bytes.len());
+        file.write_all_at(&bytes[place(from)..place(to)], from).map_err(Error::host("write a blob"))
     }
 
     /// Whoever gave the bytes has gone: what came stays for another attempt.
@@ -407,10 +386,12 @@ impl Writer {
 
     /// Ends the blob, if its bytes are the expected ones.
     pub fn seal(mut self, expected: Option<&Digest>) -> Result<Sealed, Error> {
-        if self.size < self.existing
-            && let Some(file) = &self.file
-        {
-            fs::ftruncate(file, self.size).map_err(|error| Error::host("shorten a blob")(error.into()))?;
+        if let Some(file) = &self.file {
+            // What was fetched before may be longer, and what was fetched out of order has a map behind it.
+            let fail = |error: io::Error| Error::host("shorten a blob")(error);
+            if file.metadata().map_err(fail)?.len() > self.size {
+                file.set_len(self.size).map_err(fail)?;
+            }
         }
         let digest = std::mem::take(&mut self.hasher).finish();
         match expected {
@@ -442,6 +423,7 @@ impl Sealed {
 
 impl Drop for Writer {
     fn drop(&mut self) {
+        partial::end(&self.course);
         if self.file.is_some() && !self.kept {
             let _ = fs::unlinkat(&self.blobs.shared.directory, &*self.name, AtFlags::empty());
         }

@@ -1,7 +1,7 @@
 //! Fetching what a pull lacks: each layer streams through digest, decompression, second digest and unpacking while it comes.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_util::future;
@@ -11,10 +11,12 @@ use tokio::sync::{Semaphore, oneshot};
 use super::check::blocking;
 use super::commit::{Kept, Part};
 use super::mend::Distrusted;
+use super::scattered::Fetch;
 use super::task::{Meter, Reporter, Status};
 use super::unpack::{self, Order, PIECE, PIECES};
 use super::{Error, Images};
 use crate::blob::{self, BlobRecord, Lease};
+use crate::error::ErrorKind;
 use crate::id::ImageId;
 use crate::oci::{Descriptor, Digest, media_type};
 use crate::registry::Session;
@@ -50,7 +52,7 @@ impl Images {
                 reporter.tell(Some(&descriptor.digest.short()), Status::AlreadyExists);
                 continue;
             }
-            jobs.push(self.layer(session, (descriptor, diff_id), claim, &permits, distrusted, reporter));
+            jobs.push(self.resumed(session, (descriptor, diff_id), claim, &permits, distrusted, reporter));
         }
         for (descriptor, _) in &busy {
             reporter.tell(Some(&descriptor.digest.short()), Status::Waiting);
@@ -118,6 +120,31 @@ impl Images {
         Ok(())
     }
 
+    /// Fetches one layer, and from its beginning should what was left of an earlier fetch turn out to be none of it: what
+    /// was not yet on the disk when the power went away.
+    async fn resumed(
+        &self,
+        session: &Session,
+        layer: (&Descriptor, Digest),
+        claim: blob::Writer,
+        permits: &Semaphore,
+        distrusted: &Distrusted,
+        reporter: &Reporter,
+    ) -> Result<Part, Error> {
+        let goes_on = claim.existing()?.is_some();
+        let fetched = self.layer(session, layer, claim, permits, distrusted, reporter).await;
+        if let Err(error) = &fetched
+            && goes_on
+            && error.kind() == ErrorKind::Invalid
+            && let Some(claim) = self.shared.blobs.claim(&layer.0.digest, layer.0.size)?
+            && claim.existing()?.is_none()
+        {
+            tracing::debug!(%error, digest = %layer.0.digest, "what was left of a fetch is damaged; it begins anew");
+            return self.layer(session, layer, claim, permits, distrusted, reporter).await;
+        }
+        fetched
+    }
+
     /// Fetches one layer and unpacks it while it comes.
     async fn layer(
         &self,
@@ -139,6 +166,11 @@ impl Images {
         };
         let existing = claim.existing()?;
         let known = self.sound_layer(&diff_id, distrusted)?.filter(|_| self.shared.keeps_blobs);
+        let scattering = &self.shared.scattering;
+        let scatter = match self.shared.keeps_blobs && descriptor.size > scattering.rest && session.connections() > 1 {
+            true => claim.scatter(descriptor.size)?,
+            false => None,
+        };
         let (blob, claim) = if self.shared.keeps_blobs { (Some(claim), None) } else { (None, Some(claim)) };
         let (sink, bytes) = pieces::channel(PIECES);
         let working = match (blob, known) {
@@ -167,14 +199,35 @@ impl Images {
                 gone = sink.send(piece.freeze()).await.is_err();
             }
         }
+        let fetch = Fetch { session, descriptor, sink: &sink, permits, reporter, piece: scattering.piece };
+        let begun = scatter.as_ref().filter(|scatter| scatter.is_begun());
+        if let (Some(scatter), false) = (begun, gone) {
+            (current, gone) = fetch.scattered(scatter, current).await?;
+        }
+        let (began, first) = (Instant::now(), current);
+        let mut waited = Duration::ZERO;
         let mut reader = session.blob_from(descriptor, current);
-        while !gone && let Some(chunk) = reader.chunk(|seconds| tell(Status::Retrying { seconds })).await? {
+        while !gone {
+            let asked = Instant::now();
+            let Some(chunk) = reader.chunk(|seconds| tell(Status::Retrying { seconds })).await? else { break };
+            waited += asked.elapsed();
             current += chunk.len() as u64;
             if meter.is_due() {
                 tell(Status::Downloading { current, total });
             }
             // Who unpacks has failed, and says why below.
             gone = sink.send(chunk).await.is_err();
+            // One connection alone is slower than what becomes of its bytes: more of them may be faster.
+            if let Some(scatter) = scatter.as_ref().filter(|scatter| !scatter.is_begun())
+                && !gone
+                && current - first >= scattering.after
+                && total.saturating_sub(current) >= scattering.rest
+                && waited > began.elapsed() / 2
+            {
+                drop(reader);
+                (current, gone) = fetch.scattered(scatter, current).await?;
+                reader = session.blob_from(descriptor, current);
+            }
         }
         if !gone {
             tell(Status::VerifyingChecksum);

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -25,11 +26,13 @@ pub(super) struct Reply {
     length: Option<u64>,
     /// No length at all, and the body over and over.
     endless: bool,
+    /// What passes after each piece of the body.
+    pause: Duration,
 }
 
 impl Reply {
     pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), length: None, endless: false }
+        Self { status, headers: Vec::new(), body: body.into(), length: None, endless: false, pause: Duration::ZERO }
     }
 
     pub(super) fn ok(body: impl Into<Vec<u8>>) -> Self {
@@ -45,10 +48,33 @@ impl Reply {
         self.header("Content-Type", media_type)
     }
 
+    /// As slow as a long way.
+    pub(super) fn slow(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// The part of the body that was asked for.
+    pub(super) fn part(mut self, asked: &Asked) -> Self {
+        let Some(range) = asked.headers.get("range").and_then(|range| range.strip_prefix("bytes=")) else {
+            return self;
+        };
+        let (start, end) = range.split_once('-').unwrap();
+        let start: usize = start.parse().unwrap();
+        let end = end.parse().map_or(self.body.len(), |last: usize| last + 1);
+        let range = format!("bytes {start}-{}/{}", end - 1, self.body.len());
+        self.body = self.body[start..end].to_vec();
+        self.status = 206;
+        self.header("Content-Range", range)
+    }
+
     pub(super) fn error(status: u16, code: &str, message: &str) -> Self {
         Self::new(status, json!({"errors": [{"code": code, "message": message}]}).to_string()).kind("application/json")
     }
 }
+
+/// What is sent before a pause.
+const SLICE: usize = 64 << 10;
 
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
@@ -117,7 +143,12 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &(impl Fn(&Aske
     stream.write_all((head + "\r\n").as_bytes()).ok()?;
     let has_body = asked.method != "HEAD";
     loop {
-        stream.write_all(if has_body { &reply.body } else { b"" }).ok()?;
+        for piece in reply.body.chunks(SLICE).filter(|_| has_body) {
+            stream.write_all(piece).ok()?;
+            if !reply.pause.is_zero() {
+                std::thread::sleep(reply.pause);
+            }
+        }
         if !reply.endless {
             break;
         }

@@ -19,6 +19,7 @@ mod remote;
 mod remove;
 mod rootfs;
 mod save;
+mod scattered;
 mod tag;
 mod task;
 mod unpack;
@@ -32,6 +33,8 @@ mod full;
 mod liar;
 #[cfg(test)]
 mod outward;
+#[cfg(test)]
+mod several;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +78,7 @@ struct Shared {
     layers: Layers,
     registry: registry::Client,
     keeps_blobs: bool,
+    scattering: scattered::Scattering,
 }
 
 impl Images {
@@ -87,6 +91,7 @@ impl Images {
             layers: Layers::open(root)?,
             registry: registry::Client::new(settings)?,
             keeps_blobs: settings.keep_blobs,
+            scattering: scattered::Scattering::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }

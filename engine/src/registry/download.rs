@@ -1,5 +1,7 @@
 //! Fetching blobs: piece by piece, and on from where it broke off.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use http::{StatusCode, header};
 use hyper::body::Incoming;
@@ -32,6 +34,12 @@ impl Session {
         self.blob_from(descriptor, 0)
     }
 
+    /// The bytes of a blob from one place to before another. [`Error::NoRanges`] when the registry gives blobs only as a whole.
+    pub fn blob_part(&self, descriptor: &Descriptor, part: Range<u64>) -> BlobReader<'_> {
+        let end = part.end.min(descriptor.size);
+        BlobReader { end, ..self.blob_from(descriptor, part.start) }
+    }
+
     /// The same from a place on.
     pub fn blob_from(&self, descriptor: &Descriptor, at: u64) -> BlobReader<'_> {
         BlobReader {
@@ -39,6 +47,7 @@ impl Session {
             digest: descriptor.digest,
             size: descriptor.size,
             at,
+            end: descriptor.size,
             body: None,
             surplus: 0,
             retries: Retries::default(),
@@ -53,6 +62,8 @@ pub struct BlobReader<'a> {
     digest: Digest,
     size: u64,
     at: u64,
+    /// Where it is to end.
+    end: u64,
     body: Option<Incoming>,
     /// Bytes that come a second time, from a server that knows no ranges.
     surplus: u64,
@@ -63,7 +74,7 @@ impl BlobReader<'_> {
     /// The next bytes; `None` when all have come. `retrying` is told how many seconds pass before another attempt.
     pub async fn chunk(&mut self, retrying: impl Fn(u64)) -> Result<Option<Bytes>, Error> {
         loop {
-            if self.body.is_none() && self.at < self.size {
+            if self.body.is_none() && self.at < self.end {
                 let body = self.open().await?;
                 self.body = Some(body);
             }
@@ -77,19 +88,19 @@ impl BlobReader<'_> {
                         continue;
                     }
                     self.at += bytes.len() as u64;
-                    if self.at > self.size {
+                    if self.at > self.end {
                         return Err(Error::Misbehaved(format!(
                             "blob {} has more than {} bytes",
-                            self.digest, self.size
+                            self.digest, self.end
                         )));
                     }
                     return Ok(Some(bytes));
                 }
-                Ok(None) if self.at == self.size => {
+                Ok(None) if self.at == self.end => {
                     self.body = None;
                     return Ok(None);
                 }
-                Ok(None) => format!("it ended after {} of {} bytes", self.at, self.size),
+                Ok(None) => format!("it ended after {} of {} bytes", self.at, self.end),
                 Err(cause) => cause,
             };
             self.body = None;
@@ -108,13 +119,26 @@ impl BlobReader<'_> {
         let base = &session.endpoint.base;
         let url = format!("{base}/v2/{}/blobs/{}", session.reference.repository(), self.digest);
         let mut ask = Ask::get(&url);
-        if at > 0 {
+        let is_part = self.end < self.size;
+        if is_part {
+            ask = ask.header(header::RANGE, format!("bytes={at}-{}", self.end - 1));
+        } else if at > 0 {
             ask = ask.header(header::RANGE, format!("bytes={at}-"));
         }
         let response = session.ask(&ask).await?;
         let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let resumed = at > 0 && response.status() == StatusCode::PARTIAL_CONTENT;
-        let expected = if resumed { self.size - at } else { self.size };
+        let resumed = (is_part || at > 0) && response.status() == StatusCode::PARTIAL_CONTENT;
+        if is_part && !resumed {
+            return Err(Error::NoRanges);
+        }
+        let start = response.headers().get(header::CONTENT_RANGE).and_then(|value| start_of(value.to_str().ok()?));
+        if resumed && start.is_some_and(|start| start != at) {
+            let digest = self.digest;
+            return Err(Error::Misbehaved(format!(
+                "of blob {digest} it gives other bytes than those that were asked for"
+            )));
+        }
+        let expected = if resumed { self.end - at } else { self.size };
         if let Some(length) = length.filter(|length: &u64| *length != expected) {
             let digest = self.digest;
             return Err(Error::Misbehaved(format!("blob {digest} has {length} bytes, it should have {expected}")));
@@ -122,4 +146,9 @@ impl BlobReader<'_> {
         self.surplus = if resumed { 0 } else { at };
         Ok(response.into_body())
     }
+}
+
+/// Where the bytes of a `Content-Range` begin.
+fn start_of(range: &str) -> Option<u64> {
+    range.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
 }

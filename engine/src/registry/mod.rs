@@ -20,6 +20,7 @@ use crate::oci::{self, Digest, Reference};
 use crate::settings::RegistrySettings;
 
 pub use account::Found;
+pub use challenge::Challenge;
 pub use download::BlobReader;
 pub use endpoint::Endpoint;
 pub use session::{Fetched, Session};
@@ -204,6 +205,9 @@ pub enum Error {
     /// The registry answers with what it should not, or not with what it should.
     #[error("the registry misbehaves: {0}")]
     Misbehaved(String),
+    /// A part of a blob was asked for, and the whole of it would come.
+    #[error("the registry gives blobs only as a whole")]
+    NoRanges,
     /// The bytes are not those of the digest.
     #[error("verification of {what} failed: expected {expected}, got {found}")]
     Mismatch {
@@ -242,7 +246,7 @@ impl Error {
         match self {
             Self::ManifestUnknown { .. } | Self::NameUnknown { .. } | Self::Denied { .. } => ErrorKind::NotFound,
             Self::Unauthorized(_) => ErrorKind::Unauthorized,
-            Self::NoSearch { .. } => ErrorKind::Unsupported,
+            Self::NoSearch { .. } | Self::NoRanges => ErrorKind::Unsupported,
             Self::TooManyRequests(_) | Self::Unreachable { .. } => ErrorKind::Unavailable,
             Self::Status { status, .. } if *status >= 500 => ErrorKind::Unavailable,
             Self::Status { .. } | Self::Misbehaved(_) | Self::Mismatch { .. } | Self::Local(_) => ErrorKind::Internal,

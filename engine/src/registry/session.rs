@@ -111,6 +111,11 @@ impl Session {
         session
     }
 
+    /// Connections that one pull may have at once; at least one.
+    pub fn connections(&self) -> usize {
+        self.client.concurrent_downloads()
+    }
+
     /// Fetches the manifest or index that the reference names, by its digest if it has one.
     pub async fn resolve(&self) -> Result<Fetched, Error> {
         match (self.reference.digest(), self.reference.tag()) {
