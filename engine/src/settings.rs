@@ -52,6 +52,8 @@ pub struct Settings {
     pub init: bool,
     /// Containers never gain privileges by `execve`, whatever they ask for.
     pub no_new_privileges: bool,
+    /// Directories with specifications of devices (CDI); later ones win.
+    pub cdi_directories: Vec<PathBuf>,
     /// OCI runtimes of the host that containers may ask for by name, beside the engine's own, which is called `engine` and, unless
     /// another is called so here, `runc`.
     pub runtimes: BTreeMap<String, OciRuntime>,
@@ -87,6 +89,7 @@ impl Default for Settings {
             labels: Vec::new(),
             init: false,
             no_new_privileges: false,
+            cdi_directories: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).into(),
             runtimes: BTreeMap::new(),
             default_runtime: None,
         }

@@ -114,3 +114,31 @@ pub fn another_runtime(client: Client) {
     client.run(&daemon, &["volume", "rm", "kept"]).ok();
     daemon.finish();
 }
+
+pub fn devices_by_name(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let said = client.run(&daemon, &["run", "--rm", "--gpus", "all", "busybox", "true"]).code(125);
+    assert!(said.stderr.contains("could not select device driver \"\" with capabilities: [[gpu]]"), "{said:?}");
+    let hooked = daemon.home().join("hooked");
+    let specification = serde_json::json!({"cdiVersion": "0.6.0", "kind": "vendor.com/toy",
+    "containerEdits": {"env": ["TOYS=yes"]},
+    "devices": [{"name": "ball", "containerEdits": {
+        "deviceNodes": [{"path": "/dev/ball", "hostPath": "/dev/zero", "permissions": "r"}],
+        "mounts": [{"hostPath": "/bin", "containerPath": "/toys", "options": ["ro"]}],
+        "hooks": [{"hookName": "createRuntime", "path": "/bin/busybox", "args": ["busybox", "touch", hooked]}],
+    }}]});
+    std::fs::create_dir(daemon.devices()).unwrap();
+    std::fs::write(daemon.devices().join("toy.json"), specification.to_string()).unwrap();
+    let script = "echo $TOYS; head -c 3 /dev/ball | od -An -tx1; ls /toys/busybox";
+    let run = ["run", "--name", "one", "--device", "vendor.com/toy=ball", "busybox", "sh", "-c", script];
+    let said = client.run(&daemon, &run).code(0);
+    assert_eq!(said.stdout, "yes\n 00 00 00\n/toys/busybox\n", "{said:?}");
+    assert!(hooked.exists());
+    let shown = shown(client, &daemon, "one", "{{json .HostConfig.DeviceRequests}}");
+    assert!(shown.contains("\"vendor.com/toy=ball\""), "{shown}");
+    let said = client.run(&daemon, &["run", "--rm", "--device", "vendor.com/toy=bat", "busybox", "true"]).code(125);
+    let text = "CDI device injection failed: unresolvable CDI devices vendor.com/toy=bat";
+    assert!(said.stderr.contains(text), "{said:?}");
+    client.run(&daemon, &["rm", "one"]).ok();
+    daemon.finish();
+}

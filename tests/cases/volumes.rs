@@ -37,7 +37,15 @@ pub fn filled_from_the_image(client: Client) {
     assert_eq!(script(client, &daemon, &["-v", "data:/srv/data"], look), expected);
     script(client, &daemon, &["-v", "data:/srv/data"], "rm /srv/data/seed; touch /srv/data/mine");
     assert_eq!(script(client, &daemon, &["-v", "data:/srv/data"], "ls /srv/data"), "mine");
-    client.run(&daemon, &["volume", "rm", "data"]).ok();
+    // What is elsewhere by its options is filled there.
+    let elsewhere = daemon.home().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let device = format!("device={}", elsewhere.display());
+    let options = ["--opt", "type=none", "--opt", "o=bind", "--opt", &device, "other"];
+    client.run(&daemon, &[&["volume", "create"][..], &options].concat()).ok();
+    assert_eq!(script(client, &daemon, &["-v", "other:/srv/data"], look), expected);
+    assert_eq!(std::fs::read(elsewhere.join("seed")).unwrap(), b"of the image\n");
+    client.run(&daemon, &["volume", "rm", "data", "other"]).ok();
     daemon.finish();
 }
 

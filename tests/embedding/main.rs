@@ -149,3 +149,10 @@ fn a_program_with_a_network_driver_of_its_own() {
         (!place.network.links().iter().any(|link| link.starts_with("cable"))).then_some(())
     });
 }
+
+#[test]
+fn a_program_with_a_volume_driver_of_its_own() {
+    let place = Place::new();
+    let said = run(&mut place.command("own_volume_driver"), b"").ok();
+    assert_eq!(said, "seed\nwritten\non the rack: written\nleft: 0");
+}

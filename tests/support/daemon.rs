@@ -58,6 +58,7 @@ impl Daemon {
         command.arg("--data-root").arg(self.root()).arg("--exec-root").arg(self.run_directory());
         command.arg("--pidfile").arg(self.room.path().join("pid"));
         command.args(["--cgroup-parent", &self.cgroup]);
+        command.arg("--cdi-spec-dir").arg(self.devices());
         command.arg("--add-runtime").arg(format!("oci={}", self.room.path().join("engine-oci").display()));
         command.arg("--registry-certificates").arg(self.certificates());
         command.arg("--host").arg(format!("unix://{}", self.socket().display()));
@@ -129,6 +130,11 @@ impl Daemon {
         let text = String::from_utf8_lossy(&body);
         assert_eq!(status, 200, "GET {path}: {text}");
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("GET {path}: {error}: {text}"))
+    }
+
+    /// Where specifications of devices are looked for; it is not there yet.
+    pub fn devices(&self) -> PathBuf {
+        self.room.path().join("cdi")
     }
 
     /// The daemon's process id.

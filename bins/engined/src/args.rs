@@ -130,6 +130,9 @@ pub struct Args {
     /// Containers never gain privileges by running a program
     #[arg(long)]
     no_new_privileges: bool,
+    /// Directory with specifications of devices (CDI); may be given several times [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "cdi-spec-dir", value_name = "DIRECTORY")]
+    cdi_spec_dirs: Vec<PathBuf>,
     /// OCI runtime of the host that containers may ask for, as NAME=PATH; may be given several times
     #[arg(long = "add-runtime", value_name = "RUNTIME")]
     add_runtimes: Vec<String>,
@@ -203,6 +206,7 @@ impl Args {
             cgroup_parent: self.cgroup_parent,
             init: self.init.then_some(true),
             no_new_privileges: self.no_new_privileges.then_some(true),
+            cdi_spec_dirs: some(self.cdi_spec_dirs),
             runtimes: map(&self.add_runtimes, |runtime| {
                 let (name, path) = runtime.split_once('=').ok_or(runtime)?;
                 Ok((name.to_owned(), OciRuntime { path: path.to_owned(), ..OciRuntime::default() }))

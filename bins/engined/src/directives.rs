@@ -80,6 +80,7 @@ directives! {
     "cgroup-parent" cgroup_parent: String;
     "init" init: bool;
     "no-new-privileges" no_new_privileges: bool;
+    "cdi-spec-dirs" cdi_spec_dirs: Vec<PathBuf>;
     "runtimes" runtimes: BTreeMap<String, OciRuntime>;
     "default-runtime" default_runtime: String;
     "labels" labels: Vec<String>;
@@ -268,6 +269,7 @@ impl Directives {
             settings.log.options.clear();
         }
         settings.log.options.extend(self.log_opts.unwrap_or_default());
+        settings.cdi_directories = self.cdi_spec_dirs.unwrap_or(settings.cdi_directories);
         for (name, runtime) in self.runtimes.unwrap_or_default() {
             if let Some(kind) = runtime.runtime_type.filter(|kind| kind != "io.containerd.runc.v2") {
                 return Err(Invalid(format!(

@@ -14,7 +14,7 @@ use super::record::Record;
 use super::status::ContainerState;
 use super::{
     Config, Container, ContainerSpec, Containers, Error, IpcMode, NamespaceMode, NetworkMode, config, devices, names,
-    security, validate,
+    security, sources, validate,
 };
 use crate::id::ContainerId;
 use crate::image::Image;
@@ -211,7 +211,7 @@ fn check_sources(planned: &[Planned]) -> Result<(), Error> {
 
 /// A volume gets its name, its source, and at its first use what the image has at its destination.
 async fn make_volume(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     planned: Planned,
     config: &Config,
     lower: &[std::path::PathBuf],
@@ -237,10 +237,20 @@ async fn make_volume(
     if point.anonymous {
         undo.volumes.push(volume.name().to_string());
     }
-    // What is mounted by options has its own contents.
-    point.mounted = !volume.options().is_empty();
-    if point.copy_up && !point.mounted && point.subpath.is_none() {
-        volume.populate(lower.to_vec(), point.destination.clone().into()).await?;
+    point.mounted = volume.is_elsewhere();
+    point.driver = Some(volume.driver().to_owned());
+    if point.copy_up && point.subpath.is_none() {
+        if point.mounted {
+            let (shared, volume, id) = (Arc::clone(shared), volume.clone(), undo.id);
+            let (lower, path) = (lower.to_vec(), std::path::PathBuf::from(&point.destination));
+            blocking(move || {
+                let find = || sources::elsewhere(&shared, volume.name().as_str());
+                Ok(shared.parts.volumes.populate_elsewhere(&volume, &id, &lower, &path, find)?)
+            })
+            .await?;
+        } else {
+            volume.populate(lower.to_vec(), point.destination.clone().into()).await?;
+        }
     }
     point.name = Some(volume.name().to_string());
     point.source = volume.mountpoint().display().to_string();

@@ -70,8 +70,8 @@ pub struct HostConfig {
     pub devices: Vec<DeviceMapping>,
     /// Rules of the device cgroup, as `c 1:3 rwm`.
     pub device_cgroup_rules: Vec<String>,
-    /// Devices asked of a driver, such as GPUs; shown by their driver's name when refused.
-    pub device_requests: Vec<String>,
+    /// Devices that specifications of the host describe (CDI), such as GPUs.
+    pub device_requests: Vec<DeviceRequest>,
     /// How soon the kernel kills it when memory runs out, -1000 to 1000.
     pub oom_score_adj: i32,
     /// Memory, processor and other bounds.
@@ -114,6 +114,22 @@ pub struct PortBinding {
     pub host_ip: String,
     /// Port or range of the host; chosen by the engine when empty.
     pub host_port: String,
+}
+
+/// Devices by name or number, of whoever has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceRequest {
+    /// `cdi` for devices by their whole names; empty for whoever has what is asked for.
+    pub driver: String,
+    /// How many; -1 is all.
+    pub count: i64,
+    /// Or which: with `cdi` as `vendor.com/class=name`.
+    pub device_ids: Vec<String>,
+    /// What they must be able to do: all of one of the lists.
+    pub capabilities: Vec<Vec<String>>,
+    /// Options of the driver, as asked.
+    pub options: BTreeMap<String, String>,
 }
 
 /// A device of the host in the container.

@@ -451,7 +451,7 @@ impl Shared {
             let Some(name) = &mount.name else { continue };
             let mut event = Event::new(EventType::Volume, action, name.as_str())
                 .attribute("container", record.id.as_str())
-                .attribute("driver", "local");
+                .attribute("driver", mount.driver.as_deref().unwrap_or(crate::volume::DRIVER));
             if action == "mount" {
                 event = event
                     .attribute("destination", &mount.destination)

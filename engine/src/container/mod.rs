@@ -7,6 +7,7 @@ mod accounts;
 mod attach;
 mod attaching;
 mod bundle;
+mod cdi;
 mod changes;
 mod commit;
 mod config;
@@ -67,7 +68,9 @@ pub use exec::Exec;
 pub use exec_spec::{ExecRecord, ExecSpec, ExecState};
 pub use filter::ContainerFilter;
 pub use health::{Health, HealthAnswer, HealthStatus};
-pub use host_config::{DeviceMapping, DeviceRate, DeviceWeight, HostConfig, LogConfig, PortBinding, Resources};
+pub use host_config::{
+    DeviceMapping, DeviceRate, DeviceRequest, DeviceWeight, HostConfig, LogConfig, PortBinding, Resources,
+};
 pub use list::{PruneOptions, Pruned};
 pub use modes::{InvalidMode, IpcMode, Lifetime, NamespaceMode, NetworkMode, RestartPolicy};
 pub use mounts::{MountKind, MountPoint, MountSource, MountSpec, Propagation};

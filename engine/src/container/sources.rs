@@ -81,7 +81,7 @@ pub(super) async fn let_go_beside(shared: &Arc<Shared>, record: &Arc<Record>) {
 }
 
 /// The mount of a volume in a container that an earlier engine started, so that both see the same.
-fn elsewhere(shared: &Shared, name: &str) -> Option<OwnedFd> {
+pub(super) fn elsewhere(shared: &Shared, name: &str) -> Option<OwnedFd> {
     shared.all().iter().find_map(|inner| {
         let live = inner.live()?;
         let record = inner.record();

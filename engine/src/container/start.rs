@@ -19,7 +19,7 @@ use super::record::Record;
 use super::sources;
 use super::status::Status;
 use super::supervise::{clear, supervise};
-use super::{Container, Error, IpcMode, NamespaceMode, NetworkMode, devices, outside, restart, shipping};
+use super::{Container, Error, IpcMode, NamespaceMode, NetworkMode, cdi, devices, outside, restart, shipping};
 use crate::id::ContainerId;
 use crate::network::files::{self, ExtraHost};
 use crate::network::{Connect, Endpoint, NetworkNamespace};
@@ -353,6 +353,10 @@ impl Start {
                 wait_for_start,
             },
         )?;
+        let requests = &record.config.host.device_requests;
+        if let Some(devices) = cdi::look_up(requests, &parts.settings.cdi_directories)? {
+            devices.apply(&mut bundle)?;
+        }
         bundle.trees = sources::trees(&self.shared, record, self.ipc_of.as_deref())?;
         Ok(bundle)
     }

@@ -25,6 +25,7 @@ pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
 pub(super) fn check(config: &Config, settings: &Settings, cpus: usize) -> Result<(), Error> {
     check_not_yet(config)?;
     outside::check(&config.host, settings)?;
+    super::cdi::check(&config.host.device_requests)?;
     check_network(config)?;
     check_namespaces(config)?;
     resources::check(&config.host.resources, cpus, false)?;
@@ -101,9 +102,6 @@ pub(super) const ULIMITS: [&str; 15] = [
 fn check_not_yet(config: &Config) -> Result<(), Error> {
     let host = &config.host;
     let missing = |what: &str| Err(Error::unsupported(format!("{what} are not supported yet")));
-    if !host.device_requests.is_empty() {
-        return missing("device requests (GPUs)");
-    }
     if !host.storage_opt.is_empty() {
         return missing("storage options");
     }
@@ -339,7 +337,6 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_is_refused() {
-        assert!(refused(|spec| spec.host.device_requests.push("nvidia".into())).contains("not supported yet"));
         assert!(
             refused(|spec| drop(spec.host.storage_opt.insert("size".into(), "1g".into()))).contains("not supported")
         );

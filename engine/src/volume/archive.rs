@@ -101,7 +101,7 @@ impl Volume {
     }
 
     fn files(&self) -> Result<Root, Error> {
-        if !self.options().is_empty() {
+        if self.is_elsewhere() {
             let what = "its files are where its options say: copy them out of a container that uses it".to_owned();
             return Err(Error::Files { name: self.name.to_string(), what });
         }

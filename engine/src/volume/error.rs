@@ -33,6 +33,22 @@ pub enum Error {
         /// The driver that was asked for.
         driver: String,
     },
+    /// A driver with this name is there already.
+    #[error("a volume driver cannot be called {driver:?}: there is one of that name, or it is none")]
+    DriverTaken {
+        /// The name.
+        driver: String,
+    },
+    /// A driver that a program brought could not do it.
+    #[error("volume {name}: driver {driver}: {source}")]
+    OfDriver {
+        /// The volume.
+        name: String,
+        /// Its driver.
+        driver: String,
+        /// What the driver said.
+        source: super::DriverError,
+    },
     /// Options that say nothing that can be mounted.
     #[error("create {name}: {what}")]
     Options {
@@ -133,8 +149,8 @@ impl Error {
             | Self::Subpath { .. }
             | Self::Files { .. } => ErrorKind::Invalid,
             Self::Archive { source, .. } => source.kind(),
-            Self::InUse { .. } => ErrorKind::Conflict,
-            Self::Copy { .. } | Self::Io { .. } => ErrorKind::Internal,
+            Self::InUse { .. } | Self::DriverTaken { .. } => ErrorKind::Conflict,
+            Self::Copy { .. } | Self::Io { .. } | Self::OfDriver { .. } => ErrorKind::Internal,
             Self::State(error) => error.kind(),
         }
     }

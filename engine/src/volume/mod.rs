@@ -5,6 +5,7 @@
 //! the record: whoever dies in between leaves something that [`Volumes::open`] puts right.
 
 mod archive;
+mod driver;
 mod error;
 mod local;
 mod mounted;
@@ -17,7 +18,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use mounted::Mounted;
 
 pub use archive::VolumeArchive;
+pub use driver::{DriverError, VolumeDriver};
 pub use error::Error;
 pub use spec::{ANONYMOUS_LABEL, Name, VolumeSpec};
 
@@ -32,7 +34,7 @@ use crate::events::{Event, EventType, Events};
 use crate::id::ContainerId;
 use crate::state::{Durability, State, Table, Transaction};
 
-/// The only driver: a directory of the engine's own.
+/// The engine's own driver: a directory, or what its options say.
 pub const DRIVER: &str = "local";
 const DATA: &str = "_data";
 /// What is being removed lies under such a name until it is gone; no volume's name begins with a dot.
@@ -45,6 +47,8 @@ pub struct Volumes {
     state: State,
     events: Events,
     mounted: Arc<Mutex<Mounted>>,
+    /// Those that the program has brought.
+    drivers: Arc<RwLock<BTreeMap<String, Arc<dyn VolumeDriver>>>>,
 }
 
 /// One volume, as it was when it was looked at. A cheap clone.
@@ -65,6 +69,9 @@ struct Record {
     /// What is mounted instead of the directory.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     options: BTreeMap<String, String>,
+    /// Empty for the engine's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    driver: String,
 }
 
 /// What [`Volumes::prune`] removed.
@@ -82,7 +89,17 @@ impl Volume {
         &self.name
     }
 
-    /// The directory that is mounted in containers. It exists.
+    /// Who has its contents.
+    pub fn driver(&self) -> &str {
+        if self.record.driver.is_empty() { DRIVER } else { &self.record.driver }
+    }
+
+    /// Its contents are not in a directory of the engine's: its options or its driver say where they are.
+    pub fn is_elsewhere(&self) -> bool {
+        !self.record.options.is_empty() || self.driver() != DRIVER
+    }
+
+    /// The directory that is mounted in containers, unless the volume [is elsewhere](Volume::is_elsewhere). It exists.
     pub fn mountpoint(&self) -> &Path {
         &self.mountpoint
     }
@@ -122,7 +139,7 @@ impl Volume {
         let this = self.clone();
         blocking(self.name.as_str(), move || {
             let home = this.mountpoint.parent().unwrap_or(&this.mountpoint);
-            populate::populate(&this.name, home, &layers, &path)
+            populate::populate(&this.name, home, None, &layers, &path)
         })
         .await
     }
@@ -134,7 +151,8 @@ impl Volumes {
     pub fn open(root: &Path, state: State, events: Events) -> Result<Self, Error> {
         let directory = root.join("volumes");
         make_directory(&directory, 0o711).map_err(|error| Error::io("volumes", "making their directory", error))?;
-        let volumes = Self { directory: directory.into(), state, events, mounted: Arc::default() };
+        let volumes =
+            Self { directory: directory.into(), state, events, mounted: Arc::default(), drivers: Arc::default() };
         volumes.restore()?;
         Ok(volumes)
     }
@@ -145,10 +163,10 @@ impl Volumes {
     /// A name that is no plain name, a driver other than `local`, options that say nothing that can be mounted.
     pub async fn create(&self, spec: VolumeSpec) -> Result<Volume, Error> {
         let shown = spec.name.as_deref().unwrap_or_default();
-        if !matches!(spec.driver.as_str(), "" | DRIVER) {
-            return Err(Error::Driver { name: shown.to_owned(), driver: spec.driver });
+        let driver = self.driver(shown, &spec.driver)?;
+        if driver.is_none() {
+            local::check(shown, &spec.options)?;
         }
-        local::check(shown, &spec.options)?;
         let anonymous = shown.is_empty();
         let name = if anonymous { Name::random() } else { shown.parse::<Name>()? };
         let mut labels = spec.labels;
@@ -158,7 +176,13 @@ impl Volumes {
         if let Some(there) = self.look(&name)? {
             return Ok(there);
         }
-        let record = Record { labels, created_nanos: now_nanos(), anonymous, options: spec.options };
+        let by = if driver.is_some() { spec.driver } else { String::new() };
+        let record = Record { labels, created_nanos: now_nanos(), anonymous, options: spec.options, driver: by };
+        if let Some(driver) = driver {
+            let volume = self.volume(name.clone(), record.clone());
+            blocking(name.as_str(), move || driver.create(&volume).map_err(|error| driver::failed(&volume, error)))
+                .await?;
+        }
         // A named one keeps somebody's data, so it survives a loss of power; a nameless one goes with its container.
         let durability = if anonymous { Durability::Process } else { Durability::Power };
         let (record, is_new) = self.state.write(durability, |tx| -> Result<_, Error> {
@@ -170,7 +194,7 @@ impl Volumes {
             Ok((record, true))
         })?;
         if is_new {
-            self.tell("create", &name);
+            self.tell("create", &name, &record);
         }
         Ok(self.volume(name, record))
     }
@@ -252,6 +276,8 @@ impl Volumes {
     async fn take_away(&self, name: &Name, measured: bool) -> Result<u64, Error> {
         let (this, name) = (self.clone(), name.clone());
         blocking(name.clone().as_str(), move || {
+            let Some(volume) = this.look(&name)? else { return Err(Error::NotFound(name.to_string())) };
+            let driver = this.driver(name.as_str(), volume.driver())?;
             let grave = this.directory.join(format!("{REMOVED}{}", Name::random()));
             let home = this.home(&name);
             let bytes = if measured { size::of(&home).unwrap_or(0) } else { 0 };
@@ -277,7 +303,20 @@ impl Volumes {
                 }
                 return Err(error);
             }
-            this.tell("destroy", &name);
+            if let Some(driver) = driver
+                && let Err(error) = driver.remove(&volume)
+            {
+                // Its contents are there, so it is.
+                this.state.write(Durability::Power, |tx| -> Result<(), Error> {
+                    tx.put(Table::Volume, name.as_str(), &*volume.record)?;
+                    this.make(&name)
+                })?;
+                if moved {
+                    bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its directory", error))?;
+                }
+                return Err(driver::failed(&volume, error));
+            }
+            this.tell("destroy", &name, &volume.record);
             if moved {
                 bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its files", error))?;
             }
@@ -318,8 +357,9 @@ impl Volumes {
         Ok(())
     }
 
-    fn tell(&self, action: &str, name: &Name) {
-        self.events.publish(Event::new(EventType::Volume, action, name.as_str()).attribute("driver", DRIVER));
+    fn tell(&self, action: &str, name: &Name, record: &Record) {
+        let driver = if record.driver.is_empty() { DRIVER } else { &record.driver };
+        self.events.publish(Event::new(EventType::Volume, action, name.as_str()).attribute("driver", driver));
     }
 }
 

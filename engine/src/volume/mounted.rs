@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use engine_sys::mount::{self, Below};
@@ -13,7 +13,7 @@ use engine_sys::path::Root;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
 
-use super::{Error, Name, Volume, Volumes, local};
+use super::{Error, Name, Volume, Volumes, driver, local, populate};
 use crate::id::ContainerId;
 
 /// What is mounted, and for whom.
@@ -38,7 +38,7 @@ impl Volumes {
         let name: Name = name.parse()?;
         let volume = self.look(&name)?.ok_or_else(|| Error::NotFound(name.to_string()))?;
         let place = volume.mountpoint();
-        if volume.options().is_empty() {
+        if !volume.is_elsewhere() {
             return subpath.map(|subpath| part(place, subpath)).transpose();
         }
         let failed = |source| failed(&volume, source);
@@ -46,7 +46,7 @@ impl Volumes {
         if !mounted.volumes.contains_key(&name) {
             let whole = match find() {
                 Some(whole) => whole,
-                None => local::open(volume.options()).map_err(failed)?,
+                None => self.contents(&volume)?,
             };
             let attach = || {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -72,10 +72,12 @@ impl Volumes {
     pub(crate) fn let_go(&self, by: &ContainerId) {
         let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free = Vec::new();
+        let mut unused = Vec::new();
         mounted.volumes.retain(|name, users| {
             users.remove(by);
             if users.is_empty() {
                 free.push(self.home(name).join(super::DATA));
+                unused.push(name.clone());
             }
             !users.is_empty()
         });
@@ -92,6 +94,68 @@ impl Volumes {
                 }
             }
         }
+        for name in unused {
+            if let Err(error) = self.unmount(&name) {
+                tracing::warn!(volume = %name, %error, "the driver of a volume does not let go of it");
+            }
+        }
+    }
+
+    /// The whole of a volume that is elsewhere.
+    fn contents(&self, volume: &Volume) -> Result<OwnedFd, Error> {
+        let failed = |source| failed(volume, source);
+        let Some(driver) = self.driver(volume.name.as_str(), volume.driver())? else {
+            return local::open(volume.options()).map_err(failed);
+        };
+        let place = driver.mount(volume).map_err(|error| driver::failed(volume, error))?;
+        mount::copy(&place, Below::Included).map_err(|source| {
+            // Nobody has it, so nobody will let go of it.
+            if let Err(error) = driver.unmount(volume) {
+                tracing::warn!(volume = %volume.name, %error, "the driver of a volume does not let go of it");
+            }
+            Error::Mount {
+                device: place.display().to_string(),
+                mountpoint: volume.mountpoint().display().to_string(),
+                data: String::new(),
+                source,
+            }
+        })
+    }
+
+    fn unmount(&self, name: &Name) -> Result<(), Error> {
+        let Some(volume) = self.look(name)? else { return Ok(()) };
+        match self.driver(name.as_str(), volume.driver())? {
+            Some(driver) => driver.unmount(&volume).map_err(|error| driver::failed(&volume, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Volume::populate`], for a volume that is elsewhere, which is mounted meanwhile for a container that does not run.
+    /// One that cannot be written is left as it is. Blocks.
+    pub(crate) fn populate_elsewhere(
+        &self,
+        volume: &Volume,
+        by: &ContainerId,
+        layers: &[PathBuf],
+        path: &Path,
+        find: impl FnOnce() -> Option<OwnedFd>,
+    ) -> Result<bool, Error> {
+        let fill = || {
+            let Some(tree) = self.tree(volume.name.as_str(), by, None, find)? else { return Ok(false) };
+            let failed = |source| failed(volume, source);
+            let flags = rustix::fs::fstatvfs(&tree).map_err(|error| failed(error.into()))?.f_flag;
+            let is_directory =
+                rustix::fs::fstat(&tree).is_ok_and(|found| rustix::fs::FileType::from_raw_mode(found.st_mode).is_dir());
+            if flags.contains(rustix::fs::StatVfsMountFlags::RDONLY) || !is_directory {
+                return Ok(false);
+            }
+            let data = crate::snapshot::merged::reopened(&tree).map_err(failed)?;
+            let home = self.home(&volume.name);
+            populate::populate(&volume.name, &home, Some(data), layers, path)
+        };
+        let filled = fill();
+        self.let_go(by);
+        filled
     }
 }
 

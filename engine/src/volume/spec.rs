@@ -71,7 +71,7 @@ impl fmt::Display for Name {
 pub struct VolumeSpec {
     /// Its name; none makes an anonymous volume.
     pub name: Option<String>,
-    /// The driver; empty means `local`, and no other is there.
+    /// The driver; empty means `local`, and others are there if the program has [registered](super::Volumes::register) them.
     pub driver: String,
     /// The driver's options: what `local` mounts instead of a directory of its own, as `type`, `device` and `o`.
     pub options: BTreeMap<String, String>,

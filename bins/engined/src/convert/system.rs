@@ -185,6 +185,7 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         name: host.name.clone(),
         labels: settings.labels.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        cdi_spec_dirs: settings.cdi_directories.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         runtimes: runtimes(settings),
         default_runtime: settings.default_runtime.clone().unwrap_or_else(|| "runc".to_owned()),
         swarm: wire::SwarmInfo { local_node_state: "inactive".to_owned(), ..wire::SwarmInfo::default() },

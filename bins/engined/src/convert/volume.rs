@@ -26,7 +26,7 @@ pub(crate) fn spec(request: wire::VolumeCreate) -> VolumeSpec {
 pub(crate) fn volume(volume: &Volume) -> wire::Volume {
     wire::Volume {
         created_at: rfc3339_seconds(volume.created()),
-        driver: engine::volume::DRIVER.to_owned(),
+        driver: volume.driver().to_owned(),
         labels: Some(labels(volume)),
         mountpoint: volume.mountpoint().to_string_lossy().into_owned(),
         name: volume.name().as_str().to_owned(),

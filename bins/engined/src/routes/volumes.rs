@@ -23,7 +23,7 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
     let volumes = call.daemon.engine.volumes();
     let mut listed = Vec::new();
     for one in volumes.list().await? {
-        let wanted = filters.allows("driver", engine::volume::DRIVER)
+        let wanted = filters.allows("driver", one.driver())
             && filters.any("name", |part| one.name().as_str().contains(part))
             && filters.all_labels("label", &labels(&one));
         if !wanted {

@@ -7,7 +7,7 @@ mod copy;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dir, FlockOperation, Mode, OFlags};
@@ -23,12 +23,23 @@ const MARKER: &str = "populating";
 /// A path that the image does not have, or that is no directory, leaves the volume as it is; a symbolic link is
 /// followed inside the image only. The volume's root gets owner and mode of the image's directory. Answers whether it
 /// was this call that filled the volume.
-pub(super) fn populate(name: &Name, home: &Path, layers: &[PathBuf], path: &Path) -> Result<bool, Error> {
+///
+/// `data` is the volume's root when that is not in `home`.
+pub(super) fn populate(
+    name: &Name,
+    home: &Path,
+    data: Option<OwnedFd>,
+    layers: &[PathBuf],
+    path: &Path,
+) -> Result<bool, Error> {
     let failed = |what| move |source: rustix::io::Errno| Error::io(name.as_str(), what, source);
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let home = rustix::fs::open(home, flags, Mode::empty()).map_err(failed("opening its directory"))?;
     rustix::fs::flock(&home, FlockOperation::LockExclusive).map_err(failed("locking it"))?;
-    let data = rustix::fs::openat(&home, DATA, flags, Mode::empty()).map_err(failed("opening its data"))?;
+    let data = match data {
+        Some(data) => data,
+        None => rustix::fs::openat(&home, DATA, flags, Mode::empty()).map_err(failed("opening its data"))?,
+    };
 
     let cut_short = rustix::fs::statat(&home, MARKER, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok();
     if cut_short {

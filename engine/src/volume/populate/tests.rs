@@ -28,7 +28,7 @@ impl Room {
     }
 
     fn populate(&self, layers: &[PathBuf], path: &str) -> Result<bool, Error> {
-        populate(&self.name, &self.room.path().join("home"), layers, Path::new(path))
+        populate(&self.name, &self.room.path().join("home"), None, layers, Path::new(path))
     }
 
     fn marker(&self) -> PathBuf {

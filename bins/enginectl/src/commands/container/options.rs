@@ -57,7 +57,7 @@ pub(crate) struct Options {
     /// Memory nodes to use, as 0-3 or 0,1
     #[arg(long, value_name = "LIST")]
     pub(crate) cpuset_mems: Option<String>,
-    /// Add a device of the host
+    /// Add a device of the host, or one by its CDI name (vendor.com/class=name)
     #[arg(long, value_name = "HOST[:CONTAINER[:rwm]]")]
     pub(crate) device: Vec<String>,
     /// Add a rule to the allowed devices
@@ -99,6 +99,9 @@ pub(crate) struct Options {
     /// Expose a port or a range of ports
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     pub(crate) expose: Vec<String>,
+    /// Add GPUs that the host describes (CDI): all, a number, or device=ID
+    #[arg(long, value_name = "GPUS")]
+    pub(crate) gpus: Option<String>,
     /// Add a further group
     #[arg(long, value_name = "GROUP")]
     pub(crate) group_add: Vec<String>,

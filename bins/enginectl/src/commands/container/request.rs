@@ -1,7 +1,7 @@
 //! Flags to the request that makes a container. Pure: what it needs from outside is passed in.
 
 use engine_api::container::{ContainerConfig, CreateRequest, Empty, HealthConfig};
-use engine_api::host_config::{HostConfig, LogConfig};
+use engine_api::host_config::{DeviceRequest, HostConfig, LogConfig};
 use engine_api::network::{EndpointIpamConfig, EndpointSettings, NetworkingConfig};
 
 use super::mount;
@@ -84,6 +84,13 @@ pub(crate) fn request(options: &Options, around: &Surroundings<'_>) -> Result<Cr
     if log_driver == "none" && !options.log_opt.is_empty() {
         return Err(Error::Invalid("invalid logging opts for driver none".to_owned()));
     }
+    let (named, devices): (Vec<String>, Vec<String>) =
+        options.device.iter().cloned().partition(|text| words::is_cdi_name(text));
+    let mut requests = Vec::new();
+    if !named.is_empty() {
+        requests.push(DeviceRequest { driver: "cdi".to_owned(), device_ids: Some(named), ..DeviceRequest::default() });
+    }
+    requests.extend(options.gpus.as_deref().map(words::gpus).transpose().map_err(bad("--gpus"))?);
     let (rows, columns) = around.console.unwrap_or_default();
     let host_config = HostConfig {
         binds: some(&binds.binds),
@@ -143,7 +150,8 @@ pub(crate) fn request(options: &Options, around: &Surroundings<'_>) -> Result<Cr
         cpu_realtime_runtime: options.cpu_rt_runtime.unwrap_or(0),
         cpuset_cpus: options.cpuset_cpus.clone().unwrap_or_default(),
         cpuset_mems: options.cpuset_mems.clone().unwrap_or_default(),
-        devices: some(&all(&options.device, words::device, "--device")?),
+        devices: some(&all(&devices, words::device, "--device")?),
+        device_requests: some(&requests),
         device_cgroup_rules: some(&options.device_cgroup_rule),
         memory_reservation: bytes("--memory-reservation", &options.memory_reservation)?,
         memory_swap: match options.memory_swap.as_deref() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use engine_api::container::{Empty, PortBinding, PortMap};
-use engine_api::host_config::{DeviceMapping, RestartPolicy, ThrottleDevice, Ulimit, WeightDevice};
+use engine_api::host_config::{DeviceMapping, DeviceRequest, RestartPolicy, ThrottleDevice, Ulimit, WeightDevice};
 
 use crate::output::size;
 
@@ -155,6 +155,62 @@ pub(crate) fn device(text: &str) -> Result<DeviceMapping, String> {
         path_in_container: container.to_owned(),
         cgroup_permissions: mode.to_owned(),
     })
+}
+
+/// Whether a device is meant by its CDI name, `vendor.com/class=name`, and not by its path.
+pub(crate) fn is_cdi_name(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(kind, name)| {
+        !name.is_empty()
+            && !text.contains(',')
+            && kind.split_once('/').is_some_and(|(vendor, class)| !vendor.is_empty() && !class.is_empty())
+    }) && !text.starts_with('/')
+}
+
+/// `all`, a number, or fields: `count`, `device`, `driver`, `capabilities` and `options`.
+pub(crate) fn gpus(text: &str) -> Result<DeviceRequest, String> {
+    let mut request = DeviceRequest { options: Some(BTreeMap::new()), ..DeviceRequest::default() };
+    let mut capabilities = Vec::new();
+    let count = |text: &str| match text {
+        "all" => Ok(-1),
+        number => number.parse().map_err(|_| format!("count must be an integer or all: {number}")),
+    };
+    let fields = csv(text);
+    let mut counted = false;
+    for field in &fields {
+        match field.split_once('=') {
+            None if fields.len() == 1 || !counted => request.count = count(field)?,
+            None => return Err(format!("gpu request key '{field}' can be specified only once")),
+            Some(("count", value)) => request.count = count(value)?,
+            Some(("device", value)) => request.device_ids = Some(csv(value)),
+            Some(("driver", value)) => value.clone_into(&mut request.driver),
+            Some(("capabilities", value)) => capabilities = csv(value),
+            Some(("options", value)) => request.options = Some(map(&csv(value))),
+            Some((key, _)) => return Err(format!("unexpected key '{key}' in '{field}'")),
+        }
+        counted |= !field.contains('=') || field.starts_with("count=");
+    }
+    if !counted && request.device_ids.is_none() {
+        request.count = 1;
+    }
+    if !capabilities.iter().any(|capability| capability == "gpu") {
+        capabilities.push("gpu".to_owned());
+    }
+    request.capabilities = Some(vec![capabilities]);
+    Ok(request)
+}
+
+/// Fields with commas between, and quotes around those that have commas.
+fn csv(text: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    for c in text.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            c => fields.iter_mut().next_back().into_iter().for_each(|field| field.push(c)),
+        }
+    }
+    fields
 }
 
 /// `/dev/x:weight`.
@@ -427,6 +483,27 @@ mod tests {
                 && device_weight("/dev/sda:5").is_err()
                 && device_rate("sda:1", true).is_err()
         );
+    }
+
+    #[test]
+    fn devices_of_others() {
+        assert!(is_cdi_name("vendor.com/class=name"));
+        for text in ["/dev/a", "/dev/a=b/c", "a=b", "a/b", "a/b="] {
+            assert!(!is_cdi_name(text), "{text}");
+        }
+        let of = |text: &str| {
+            let request = gpus(text).unwrap();
+            (request.count, request.device_ids.unwrap_or_default(), request.capabilities.unwrap().concat())
+        };
+        let gpu = vec!["gpu".to_owned()];
+        assert_eq!(of("all"), (-1, vec![], gpu.clone()));
+        assert_eq!(of("2"), (2, vec![], gpu.clone()));
+        assert_eq!(of("device=3"), (0, vec!["3".to_owned()], gpu.clone()));
+        assert_eq!(of("\"device=0,2\""), (0, vec!["0".to_owned(), "2".to_owned()], gpu));
+        assert_eq!(of("driver=nvidia,capabilities=compute"), (1, vec![], vec!["compute".to_owned(), "gpu".to_owned()]));
+        for text in ["", "some", "all,2", "bogus=1"] {
+            assert!(gpus(text).is_err(), "{text}");
+        }
     }
 
     fn device_of(text: &str) -> bool {

@@ -62,8 +62,7 @@ pub(crate) fn to_engine(host: wire::HostConfig, version: ApiVersion) -> Result<e
         .collect();
     asked.devices = host.devices.unwrap_or_default().into_iter().map(device).collect();
     asked.device_cgroup_rules = host.device_cgroup_rules.unwrap_or_default();
-    asked.device_requests =
-        host.device_requests.unwrap_or_default().into_iter().map(|request| request.driver).collect();
+    asked.device_requests = host.device_requests.unwrap_or_default().into_iter().map(device_request).collect();
     asked.oom_score_adj = i32::try_from(host.oom_score_adj).map_err(|_| {
         Error::invalid(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", host.oom_score_adj))
     })?;
@@ -186,6 +185,26 @@ fn bindings(bindings: Option<Vec<engine_api::container::PortBinding>>) -> Vec<en
     }
 }
 
+fn device_request(request: wire::DeviceRequest) -> engine::DeviceRequest {
+    engine::DeviceRequest {
+        driver: request.driver,
+        count: request.count,
+        device_ids: request.device_ids.unwrap_or_default(),
+        capabilities: request.capabilities.unwrap_or_default(),
+        options: request.options.unwrap_or_default(),
+    }
+}
+
+fn wire_device_request(request: &engine::DeviceRequest) -> wire::DeviceRequest {
+    wire::DeviceRequest {
+        driver: request.driver.clone(),
+        count: request.count,
+        device_ids: nil_when_empty(request.device_ids.clone()),
+        capabilities: nil_when_empty(request.capabilities.clone()),
+        options: Some(request.options.clone()),
+    }
+}
+
 fn device(device: wire::DeviceMapping) -> engine::DeviceMapping {
     let or = |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
     engine::DeviceMapping {
@@ -263,6 +282,7 @@ pub(crate) fn to_wire(host: &engine::HostConfig) -> wire::HostConfig {
         cpuset_mems: resources.cpuset_mems.clone(),
         devices: Some(host.devices.iter().map(wire_device).collect()),
         device_cgroup_rules: nil_when_empty(host.device_cgroup_rules.clone()),
+        device_requests: nil_when_empty(host.device_requests.iter().map(wire_device_request).collect()),
         memory_reservation: resources.memory_reservation,
         memory_swap: resources.memory_swap,
         memory_swappiness: resources.memory_swappiness,
