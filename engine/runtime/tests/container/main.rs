@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 //! Real containers with Docker's default specification, through [`engine_runtime::Runtime`].
 
+mod attacks;
 mod attributes;
 mod exec;
 mod fallbacks;

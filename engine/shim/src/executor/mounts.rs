@@ -13,6 +13,7 @@ const MOUNT_ATTR_RDONLY: u64 = 0x1;
 const MOUNT_ATTR_NOSUID: u64 = 0x2;
 const MOUNT_ATTR_NODEV: u64 = 0x4;
 const MOUNT_ATTR_NOEXEC: u64 = 0x8;
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
 /// What is to become of a mount: `MOUNT_ATTR_*` to set and to clear, and an `MS_*` flag of propagation.
@@ -130,7 +131,9 @@ impl Executor<'_> {
         let is_directory = system::metadata(mount)?.is(system::S_IFDIR);
         let leaf = if is_directory { Leaf::Directory(0o755) } else { Leaf::File };
         let target = beneath::ensure(root, path, leaf, if strict { Links::Refuse } else { Links::Follow })?;
-        let attached = system::attach_mount(mount, target);
+        // A link of the image must not lead into the container's /proc, which other operations write through.
+        let leads_astray = !strict && system::file_system_of(target)? == PROC_SUPER_MAGIC && has_links(root, path)?;
+        let attached = if leads_astray { Err(Errno::LOOP) } else { system::attach_mount(mount, target) };
         system::close(target);
         attached?;
         self.is_attached(slot)
@@ -306,5 +309,16 @@ impl Executor<'_> {
     pub(super) fn make_root_read_only(&mut self) -> Step {
         let root = self.root()?;
         Ok(self.change_mount(root, Attributes { set: MOUNT_ATTR_RDONLY, ..Attributes::NONE })?)
+    }
+}
+
+fn has_links(root: Descriptor, path: &CStr) -> system::Result<bool> {
+    match beneath::open(root, path, system::O_PATH, Links::Refuse) {
+        Ok(direct) => {
+            system::close(direct);
+            Ok(false)
+        }
+        Err(Errno::LOOP) => Ok(true),
+        Err(error) => Err(error),
     }
 }
