@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub struct Settings {
     pub bridge: BridgeSettings,
     /// Address blocks that new networks take a subnet of, in order; empty means the built-in ones.
     pub address_pools: Vec<AddressPool>,
+    /// The same for IPv6; empty means a private block of random bytes for each network.
+    pub address_pools_v6: Vec<AddressPool<Ipv6Addr>>,
     /// Keep packet filter rules for the networks; without it nothing is translated or isolated.
     pub firewall: bool,
     /// Listen at published ports and pass on what comes, instead of translating its destination. Slower, but what comes has
@@ -78,6 +80,7 @@ impl Default for Settings {
             cgroup_parent: "engine".to_owned(),
             bridge: BridgeSettings::default(),
             address_pools: Vec::new(),
+            address_pools_v6: Vec::new(),
             firewall: true,
             relay_ports: false,
             dns: DnsSettings::default(),
@@ -259,9 +262,9 @@ impl BridgeSettings {
 
 /// A block of addresses that is cut into subnets of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressPool {
+pub struct AddressPool<A = Ipv4Addr> {
     /// First address of the block.
-    pub base: Ipv4Addr,
+    pub base: A,
     /// Prefix length of the block.
     pub prefix_len: u8,
     /// Prefix length of each subnet cut from it.

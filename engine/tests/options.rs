@@ -159,7 +159,7 @@ async fn a_bridge_gives_addresses_and_names() {
     let interface = record.endpoints[0].interface.clone().unwrap();
     let script = format!(
         "ip -4 addr show eth0 | grep -c inet; ip route | grep -c default; grep -c \"$(hostname)\" /etc/hosts; grep extra /etc/hosts; for i in 1 2 3 4 5 6 7 8 9; do nc {} 7777 && break; sleep 0.1; done",
-        interface.address
+        interface.address.unwrap()
     );
     let output = says(&engine, on_bridge(&script).extra_host("extra", "10.9.8.7")).await;
     assert_eq!(output, "1\n1\n1\n10.9.8.7\textra\nserved\n");

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use engine::Settings;
+use engine::network::Subnet6;
 use engine::settings::{AddressPool, Bytes};
 use serde::Deserialize;
 use tracing::level_filters::LevelFilter;
@@ -219,9 +220,18 @@ impl Directives {
         settings.firewall = self.iptables.unwrap_or(settings.firewall);
         settings.relay_ports = self.relay_ports.unwrap_or(settings.relay_ports);
         for pool in self.default_address_pools.iter().flatten() {
+            let invalid = || Invalid(format!("invalid size {} of the address pool {}", pool.size, pool.base));
+            if let Ok(block) = pool.base.parse::<Subnet6>() {
+                let (base, prefix_len) = (block.first(), block.prefix_len());
+                if pool.size < prefix_len || pool.size > 126 {
+                    return Err(invalid());
+                }
+                settings.address_pools_v6.push(AddressPool { base, prefix_len, subnet_len: pool.size });
+                continue;
+            }
             let (base, prefix_len) = subnet("default-address-pools", &pool.base)?;
             if pool.size < prefix_len || pool.size > 30 {
-                return Err(Invalid(format!("invalid size {} of the address pool {}", pool.size, pool.base)));
+                return Err(invalid());
             }
             settings.address_pools.push(AddressPool { base, prefix_len, subnet_len: pool.size });
         }
@@ -358,7 +368,7 @@ mod tests {
             r#"{"data-root":"/d","exec-root":"/r","hosts":["unix:///a"],"group":"7","debug":true,"bip":"10.1.0.1/24","mtu":1400,
                 "dns":["10.0.0.53"],"registry-mirrors":["http://127.0.0.1:5000"],"log-opts":{"max-size":"1m"},"labels":["a=b"],
                 "default-ulimits":{"nofile":{"Name":"nofile","Soft":10,"Hard":20}},"default-shm-size":"1g","live-restore":true,
-                "default-address-pools":[{"base":"10.9.0.0/16","size":24}],"features":{"buildkit":false},"icc":false}"#,
+                "default-address-pools":[{"base":"10.9.0.0/16","size":24},{"base":"fd00:9::/48","size":64}],"features":{"buildkit":false},"icc":false}"#,
         )
         .unwrap()
         .decide()
@@ -372,6 +382,8 @@ mod tests {
             (settings.shm_size, settings.ulimits[0].hard, settings.address_pools[0].subnet_len),
             (1 << 30, 20, 24)
         );
+        let pool = &settings.address_pools_v6[0];
+        assert_eq!((pool.base.to_string().as_str(), pool.prefix_len, pool.subnet_len), ("fd00:9::", 48, 64));
         assert_eq!((setup.debug, setup.log_level, setup.group.as_deref()), (true, LevelFilter::DEBUG, Some("7")));
     }
 
@@ -413,6 +425,7 @@ mod tests {
             (r#"{"default-runtime":"crun"}"#, "specified default runtime 'crun' does not exist"),
             (r#"{"runtimes":{"k":{"runtimeType":"io.containerd.kata.v2"}}}"#, "runtime k: runtimeType"),
             (r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#, "invalid size 8"),
+            (r#"{"default-address-pools":[{"base":"fd00::/48","size":127}]}"#, "invalid size 127"),
         ] {
             assert!(refused(text).starts_with(expected), "{text}: {}", refused(text));
         }

@@ -47,7 +47,8 @@ fn linked(shared: &Shared, by: &Record, link: Link) -> Result<Linked, Error> {
     let other = shared.find(&link.target)?.record();
     let on_bridge = other.endpoints.iter().find(|endpoint| endpoint.network_name == BRIDGE);
     let interface = on_bridge.and_then(|endpoint| endpoint.interface.as_ref());
-    let Some(interface) = interface.filter(|_| other.state.status.has_process()) else {
+    let address = interface.and_then(|interface| interface.address);
+    let Some(address) = address.filter(|_| other.state.status.has_process()) else {
         return Err(Error::conflict(format!(
             "Cannot link to a non running container: /{} AS /{}/{}",
             other.name, by.name, link.alias
@@ -59,7 +60,7 @@ fn linked(shared: &Shared, by: &Record, link: Link) -> Result<Linked, Error> {
         name: other.name.clone(),
         short: other.id.short().to_owned(),
         hostname: other.config.hostname.clone(),
-        address: interface.address,
+        address,
         ports: other.config.exposed_ports.iter().cloned().collect(),
         environment: other.config.env.clone(),
     })

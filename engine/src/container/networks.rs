@@ -308,7 +308,7 @@ pub(super) fn addresses(endpoints: &[Endpoint]) -> Vec<IpAddr> {
     let of = |endpoint: &Endpoint| {
         let interface = endpoint.interface.as_ref()?;
         let v6 = interface.v6.as_ref().map(|v6| IpAddr::V6(v6.address));
-        Some([IpAddr::V4(interface.address)].into_iter().chain(v6))
+        Some(interface.address.map(IpAddr::V4).into_iter().chain(v6))
     };
     endpoints.iter().filter_map(of).flatten().collect()
 }

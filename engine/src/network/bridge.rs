@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use engine_sys::netlink::{self, Netlink, Protocol};
@@ -45,7 +45,7 @@ pub(super) struct Ready {
     pub(super) index: u32,
     pub(super) mtu: u32,
     /// The addresses it was made for.
-    pub(super) subnet: Subnet,
+    pub(super) subnet: Option<Subnet>,
     pub(super) subnet_v6: Option<Subnet6>,
 }
 
@@ -54,6 +54,7 @@ pub(super) struct Ready {
 pub(super) struct Policy {
     pub(super) table: String,
     pub(super) pools: Vec<AddressPool>,
+    pub(super) pools_v6: Vec<AddressPool<Ipv6Addr>>,
     pub(super) firewall: bool,
     pub(super) forward: bool,
     /// Ports are listened at, not translated.
@@ -114,8 +115,10 @@ impl Host {
         if !bridge.settled {
             let link = self.find(&bridge.interface)?;
             let mut used = self.in_use(link.as_ref().map(|link| link.index))?;
-            let block = &bridge.addresses.v4;
-            if block.chosen && used.iter().any(|used| used.overlaps(block.subnet)) {
+            if let Some(block) = &bridge.addresses.v4
+                && block.chosen
+                && used.iter().any(|used| used.overlaps(block.subnet))
+            {
                 used.extend(taken()?);
                 let free = subnet::choose(&policy.pools, &used);
                 let free = free.ok_or_else(|| Error::SubnetsExhausted { network: network.name.clone() })?;
@@ -154,7 +157,10 @@ impl Host {
             forwarding::write_switch_if_there(&forwarding::switch_of(name, switch), value)?;
         }
         let ours = self.made(&link, &network.id);
-        let mut changes = self.address_changes(&link, &bridge.own_v4(), ours)?;
+        let mut changes = Vec::new();
+        if let Some(block) = bridge.own_v4() {
+            changes.extend(self.address_changes(&link, &block, ours)?);
+        }
         if let Some(block) = bridge.own_v6() {
             changes.extend(self.address_changes(&link, &block, ours)?);
         }
@@ -165,7 +171,7 @@ impl Host {
         let ready = Ready {
             index: link.index,
             mtu,
-            subnet: bridge.addresses.v4.subnet,
+            subnet: bridge.addresses.v4.map(|block| block.subnet),
             subnet_v6: bridge.addresses.v6.as_ref().map(|block| block.subnet),
         };
         self.ready.insert(network.id, ready);
@@ -208,7 +214,9 @@ impl Host {
         if !policy.forward || bridge.internal {
             return Ok(taken);
         }
-        taken.extend(forwarding::ensure(Family::Ipv4, &mut self.route, self.filter.as_mut())?);
+        if bridge.addresses.v4.is_some() {
+            taken.extend(forwarding::ensure(Family::Ipv4, &mut self.route, self.filter.as_mut())?);
+        }
         if bridge.addresses.v6.is_some() {
             taken.extend(forwarding::ensure(Family::Ipv6, &mut self.route, self.filter.as_mut())?);
         }

@@ -158,6 +158,12 @@ impl Networks {
     /// As [`Self::connect`].
     pub fn connect_blocking(&self, request: &Connect) -> Result<Endpoint, Error> {
         let network = self.get(&request.network)?;
+        if network.template.is_some() {
+            return Err(Error::Forbidden(format!(
+                "nobody can be connected to {}: it is a configuration that networks are made of",
+                network.name
+            )));
+        }
         let endpoint = match &network.driver {
             Driver::Bridge => self.connect_bridge(&network, request)?,
             Driver::Host | Driver::Null => self.connect_plain(&network, request)?,
@@ -229,7 +235,7 @@ impl Networks {
         let mut host = self.host();
         if let (Some(ready), Some(bridge)) = (host.ready(&network.id), &network.bridge)
             && bridge.settled
-            && bridge.addresses.v4.subnet == ready.subnet
+            && bridge.addresses.v4.map(|block| block.subnet) == ready.subnet
             && bridge.addresses.v6.as_ref().map(|block| block.subnet) == ready.subnet_v6
         {
             host.keep_rules(policy, || self.in_use())?;
@@ -240,7 +246,8 @@ impl Networks {
         let taken = || {
             self.shared.state.read(|look| {
                 let mut others = create::Others::read(look)?.v4;
-                others.retain(|other| network.addresses().is_none_or(|own| own.v4.subnet != *other));
+                let own = network.addresses().and_then(|own| Some(own.v4?.subnet));
+                others.retain(|other| Some(*other) != own);
                 Ok::<_, Error>(others)
             })
         };
@@ -273,7 +280,12 @@ impl Networks {
             let reason = "invalid option: it has no IPv6, so an IPv6 address cannot be asked for".to_owned();
             return Err(Error::Invalid { network: network.name.clone(), reason });
         }
-        if request.address.is_some() && place.addresses.v4.chosen && !network.is_predefined() {
+        if request.address.is_some() && place.addresses.v4.is_none() {
+            let reason = "invalid option: it has no IPv4, so an IPv4 address cannot be asked for".to_owned();
+            return Err(Error::Invalid { network: network.name.clone(), reason });
+        }
+        let chosen = place.addresses.v4.is_some_and(|block| block.chosen);
+        if request.address.is_some() && chosen && !network.is_predefined() {
             return Err(Error::Refused(
                 "user specified IP address is supported only when connecting to networks with user configured subnets"
                     .to_owned(),
@@ -285,7 +297,9 @@ impl Networks {
             let others = transaction.list_prefix::<Endpoint>(Table::Endpoint, &endpoints_key(&request.container))?;
             let mut all: Vec<Endpoint> = others.into_iter().map(|(_, endpoint)| endpoint).collect();
             let container = &request.container;
-            let address = lease::take(transaction, network, &place.addresses.v4, container, request.address)?;
+            let v4 = &place.addresses.v4;
+            let lease = |block| lease::take(transaction, network, block, container, request.address);
+            let address = v4.as_ref().map(lease).transpose()?;
             let v6 = match &place.addresses.v6 {
                 Some(block) => Some(Interface6 {
                     address: lease::take(transaction, network, block, container, request.address_v6)?,
@@ -293,6 +307,11 @@ impl Networks {
                     gateway: block.gateway.filter(|_| !network.internal),
                 }),
                 None => None,
+            };
+            let mac = match (address, &v6) {
+                (Some(address), _) => MacAddress::of(address),
+                (None, Some(v6)) => MacAddress::of_text(&v6.address.to_string()),
+                (None, None) => MacAddress::random(),
             };
             let mut wanted = Vec::new();
             for publish in request.publish.iter().filter(|_| place.masters && !network.internal) {
@@ -306,11 +325,11 @@ impl Networks {
                 name: request.interface_name(place.prefix.unwrap_or("eth"), &all)?,
                 host_name: format!("veth{}", id.as_str().get(..7).unwrap_or_default()),
                 address,
-                prefix_len: place.addresses.v4.subnet.prefix_len(),
-                gateway: place.addresses.v4.gateway.filter(|_| !network.internal),
+                prefix_len: v4.map_or(0, |block| block.subnet.prefix_len()),
+                gateway: v4.and_then(|block| block.gateway).filter(|_| !network.internal),
                 v6,
                 link_local: request.link_local.clone(),
-                mac: request.mac.unwrap_or_else(|| MacAddress::of(address)),
+                mac: request.mac.unwrap_or(mac),
             };
             let endpoint = request.endpoint(id, network, Some(interface));
             insert(transaction, &endpoint)?;
@@ -336,7 +355,23 @@ impl Networks {
 
     /// The ports that are relayed, and those that the packet filter knows.
     pub(super) fn split(&self, ports: Vec<Port>) -> (Vec<Port>, Vec<Port>) {
-        ports.into_iter().partition(|port| self.shared.policy.relay && port.published.host_port > 0)
+        let relayed = ports.iter().filter(|port| self.is_relayed(port)).copied().collect();
+        (relayed, ports.into_iter().filter(|port| self.is_translated(port)).collect())
+    }
+
+    /// Whether the packet filter leads a port to its container. It does so within one family of addresses only, and not from the
+    /// loopback of IPv6, which the kernel never routes. Those of the containers' own addresses are always in it.
+    pub(super) fn is_translated(&self, port: &Port) -> bool {
+        let at = port.published.host_address;
+        let reached = at.is_ipv4() == port.address.is_ipv4() && at != IpAddr::V6(Ipv6Addr::LOCALHOST);
+        port.published.host_port == 0 || (reached && !self.shared.policy.relay)
+    }
+
+    /// Whether the engine listens at a port and passes on what comes: all of it, or what comes by the loopback of IPv6 only.
+    pub(super) fn is_relayed(&self, port: &Port) -> bool {
+        let at = &port.published;
+        let by_loopback = at.host_address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        at.host_port > 0 && at.protocol != Protocol::Sctp && (by_loopback || !self.is_translated(port))
     }
 
     /// Holds the ports of connected containers again, after a restart. What cannot be held is told, and keeps no other port and
@@ -352,22 +387,23 @@ impl Networks {
             }
             let container = endpoint.names.first().map_or(endpoint.container.short(), String::as_str);
             let (held, lost) = port::claim(&interface.ports);
+            let (relayed, _) = self.split(ports(&endpoint));
             for port in lost {
                 let at = SocketAddr::new(port.host_address, port.host_port);
-                if self.shared.policy.relay {
+                if relayed.iter().any(|relayed| relayed.published.host_address == port.host_address) {
                     tracing::warn!(container, port = %at, "another program or engine has a published port: it is not relayed");
                 } else {
                     // The packet filter leads it to the container all the same.
                     tracing::info!(container, port = %at, "another program or engine listens at a published port too");
                 }
             }
-            if !self.shared.policy.relay {
+            if relayed.is_empty() {
                 if !held.is_empty() {
                     self.claims().entry(endpoint.container).or_insert(held);
                 }
                 continue;
             }
-            match self.shared.relays.start_what_can_be(&endpoint.container, &ports(&endpoint), held) {
+            match self.shared.relays.start_what_can_be(&endpoint.container, &relayed, held) {
                 Ok(failed) => {
                     for error in failed {
                         tracing::warn!(container, %error, "a published port is not listened at");
@@ -435,7 +471,9 @@ impl<'a> Place<'a> {
             Some(address) => Ok(vec![address]),
             None => {
                 let v6 = self.addresses.v6.is_some().then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-                Ok([IpAddr::V4(Ipv4Addr::UNSPECIFIED)].into_iter().chain(v6).collect())
+                // The engine passes on from the other family what it can.
+                let v4 = self.addresses.v4.is_some() || wanted.protocol != Protocol::Sctp;
+                Ok(v4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).into_iter().chain(v6).collect())
             }
         }
     }
@@ -522,8 +560,8 @@ pub(super) fn ports(endpoint: &Endpoint) -> Vec<Port> {
     let lead = |interface: &Interface| {
         let to = |published: &port::PublishedPort| {
             let address = match published.host_address {
-                IpAddr::V4(_) => IpAddr::V4(interface.address),
-                IpAddr::V6(_) => IpAddr::V6(interface.v6.as_ref()?.address),
+                IpAddr::V4(_) if interface.address.is_some() => interface.address.map(IpAddr::V4)?,
+                _ => IpAddr::V6(interface.v6.as_ref()?.address),
             };
             Some(Port { published: *published, address })
         };
@@ -553,7 +591,9 @@ pub(super) fn insert(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> 
 
 pub(super) fn free(transaction: &mut Transaction<'_>, endpoint: &Endpoint) -> Result<(), Error> {
     if let Some(interface) = &endpoint.interface {
-        transaction.delete(Table::Address, &lease::key(&endpoint.network, interface.address))?;
+        if let Some(address) = interface.address {
+            transaction.delete(Table::Address, &lease::key(&endpoint.network, address))?;
+        }
         if let Some(v6) = &interface.v6 {
             transaction.delete(Table::Address, &lease::key(&endpoint.network, v6.address))?;
         }
@@ -575,7 +615,7 @@ pub(super) fn free_what_nobody_has(transaction: &mut Transaction<'_>) -> Result<
             continue;
         }
         if let Some(interface) = &endpoint.interface {
-            leases.insert(lease::key(&endpoint.network, interface.address));
+            leases.extend(interface.address.map(|address| lease::key(&endpoint.network, address)));
             leases.extend(interface.v6.as_ref().map(|v6| lease::key(&endpoint.network, v6.address)));
             held.extend(interface.ports.iter().map(port::key));
             connected.insert(endpoint.network);

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
+use super::bridge::Policy;
 use super::options::{BridgeOptions, DirectOptions};
-use super::record::{Addresses, Block, Bridge, Direct, Driver, GatewayMode, Network};
+use super::record::{Addresses, Block, Bridge, Direct, Driver, GatewayMode, Network, Template};
 use super::subnet::{Address, Subnet, Subnet6};
 use super::{Error, Networks, now, off_thread, subnet};
 use crate::events::{Event, EventType};
@@ -33,8 +36,14 @@ pub struct NetworkSpec {
     pub internal: bool,
     /// Of a cluster only; kept for inspect.
     pub attachable: bool,
-    /// Containers have IPv6 addresses too.
+    /// Containers have no IPv4 addresses.
+    pub without_ipv4: bool,
+    /// Containers have IPv6 addresses.
     pub ipv6: bool,
+    /// It is no network, but what others are made like.
+    pub config_only: bool,
+    /// The network that it is made like; empty for none.
+    pub config_from: String,
     /// Its blocks of addresses, at most one of each family.
     pub blocks: Vec<BlockSpec>,
     /// Options of the driver, by Docker's names.
@@ -46,7 +55,8 @@ pub struct NetworkSpec {
 }
 
 /// A block of addresses that is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct BlockSpec {
     /// As `10.9.0.0/24`; chosen when empty.
@@ -101,7 +111,14 @@ impl NetworkSpec {
         self
     }
 
-    /// Gives containers IPv6 addresses too.
+    /// Gives containers no IPv4 addresses.
+    #[must_use]
+    pub fn without_ipv4(mut self, without: bool) -> Self {
+        self.without_ipv4 = without;
+        self
+    }
+
+    /// Gives containers IPv6 addresses.
     #[must_use]
     pub fn ipv6(mut self, ipv6: bool) -> Self {
         self.ipv6 = ipv6;
@@ -139,25 +156,51 @@ impl Networks {
     /// As [`Self::create`].
     pub fn create_blocking(&self, spec: &NetworkSpec) -> Result<Network, Error> {
         // An option says it too, as files for docker-compose do.
-        let with_v6 = spec.options.get(super::options::ENABLE_V6).is_some_and(|value| value == "true");
-        let spec = &NetworkSpec { ipv6: spec.ipv6 || with_v6, ..spec.clone() };
-        let mut network = decide(spec)?;
+        let says = |option, what: &str| spec.options.get(option).is_some_and(|value| value == what);
+        let spec = NetworkSpec {
+            ipv6: spec.ipv6 || says(super::options::ENABLE_V6, "true"),
+            without_ipv4: spec.without_ipv4 || says(super::options::ENABLE_V4, "false"),
+            ..spec.clone()
+        };
+        let like = match spec.config_from.as_str() {
+            "" => None,
+            _ if spec.config_only => {
+                return Err(Error::Forbidden(
+                    "a configuration network cannot depend on another configuration network".to_owned(),
+                ));
+            }
+            name => Some(self.get(name)?),
+        };
+        let spec = &match &like {
+            Some(like) => made_like(spec, like)?,
+            None => spec,
+        };
+        let mut network = if spec.config_only { decide_template(spec)? } else { decide(spec)? };
+        network.config_from = like.map(|like| like.name);
         if let Driver::Own(name) = &network.driver {
             let driver = self.driver(name)?;
             driver.check(&network).map_err(|reason| Error::Refused(reason.to_string()))?;
         }
         let used = {
             let mut host = self.host();
-            Used { v4: host.in_use(None)?, own_v4: host.addresses()?, own_v6: host.addresses()? }
+            Used {
+                v4: host.in_use(None)?,
+                v6: host.in_use(None)?,
+                own_v4: host.addresses()?,
+                own_v6: host.addresses()?,
+            }
         };
-        let pools = &self.shared.policy.pools;
+        let policy = &self.shared.policy;
         self.shared.state.write(Durability::Process, |transaction| {
             match transaction.insert(Table::NetworkName, &network.name, &network.id) {
                 Err(state::Error::Exists { .. }) => return Err(Error::Exists { name: network.name.clone() }),
                 other => other?,
             }
             let others = Others::read(transaction)?;
-            settle(&mut network, spec, &others, &used, pools)?;
+            if let Some(like) = &network.config_from {
+                super::find(transaction, like)?;
+            }
+            settle(&mut network, spec, &others, &used, policy)?;
             Ok(transaction.insert(Table::Network, network.id.as_str(), &network)?)
         })?;
         self.tell("create", &network);
@@ -176,6 +219,7 @@ impl Networks {
 /// What the host uses.
 struct Used {
     v4: Vec<Subnet>,
+    v6: Vec<Subnet6>,
     own_v4: Vec<Subnet>,
     own_v6: Vec<Subnet6>,
 }
@@ -192,11 +236,68 @@ impl Others {
         let networks = look.list::<Network>(Table::Network)?;
         let networks = || networks.iter().map(|(_, network)| network);
         Ok(Self {
-            v4: networks().filter_map(|other| Some(other.addresses()?.v4.subnet)).collect(),
+            v4: networks().filter_map(|other| Some(other.addresses()?.v4?.subnet)).collect(),
             v6: networks().filter_map(|other| Some(other.addresses()?.v6.as_ref()?.subnet)).collect(),
             bridges: networks().filter_map(|other| Some(other.bridge.as_ref()?.interface.clone())).collect(),
         })
     }
+}
+
+/// What is asked for, with what it has from the network that it is made like.
+fn made_like(spec: NetworkSpec, like: &Network) -> Result<NetworkSpec, Error> {
+    let template = like.template.as_ref().ok_or_else(|| {
+        Error::Forbidden(format!("network {} is no configuration network: make one with --config-only", like.name))
+    })?;
+    let of_its_own = spec.without_ipv4 || spec.ipv6 || !spec.labels.is_empty() || !spec.blocks.is_empty();
+    if of_its_own || spec.address_options.as_ref().is_some_and(|options| !options.is_empty()) {
+        return Err(Error::Forbidden(
+            "user specified configurations are not supported if the network depends on a configuration network"
+                .to_owned(),
+        ));
+    }
+    if !spec.options.is_empty() {
+        return Err(Error::Forbidden(
+            "network driver options are not supported if the network depends on a configuration network".to_owned(),
+        ));
+    }
+    Ok(NetworkSpec {
+        without_ipv4: template.without_ipv4,
+        ipv6: template.ipv6,
+        blocks: template.blocks.clone(),
+        labels: like.labels.clone(),
+        options: like.options.clone(),
+        address_options: like.address_options.clone(),
+        ..spec
+    })
+}
+
+/// Checks a configuration that others are to be made like, as far as it does not depend on their driver.
+fn decide_template(spec: &NetworkSpec) -> Result<Network, Error> {
+    check_name(&spec.name)?;
+    if spec.internal || spec.attachable {
+        return Err(Error::Forbidden(
+            "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | \
+             attachable | scope ] are not supported."
+                .to_owned(),
+        ));
+    }
+    read_blocks(spec, &Driver::Null)?;
+    let template = Template { blocks: spec.blocks.clone(), without_ipv4: spec.without_ipv4, ipv6: spec.ipv6 };
+    Ok(Network {
+        id: NetworkId::random(),
+        name: spec.name.clone(),
+        driver: Driver::Null,
+        created_nanos: now(),
+        bridge: None,
+        direct: None,
+        labels: spec.labels.clone(),
+        options: spec.options.clone(),
+        address_options: spec.address_options.clone(),
+        internal: false,
+        attachable: false,
+        template: Some(template),
+        config_from: None,
+    })
 }
 
 /// Checks what is asked for and decides all but the blocks that are to be chosen, which are empty.
@@ -257,6 +358,8 @@ fn decide(spec: &NetworkSpec) -> Result<Network, Error> {
         address_options: spec.address_options.clone(),
         internal: spec.internal,
         attachable: spec.attachable,
+        template: None,
+        config_from: None,
     })
 }
 
@@ -293,6 +396,12 @@ fn read_blocks(spec: &NetworkSpec, driver: &Driver) -> Result<Addresses, Error> 
             v4 = Some(read_block::<Ipv4Addr>(block, &mut auxiliary)?);
         }
     }
+    if spec.without_ipv4 && !spec.ipv6 {
+        return Err(Error::Refused("invalid network config:\nIPv4 or IPv6 must be enabled".to_owned()));
+    }
+    if v4.is_some_and(|block: Block<Ipv4Addr>| !block.chosen) && spec.without_ipv4 {
+        return Err(Error::Refused("invalid network config:\nIPv4 has been disabled for this network".to_owned()));
+    }
     if v6.is_some() && !spec.ipv6 {
         return Err(Error::Refused("invalid network config:\nIPv6 has not been enabled for this network".to_owned()));
     }
@@ -310,7 +419,8 @@ fn read_blocks(spec: &NetworkSpec, driver: &Driver) -> Result<Addresses, Error> 
     // Without randomness another network may have the block: then the host refuses the second one.
     let _ = getrandom::fill(&mut random);
     let v6 = v6.or_else(|| spec.ipv6.then(|| Block::whole(subnet::private_v6(random), true)));
-    Ok(Addresses { v4: v4.unwrap_or_else(|| Block::whole(Subnet::everything(), true)), v6, auxiliary })
+    let v4 = (!spec.without_ipv4).then(|| v4.unwrap_or_else(|| Block::whole(Subnet::everything(), true)));
+    Ok(Addresses { v4, v6, auxiliary })
 }
 
 fn read_block<A: Address>(spec: &BlockSpec, auxiliary: &mut BTreeMap<String, IpAddr>) -> Result<Block<A>, Error> {
@@ -363,7 +473,7 @@ fn settle(
     spec: &NetworkSpec,
     others: &Others,
     used: &Used,
-    pools: &[crate::settings::AddressPool],
+    policy: &Policy,
 ) -> Result<(), Error> {
     // A network on an interface of the host has addresses of the host's own network.
     let on_its_own = network.bridge.is_some();
@@ -380,14 +490,18 @@ fn settle(
         (None, Some(direct)) => &mut direct.addresses,
         (None, None) => return Ok(()),
     };
-    if addresses.v4.chosen {
+    let exhausted = || Error::SubnetsExhausted { network: spec.name.clone() };
+    if let Some(block) = addresses.v4.as_mut().filter(|block| block.chosen) {
         let mut taken = used.v4.clone();
         taken.extend(&others.v4);
-        let free = subnet::choose(pools, &taken);
-        let free = free.ok_or_else(|| Error::SubnetsExhausted { network: spec.name.clone() })?;
-        addresses.v4 = Block::whole(free, true);
-    } else if on_its_own {
-        check_overlap(addresses.v4.subnet, others.v4.iter().chain(&used.own_v4))?;
+        *block = Block::whole(subnet::choose(&policy.pools, &taken).ok_or_else(exhausted)?, true);
+    } else if let Some(block) = addresses.v4.filter(|_| on_its_own) {
+        check_overlap(block.subnet, others.v4.iter().chain(&used.own_v4))?;
+    }
+    if let Some(block) = addresses.v6.as_mut().filter(|block| block.chosen && !policy.pools_v6.is_empty()) {
+        let mut taken = used.v6.clone();
+        taken.extend(&others.v6);
+        *block = Block::whole(subnet::choose(&policy.pools_v6, &taken).ok_or_else(exhausted)?, true);
     }
     if let Some(block) = addresses.v6.as_ref().filter(|_| on_its_own) {
         check_overlap(block.subnet, others.v6.iter().chain(&used.own_v6))?;
@@ -424,8 +538,9 @@ mod tests {
         asked.auxiliary.insert("router".into(), "10.9.0.5".into());
         let network = decide(&NetworkSpec::new("n").block(asked).ipv6(true).subnet("fd00:9::/64")).unwrap();
         let addresses = network.addresses().unwrap();
-        assert_eq!(addresses.v4.range.to_string(), "10.9.0.128/25");
-        assert_eq!(addresses.v4.gateway.unwrap().to_string(), "10.9.0.254");
+        let v4 = addresses.v4.unwrap();
+        assert_eq!(v4.range.to_string(), "10.9.0.128/25");
+        assert_eq!(v4.gateway.unwrap().to_string(), "10.9.0.254");
         assert_eq!(addresses.v6.as_ref().unwrap().gateway.unwrap().to_string(), "fd00:9::1");
         assert_eq!(addresses.auxiliary["router"].to_string(), "10.9.0.5");
         let chosen = decide(&NetworkSpec::new("n").ipv6(true)).unwrap();

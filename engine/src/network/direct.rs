@@ -96,7 +96,7 @@ impl Networks {
 }
 
 fn leads_nowhere(endpoint: &Endpoint) -> bool {
-    endpoint.interface.as_ref().is_some_and(|interface| interface.gateway.is_none())
+    endpoint.interface.as_ref().is_some_and(|interface| interface.gateway.is_none() && interface.address.is_some())
 }
 
 fn lead_to_link(inside: &mut Netlink, name: &str) -> Result<(), netlink::Error> {

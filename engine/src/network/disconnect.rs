@@ -199,7 +199,7 @@ fn take_over(
     let Some(network) = transaction.get::<Network>(Table::Network, next.network.as_str())? else { return Ok(()) };
     let (Some(interface), Some(bridge)) = (&mut next.interface, &network.bridge) else { return Ok(()) };
     let place = Place::on(bridge);
-    let has = |address: IpAddr| if address.is_ipv4() { true } else { interface.v6.is_some() };
+    let has = |address: IpAddr| address.is_ipv4() || interface.v6.is_some();
     let kept =
         had.iter().filter(|port| port.host_port > 0 && has(port.host_address) && !place.is_routed(port.host_address));
     let kept: Vec<PublishedPort> = kept.copied().collect();

@@ -133,9 +133,11 @@ fn bring_up(
 ) -> Result<(), engine_sys::netlink::Error> {
     let mut inside = namespace.inside();
     let found = link::find_link(&mut inside, &interface.name)?.ok_or(Errno::NODEV)?;
-    let subnet = Subnet::of(interface.address, interface.prefix_len).ok_or(Errno::INVAL)?;
-    let mut messages: Vec<Message> =
-        vec![link::bring_up(found.index), link::add_address(found.index, interface.address, subnet)];
+    let mut messages: Vec<Message> = vec![link::bring_up(found.index)];
+    if let Some(address) = interface.address {
+        let subnet = Subnet::of(address, interface.prefix_len).ok_or(Errno::INVAL)?;
+        messages.push(link::add_address(found.index, address, subnet));
+    }
     if let Some(v6) = &interface.v6 {
         let subnet = Subnet::of(v6.address, v6.prefix_len).ok_or(Errno::INVAL)?;
         messages.push(link::add_address(found.index, v6.address, subnet));

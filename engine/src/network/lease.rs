@@ -98,14 +98,14 @@ mod tests {
     fn network(subnet: &str, range: &str) -> Network {
         let mut network = crate::network::tests::network("n", "br", subnet.parse().unwrap());
         let bridge = network.bridge.as_mut().unwrap();
-        bridge.addresses.v4.range = range.parse().unwrap();
+        bridge.addresses.v4.as_mut().unwrap().range = range.parse().unwrap();
         bridge.addresses.auxiliary.insert("router".into(), "10.1.0.99".parse().unwrap());
         network
     }
 
     fn lease(state: &State, network: &Network, wanted: Option<&str>) -> Result<String, Error> {
         let wanted = wanted.map(|text| text.parse().unwrap());
-        let block = &network.addresses().unwrap().v4;
+        let block = network.addresses().unwrap().v4.as_ref().unwrap();
         let container = ContainerId::random();
         let taken = state.write(Durability::Process, |tx| take(tx, network, block, &container, wanted));
         taken.map(|address| address.to_string())

@@ -43,7 +43,7 @@ pub use notice::Notice;
 pub use port::{Protocol, Publish, PublishedPort};
 pub use record::{
     Addresses, Block, Bridge, Direct, Driver, Endpoint, GatewayMode, Interface, Interface6, InvalidMac, Link,
-    MacAddress, Network,
+    MacAddress, Network, Template,
 };
 pub use resolver::read_name_message;
 pub use subnet::{Address, InvalidSubnet, Subnet, Subnet6};
@@ -98,6 +98,7 @@ impl Networks {
         let policy = Policy {
             table: names.table,
             pools,
+            pools_v6: settings.address_pools_v6.clone(),
             firewall: settings.firewall,
             forward: settings.bridge.forward,
             relay: settings.relay_ports,
@@ -262,10 +263,7 @@ impl Networks {
             let bridges = networks.into_iter().filter_map(|(_, network)| network.bridge);
             let endpoints = look.list::<Endpoint>(Table::Endpoint)?;
             let mut ports: BTreeSet<_> = endpoints.iter().flat_map(|(_, endpoint)| connect::ports(endpoint)).collect();
-            if self.shared.policy.relay {
-                // Those of the containers' own addresses need nobody who relays.
-                ports.retain(|port| port.published.host_port == 0);
-            }
+            ports.retain(|port| self.is_translated(port));
             Ok((bridges.filter(|bridge| bridge.settled).collect(), ports))
         })
     }
@@ -359,7 +357,7 @@ fn predefined(look: &Snapshot<'_>) -> Result<Option<(Network, bool)>, Error> {
 /// Whether the settings now ask for something else than what is remembered.
 fn is_outdated(network: &Network, settings: &BridgeSettings, name: &str) -> bool {
     let Some(bridge) = &network.bridge else { return true };
-    let block = &bridge.addresses.v4;
+    let Some(block) = &bridge.addresses.v4 else { return true };
     let address_differs = match settings.address {
         Some((address, prefix_len)) => {
             block.chosen || (block.gateway, block.subnet.prefix_len()) != (Some(address), prefix_len)
@@ -407,7 +405,7 @@ fn decide_bridge(settings: &BridgeSettings, name: &str, policy: &Policy, in_use:
     let v4 = Block { subnet, gateway: Some(gateway), range, chosen: settings.address.is_none() };
     Ok(Bridge {
         interface,
-        addresses: Addresses { v4, v6: None, auxiliary: BTreeMap::new() },
+        addresses: Addresses { v4: Some(v4), v6: None, auxiliary: BTreeMap::new() },
         settled: false,
         mtu: settings.mtu,
         inter_container: settings.inter_container,
@@ -440,6 +438,8 @@ fn make_predefined(transaction: &mut Transaction<'_>, decided: &Bridge) -> Resul
                 address_options: None,
                 internal: false,
                 attachable: false,
+                template: None,
+                config_from: None,
             },
             Err(error) => return Err(error),
         };

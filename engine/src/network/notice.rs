@@ -90,7 +90,11 @@ impl Networks {
             firewall::dropping_chains(filter).map_err(Error::kernel("look at the packet filter (nftables)"))?;
         drop(host);
         let of = |family: u8| -> Vec<String> {
-            let concerned = bridges().filter(|bridge| family != Family::Ipv6.number() || bridge.addresses.v6.is_some());
+            let concerned = bridges().filter(|bridge| match family {
+                family if family == Family::Ipv6.number() => bridge.addresses.v6.is_some(),
+                family if family == Family::Ipv4.number() => bridge.addresses.v4.is_some(),
+                _ => true,
+            });
             concerned.map(|bridge| bridge.interface.clone()).collect()
         };
         let tell = |chain: firewall::HostChain| Notice::ForwardDropped {

@@ -13,6 +13,7 @@ const INTER_CONTAINER: &str = "com.docker.network.bridge.enable_icc";
 const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 const HOST_BINDING_V6: &str = "com.docker.network.bridge.host_binding_ipv6";
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
+pub(super) const ENABLE_V4: &str = "com.docker.network.enable_ipv4";
 pub(super) const ENABLE_V6: &str = "com.docker.network.enable_ipv6";
 const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
@@ -68,7 +69,7 @@ impl BridgeOptions {
                     return Err(Error::Forbidden("only one default bridge network is allowed".to_owned()));
                 }
                 // Read where the network is made.
-                ENABLE_V6 => drop(truth(option, value)?),
+                ENABLE_V4 | ENABLE_V6 => drop(truth(option, value)?),
                 GATEWAY_MODE => read.gateway_mode = gateway_mode(option, value)?,
                 GATEWAY_MODE_V6 => read.gateway_mode_v6 = gateway_mode(option, value)?,
                 INHIBIT_V4 => read.inhibit_v4 = truth(option, value)?,

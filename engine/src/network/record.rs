@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::create::BlockSpec;
 use super::port::PublishedPort;
 use super::subnet::{Address, Subnet};
 use crate::id::{ContainerId, EndpointId, NetworkId};
@@ -103,6 +104,24 @@ pub struct Network {
     /// As asked; of a cluster only.
     #[serde(default)]
     pub attachable: bool,
+    /// What others are made like; then nobody is connected to this one.
+    #[serde(default)]
+    pub template: Option<Template>,
+    /// The name of the network that this one was made like.
+    #[serde(default)]
+    pub config_from: Option<String>,
+}
+
+/// What networks that are made like another one have from it, beside its options and labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Template {
+    /// Blocks of addresses.
+    pub blocks: Vec<BlockSpec>,
+    /// Without IPv4 addresses.
+    pub without_ipv4: bool,
+    /// With IPv6 addresses.
+    pub ipv6: bool,
 }
 
 impl Network {
@@ -130,9 +149,9 @@ impl Network {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Addresses {
-    /// Of IPv4.
+    /// Of IPv4, when it has that.
     #[serde(flatten)]
-    pub v4: Block<Ipv4Addr>,
+    pub v4: Option<Block<Ipv4Addr>>,
     /// Of IPv6, when it has that.
     #[serde(default)]
     pub v6: Option<Block<Ipv6Addr>>,
@@ -260,10 +279,9 @@ fn yes() -> bool {
 
 impl Bridge {
     /// The block of IPv4 as the host's side has it: without an address of the bridge where it is to have none.
-    pub(super) fn own_v4(&self) -> Block<Ipv4Addr> {
-        let gateway = self.addresses.v4.gateway;
+    pub(super) fn own_v4(&self) -> Option<Block<Ipv4Addr>> {
         let without = self.inhibit_v4 || self.gateway_mode == GatewayMode::Isolated;
-        Block { gateway: gateway.filter(|_| !without), ..self.addresses.v4 }
+        self.addresses.v4.map(|block| Block { gateway: block.gateway.filter(|_| !without), ..block })
     }
 
     /// The same for IPv6.
@@ -274,7 +292,7 @@ impl Bridge {
 
     /// Takes another block, all of it.
     pub(super) fn move_to(&mut self, subnet: Subnet) {
-        self.addresses.v4 = Block::whole(subnet, true);
+        self.addresses.v4 = Some(Block::whole(subnet, true));
     }
 }
 
@@ -348,9 +366,10 @@ pub struct Interface {
     pub name: String,
     /// The host's end; empty when there is none.
     pub host_name: String,
-    /// The container's address.
-    pub address: Ipv4Addr,
-    /// The prefix length of its subnet.
+    /// The container's address of IPv4, when the network has that.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// The prefix length of its subnet; 0 without an address.
     pub prefix_len: u8,
     /// Where packets for elsewhere go; nowhere when there is none.
     pub gateway: Option<Ipv4Addr>,
@@ -479,7 +498,7 @@ mod tests {
         let old = r#"{"interface":"engine0","subnet":"172.17.0.0/16","gateway":"172.17.0.1","range":"172.17.0.0/16",
             "chosen":true,"settled":true,"mtu":null,"inter_container":true,"masquerade":true}"#;
         let bridge: Bridge = serde_json::from_str(old).unwrap();
-        assert_eq!(bridge.addresses.v4.gateway, Some(Ipv4Addr::new(172, 17, 0, 1)));
+        assert_eq!(bridge.addresses.v4.unwrap().gateway, Some(Ipv4Addr::new(172, 17, 0, 1)));
         let again: Bridge = serde_json::from_str(&serde_json::to_string(&bridge).unwrap()).unwrap();
         assert_eq!(again, bridge);
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use engine_sys::datagram::{self, Local};
 use engine_sys::namespace::in_network;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -64,6 +64,8 @@ pub(super) struct Relays {
 struct Relay {
     targets: Targets,
     tasks: Vec<AbortHandle>,
+    /// Ports that are only held.
+    held: Vec<OwnedFd>,
 }
 
 impl Drop for Relay {
@@ -119,6 +121,10 @@ impl Relays {
         let _inside = runtime.enter();
         let mut failed = Vec::new();
         for claim in claims {
+            if sockopt::socket_protocol(&claim).is_ok_and(|protocol| protocol == Some(ipproto::SCTP)) {
+                relay.held.push(claim);
+                continue;
+            }
             match listen(claim, &relay.targets, &runtime, &self.elsewhere) {
                 Ok(task) => relay.tasks.push(task),
                 Err(error) => failed.push(error),

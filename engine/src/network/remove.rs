@@ -37,6 +37,12 @@ impl Networks {
                 let endpoints = told.collect::<Vec<_>>().join(", ");
                 return Err(Error::InUse { network: network.name.clone(), endpoints });
             }
+            if network.template.is_some() {
+                let all = transaction.list::<Network>(Table::Network)?;
+                if all.iter().any(|(_, other)| other.config_from.as_ref() == Some(&network.name)) {
+                    return Err(Error::Forbidden(format!("configuration network {:?} is in use", network.name)));
+                }
+            }
             if let Some(bridge) = &network.bridge {
                 host.remove_bridge(&network.id, bridge)?;
             }
@@ -68,7 +74,7 @@ impl Networks {
         off_thread(move || {
             let mut removed = Vec::new();
             for network in this.list()? {
-                if network.is_predefined() || !wanted(&network) {
+                if network.is_predefined() || network.template.is_some() || !wanted(&network) {
                     continue;
                 }
                 match this.remove_blocking(network.id.as_str()) {

@@ -201,13 +201,13 @@ pub(super) fn private_v6(random: [u8; 7]) -> Subnet6 {
 }
 
 /// The first block of the pools that overlaps nothing in use. Decides purely.
-pub(super) fn choose(pools: &[AddressPool], in_use: &[Subnet]) -> Option<Subnet> {
+pub(super) fn choose<A: Address>(pools: &[AddressPool<A>], in_use: &[Subnet<A>]) -> Option<Subnet<A>> {
     pools.iter().find_map(|pool| {
         let whole = Subnet::of(pool.base, pool.prefix_len)?;
         let step = pool.subnet_len.checked_sub(pool.prefix_len)?;
         let size = Subnet::of(pool.base, pool.subnet_len)?.len();
         // A hostile setting may ask for 2^32 tiny blocks; nobody has that many networks.
-        let count = (1u128 << step).min(1 << 16);
+        let count = 1u128.checked_shl(step.into()).unwrap_or(u128::MAX).min(1 << 16);
         (0..count)
             .filter_map(|index| Subnet::of(whole.at(index * size)?, pool.subnet_len))
             .find(|candidate| !in_use.iter().any(|used| used.overlaps(*candidate)))
@@ -234,7 +234,7 @@ mod tests {
         let home = [block("172.16.0.0/12"), block("192.168.1.0/24"), block("192.168.16.7/32")];
         assert_eq!(choose(&pools, &home), Some(block("192.168.32.0/20")));
         assert_eq!(choose(&pools, &[block("0.0.0.0/0")]), None);
-        assert_eq!(choose(&[], &[]), None);
+        assert_eq!(choose::<Ipv4Addr>(&[], &[]), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod ways;
 
 /// A network of this name on this bridge, in use.
 pub(super) fn network(name: &str, interface: &str, subnet: Subnet) -> Network {
-    let v4 = Block::whole(subnet, true);
+    let v4 = Some(Block::whole(subnet, true));
     let bridge = Bridge {
         interface: interface.to_owned(),
         addresses: Addresses { v4, v6: None, auxiliary: BTreeMap::new() },
@@ -46,6 +46,8 @@ pub(super) fn network(name: &str, interface: &str, subnet: Subnet) -> Network {
         address_options: None,
         internal: false,
         attachable: false,
+        template: None,
+        config_from: None,
     }
 }
 
@@ -61,7 +63,7 @@ pub(super) fn endpoint(network: &str, address: &str) -> Endpoint {
         interface: Some(Interface {
             name: "eth0".to_owned(),
             host_name: "veth0".to_owned(),
-            address,
+            address: Some(address),
             prefix_len: 24,
             gateway: block.at(1),
             v6: None,
@@ -152,6 +154,44 @@ impl Machine {
     }
 }
 
+/// A runtime that runs on a thread of its own until it is dropped.
+struct Runtime {
+    handle: tokio::runtime::Handle,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Runtime {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let _ = runtime.block_on(stopped);
+        });
+        Self { handle, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Networks that relay and answer on this runtime.
+    fn open(&self, machine: &Machine, settings: &Settings) -> Networks {
+        let state = State::open(machine.root.path()).unwrap();
+        let opened = in_network(machine.host.as_fd(), || {
+            let _inside = self.handle.enter();
+            Ok(Networks::open(&state, &Events::new(), settings))
+        });
+        opened.unwrap().unwrap()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// A container as far as networks are concerned.
 struct Container {
     id: ContainerId,
@@ -214,13 +254,16 @@ fn containers_reach_each_other_the_host_and_the_world() {
     let first = machine.connect(&networks, &one.request()).unwrap();
     let second = machine.connect(&networks, &two.request()).unwrap();
     let (first, second) = (interface(&first), interface(&second));
-    assert_eq!((first.address, first.gateway.unwrap()), (Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::new(172, 17, 0, 1)));
-    assert_eq!((second.address, second.prefix_len), (Ipv4Addr::new(172, 17, 0, 3), 16));
+    assert_eq!(
+        (first.address.unwrap(), first.gateway.unwrap()),
+        (Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::new(172, 17, 0, 1))
+    );
+    assert_eq!((second.address.unwrap(), second.prefix_len), (Ipv4Addr::new(172, 17, 0, 3), 16));
     assert_eq!(second.mac.to_string(), "02:42:ac:11:00:03");
 
     let listener = listen(&two.namespace);
-    assert_eq!(talk(one.namespace.as_fd(), &listener, second.address), first.address);
-    assert_eq!(talk(machine.host.as_fd(), &listener, second.address), first.gateway.unwrap());
+    assert_eq!(talk(one.namespace.as_fd(), &listener, second.address.unwrap()), first.address.unwrap());
+    assert_eq!(talk(machine.host.as_fd(), &listener, second.address.unwrap()), first.gateway.unwrap());
     // The world sees the host's address only.
     let server = listen(&machine.world);
     assert_eq!(talk(one.namespace.as_fd(), &server, SERVER), UPLINK);
@@ -232,7 +275,7 @@ fn the_world_does_not_reach_containers_around_the_ports() {
     let networks = machine.open(&machine.settings());
     let container = Container::new(&networks);
     let endpoint = machine.connect(&networks, &container.request()).unwrap();
-    let address = interface(&endpoint).address;
+    let address = interface(&endpoint).address.unwrap();
     let _listener = listen(&container.namespace);
     {
         // The neighbour sends packets for the containers to the host, as anybody on its link can.
@@ -414,10 +457,10 @@ fn kept_apart_containers_do_not_reach_each_other() {
     machine.connect(&networks, &one.request()).unwrap();
     let second = machine.connect(&networks, &two.request()).unwrap();
     let listener = listen(&two.namespace);
-    assert!(dial(one.namespace.as_fd(), interface(&second).address).is_err());
+    assert!(dial(one.namespace.as_fd(), interface(&second).address.unwrap()).is_err());
     let server = listen(&machine.world);
     assert_eq!(talk(one.namespace.as_fd(), &server, SERVER), UPLINK);
-    talk(machine.host.as_fd(), &listener, interface(&second).address);
+    talk(machine.host.as_fd(), &listener, interface(&second).address.unwrap());
 }
 
 #[test]
@@ -425,7 +468,7 @@ fn the_bridge_is_made_late_and_as_it_should_be() {
     let machine = Machine::new();
     let networks = machine.open(&machine.settings());
     let before = networks.get(BRIDGE).unwrap().bridge.unwrap();
-    assert!(!before.settled && before.addresses.v4.subnet.to_string() == "172.17.0.0/16");
+    assert!(!before.settled && before.addresses.v4.unwrap().subnet.to_string() == "172.17.0.0/16");
     assert_eq!(machine.links(), ["lan0", "up0"]);
     let container = Container::new(&networks);
     machine.connect(&networks, &container.request()).unwrap();
@@ -514,7 +557,7 @@ fn networks_in_use_are_not_torn_down_and_come_up_again_after_it() {
     let next = Container::new(&networks);
     let endpoint = machine.connect(&networks, &next.request()).unwrap();
     assert_eq!(talk(next.namespace.as_fd(), &listen(&machine.world), SERVER), UPLINK);
-    assert_eq!(interface(&endpoint).address, Ipv4Addr::new(172, 17, 0, 2));
+    assert_eq!(interface(&endpoint).address.unwrap(), Ipv4Addr::new(172, 17, 0, 2));
 }
 
 #[test]
@@ -637,7 +680,7 @@ fn a_failed_connection_leaves_nothing() {
     assert!(taken.to_string().contains("File exists"), "{taken}");
     assert_eq!(networks.endpoints(&endpoint.network).unwrap(), std::slice::from_ref(&endpoint));
     assert_eq!(machine.links().len(), 4, "{:?}", machine.links());
-    let address = Some(interface(&endpoint).address);
+    let address = Some(interface(&endpoint).address.unwrap());
     let third = Container::new(&networks);
     let in_use = machine.connect(&networks, &third.request().address(address)).unwrap_err();
     assert_eq!(in_use.to_string(), "Address already in use: 172.17.0.2 of network bridge");
@@ -654,7 +697,7 @@ fn a_container_is_taken_off_a_network_while_it_lives() {
     let missing = networks.detach_blocking(&container.id, BRIDGE, Some(&container.namespace), &[]).unwrap_err();
     assert!(missing.to_string().contains("is not connected to network bridge"), "{missing}");
     let back = machine.connect(&networks, &container.request()).unwrap();
-    assert_eq!(interface(&back).address, Ipv4Addr::new(172, 17, 0, 3));
+    assert_eq!(interface(&back).address.unwrap(), Ipv4Addr::new(172, 17, 0, 3));
 }
 
 #[test]
@@ -704,12 +747,12 @@ fn settings_decide_the_bridge_until_somebody_is_connected() {
         Settings { bridge: BridgeSettings::default().name("eng-test").address(address, 24), ..machine.settings() }
     };
     let bridge = |networks: &Networks| networks.get(BRIDGE).unwrap().bridge.unwrap();
-    assert_eq!(bridge(&machine.open(&ten(1))).addresses.v4.subnet.to_string(), "10.20.1.0/24");
+    assert_eq!(bridge(&machine.open(&ten(1))).addresses.v4.unwrap().subnet.to_string(), "10.20.1.0/24");
     let networks = machine.open(&ten(2));
     let container = Container::new(&networks);
     let endpoint = machine.connect(&networks, &container.request()).unwrap();
-    assert_eq!(interface(&endpoint).address, Ipv4Addr::new(10, 20, 2, 2));
-    assert_eq!(bridge(&machine.open(&ten(3))).addresses.v4.subnet.to_string(), "10.20.2.0/24");
+    assert_eq!(interface(&endpoint).address.unwrap(), Ipv4Addr::new(10, 20, 2, 2));
+    assert_eq!(bridge(&machine.open(&ten(3))).addresses.v4.unwrap().subnet.to_string(), "10.20.2.0/24");
     networks.disconnect_blocking(&container.id).unwrap();
 
     let networks = machine.open(&ten(3));
@@ -743,12 +786,12 @@ fn engines_on_two_roots_live_side_by_side() {
     let (first, second) = (Container::new(&one), Container::new(&two));
     machine.connect(&one, &first.request()).unwrap();
     let endpoint = machine.connect(&two, &second.request()).unwrap();
-    assert_eq!(interface(&endpoint).address, Ipv4Addr::new(172, 18, 0, 2));
+    assert_eq!(interface(&endpoint).address.unwrap(), Ipv4Addr::new(172, 18, 0, 2));
     let server = listen(&machine.world);
     assert_eq!(talk(first.namespace.as_fd(), &server, SERVER), UPLINK);
     assert_eq!(talk(second.namespace.as_fd(), &server, SERVER), UPLINK);
     let _listener = listen(&second.namespace);
-    assert!(dial(first.namespace.as_fd(), interface(&endpoint).address).is_err(), "networks are kept apart");
+    assert!(dial(first.namespace.as_fd(), interface(&endpoint).address.unwrap()).is_err(), "networks are kept apart");
 }
 
 #[test]

@@ -16,15 +16,12 @@ pub(crate) fn spec(request: wire::NetworkCreate) -> Result<NetworkSpec, Error> {
     if !matches!(request.scope.as_str(), "" | "local") || request.ingress {
         return Err(Error::unsupported("networks of clusters are not supported: use scope local"));
     }
-    if request.config_only || request.config_from.as_ref().is_some_and(|from| !from.network.is_empty()) {
-        return Err(Error::unsupported("configuration-only networks are not supported"));
-    }
-    if request.enable_ipv4 == Some(false) {
-        return Err(Error::unsupported("networks without IPv4 are not supported"));
-    }
     let mut spec = NetworkSpec::new(request.name).driver(request.driver).internal(request.internal);
     spec.attachable = request.attachable;
+    spec.without_ipv4 = request.enable_ipv4 == Some(false);
     spec.ipv6 = request.enable_ipv6.unwrap_or(false);
+    spec.config_only = request.config_only;
+    spec.config_from = request.config_from.map(|from| from.network).unwrap_or_default();
     spec.labels = request.labels.unwrap_or_default();
     spec.options = request.options.unwrap_or_default();
     if let Some(ipam) = request.ipam {
@@ -65,16 +62,23 @@ pub(crate) fn network(network: &Network, endpoints: &[(Endpoint, String)], versi
             of.map(|(name, address)| (name.clone(), address.to_string())).collect()
         };
         let v6 = addresses.v6.as_ref().map(|block| block_config(block, auxiliary(true)));
-        [block_config(&addresses.v4, auxiliary(false))].into_iter().chain(v6).collect::<Vec<_>>()
+        let v4 = addresses.v4.as_ref().map(|block| block_config(block, auxiliary(false)));
+        v4.into_iter().chain(v6).collect::<Vec<_>>()
     });
+    let template = network.template.as_ref();
+    let configs = configs.or_else(|| Some(template?.blocks.iter().map(asked_config).collect()));
+    let has_v4 = addresses.map_or(template.is_none_or(|one| !one.without_ipv4), |addresses| addresses.v4.is_some());
+    let has_v6 = addresses.map_or(template.is_some_and(|one| one.ipv6), |addresses| addresses.v6.is_some());
     wire::Network {
         name: network.name.clone(),
         id: network.id.as_str().to_owned(),
         created: rfc3339(network.created_nanos),
         scope: "local".to_owned(),
         driver: network.driver.to_string(),
-        enable_ipv4: version.has_enable_ipv4().then_some(true),
-        enable_ipv6: addresses.is_some_and(|addresses| addresses.v6.is_some()),
+        enable_ipv4: version.has_enable_ipv4().then_some(has_v4),
+        enable_ipv6: has_v6,
+        config_only: template.is_some(),
+        config_from: wire::ConfigReference { network: network.config_from.clone().unwrap_or_default() },
         ipam: wire::Ipam {
             driver: "default".to_owned(),
             options: network.address_options.clone(),
@@ -103,6 +107,15 @@ fn block_config<A: Address>(block: &Block<A>, auxiliary: BTreeMap<String, String
     }
 }
 
+fn asked_config(block: &BlockSpec) -> wire::IpamConfig {
+    wire::IpamConfig {
+        subnet: block.subnet.clone(),
+        ip_range: block.range.clone(),
+        gateway: block.gateway.clone(),
+        auxiliary_addresses: block.auxiliary.clone(),
+    }
+}
+
 fn member(endpoint: &Endpoint, name: &str) -> wire::NetworkContainer {
     let interface = endpoint.interface.as_ref();
     let v6 = interface.and_then(|interface| interface.v6.as_ref());
@@ -111,7 +124,7 @@ fn member(endpoint: &Endpoint, name: &str) -> wire::NetworkContainer {
         endpoint_id: endpoint.id.as_str().to_owned(),
         mac_address: interface.map(|interface| interface.mac.to_string()).unwrap_or_default(),
         ipv4_address: interface
-            .map(|interface| format!("{}/{}", interface.address, interface.prefix_len))
+            .and_then(|interface| Some(format!("{}/{}", interface.address?, interface.prefix_len)))
             .unwrap_or_default(),
         ipv6_address: v6.map(|v6| format!("{}/{}", v6.address, v6.prefix_len)).unwrap_or_default(),
     }
@@ -166,7 +179,7 @@ pub(crate) fn endpoints(record: &Record) -> BTreeMap<String, wire::EndpointSetti
         entry.endpoint_id = endpoint.id.as_str().to_owned();
         if let Some(interface) = &endpoint.interface {
             entry.mac_address = interface.mac.to_string();
-            entry.ip_address = interface.address.to_string();
+            entry.ip_address = interface.address.map(|address| address.to_string()).unwrap_or_default();
             entry.ip_prefix_len = interface.prefix_len.into();
             entry.gateway = interface.gateway.map(|gateway| gateway.to_string()).unwrap_or_default();
             if let Some(v6) = &interface.v6 {
@@ -223,12 +236,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused() {
-        for body in [
-            r#"{"Name":"n","Scope":"swarm"}"#,
-            r#"{"Name":"n","ConfigOnly":true}"#,
-            r#"{"Name":"n","EnableIPv4":false}"#,
-            r#"{"Name":"n","Ingress":true}"#,
-        ] {
+        for body in [r#"{"Name":"n","Scope":"swarm"}"#, r#"{"Name":"n","Ingress":true}"#] {
             assert_eq!(read(body).unwrap_err().status.as_u16(), 501, "{body}");
         }
         assert_eq!(read(r#"{"Name":"n","IPAM":{"Driver":"x"}}"#).unwrap_err().status.as_u16(), 404);

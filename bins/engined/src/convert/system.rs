@@ -201,6 +201,10 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
                 base: format!("{}/{}", pool.base, pool.prefix_len),
                 size: pool.subnet_len.into(),
             })
+            .chain(settings.address_pools_v6.iter().map(|pool| wire::AddressPool {
+                base: format!("{}/{}", pool.base, pool.prefix_len),
+                size: pool.subnet_len.into(),
+            }))
             .collect(),
         firewall_backend: (version.has_firewall() && settings.firewall)
             .then(|| wire::FirewallInfo { driver: "nftables".to_owned(), info: Vec::new() }),

@@ -4,7 +4,7 @@
 //! they drop is dropped. What ours drop is dropped too, so they drop only what goes to our own bridges.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::expression::Expression as E;
 use super::ruleset::{Chain, Family, Hook, Rule, Ruleset};
@@ -39,8 +39,10 @@ pub(crate) fn rules(table: &str, bridges: &[Bridge], ports: &BTreeSet<Port>) -> 
         let mut rules = Rules::default();
         for bridge in bridges {
             rules.bridge(bridge, bridge.gateway_mode);
-            rules.answer_loopback(&bridge.interface);
-            rules.leave(bridge, bridge.addresses.v4.subnet, bridge.masquerade);
+            if let Some(block) = &bridge.addresses.v4 {
+                rules.answer_loopback(&bridge.interface);
+                rules.leave(bridge, block.subnet, bridge.masquerade);
+            }
         }
         rulesets.push(rules.into_ruleset(Family::Ipv4, table, ports));
     }
@@ -131,6 +133,12 @@ impl Rules {
             come.push(rule("the loopback is the host's own".to_owned(), [&E::to(loopback)[..], &[E::Accept]]));
         }
         come.extend(to_ports());
+        let mut out = Vec::new();
+        if let Some(loopback) = Subnet::of(Ipv6Addr::LOCALHOST, 128).filter(|_| family == Family::Ipv6) {
+            // The kernel would never route it: the engine listens there.
+            out.push(rule("the loopback is not routed".to_owned(), [&E::to(loopback)[..], &[E::Accept]]));
+        }
+        out.extend(to_ports());
         let known = || {
             let answers = "answers and what belongs to them".to_owned();
             let ports = "published ports".to_owned();
@@ -162,7 +170,7 @@ impl Rules {
             inner(REFUSED, vec![refuse()]),
             chain("raw", Hook::Raw, raw),
             chain("prerouting", Hook::TranslateDestination, come),
-            chain("output", Hook::TranslateOwnDestination, to_ports().to_vec()),
+            chain("output", Hook::TranslateOwnDestination, out),
             chain("forward", Hook::Forward, forward),
             chain("postrouting", Hook::TranslateSource, self.leave),
         ];

@@ -257,6 +257,7 @@ fn both_families_come_and_go_together() {
         DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host
         DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of all addresses of the host
       chain output TranslateOwnDestination
+        Destination & [255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1] Accept  # the loopback is not routed
         DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published") TranslateDestination  # ports of one address of the host
         DestinationType = [2, 0, 0, 0] KeyDestination KeyProtocol KeyPort Find("published_ranges") TranslateAddress  # rows of ports of one address of the host
         DestinationType = [2, 0, 0, 0] KeyAnyAddress KeyProtocol KeyPort Find("published") TranslateDestination  # ports of all addresses of the host

@@ -243,7 +243,7 @@ impl Service {
         if question.is_of_internet() {
             if let Some(found) = names.find(&self.container, &question.name) {
                 let mut records: Vec<Record> = match question.kind {
-                    message::A => found.iter().map(|addresses| Record::A(addresses.v4)).collect(),
+                    message::A => found.iter().filter_map(|addresses| addresses.v4.map(Record::A)).collect(),
                     message::AAAA => found.iter().filter_map(|addresses| addresses.v6.map(Record::Aaaa)).collect(),
                     // It is there, and has nothing of the kind.
                     _ => Vec::new(),

@@ -10,7 +10,7 @@ use crate::network::record::{Endpoint, Link};
 /// The addresses of one container on one network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Addresses {
-    pub(super) v4: Ipv4Addr,
+    pub(super) v4: Option<Ipv4Addr>,
     pub(super) v6: Option<Ipv6Addr>,
 }
 
@@ -54,7 +54,7 @@ impl Names {
             }
             if let Some(name) = endpoint.names.first() {
                 let pointer = format!("{name}.{}", endpoint.network_name);
-                zone.pointers.insert(addresses.v4.into(), pointer.clone());
+                zone.pointers.extend(addresses.v4.map(|v4| (v4.into(), pointer.clone())));
                 zone.pointers.extend(addresses.v6.map(|v6| (v6.into(), pointer)));
             }
             let membership = Membership { network: endpoint.network, links: endpoint.links.clone() };
@@ -124,7 +124,7 @@ mod tests {
         ]);
         let find = |who: &ContainerId, name: &str| {
             let found = names.find(who, name)?;
-            Some(found.iter().map(|addresses| addresses.v4.to_string()).collect::<Vec<_>>().join(" "))
+            Some(found.iter().map(|addresses| addresses.v4.unwrap().to_string()).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(find(&web, "db").as_deref(), Some("10.2.0.3"));
         assert_eq!(find(&web, "store").as_deref(), Some("10.2.0.3"));

@@ -23,7 +23,7 @@ fn networks_are_made_listed_and_removed() {
     let networks = machine.open(&machine.settings());
     let one = make(&machine, &networks, &NetworkSpec::new("one").label("a", "b")).unwrap();
     let two = make(&machine, &networks, &NetworkSpec::new("two")).unwrap();
-    let block = |network: &Network| network.addresses().unwrap().v4.subnet.to_string();
+    let block = |network: &Network| network.addresses().unwrap().v4.unwrap().subnet.to_string();
     // The default bridge's block is kept free too.
     assert_eq!((block(&one), block(&two)), ("172.18.0.0/16".to_owned(), "172.19.0.0/16".to_owned()));
     let again = make(&machine, &networks, &NetworkSpec::new("one")).unwrap_err();
@@ -60,7 +60,7 @@ fn networks_are_kept_apart() {
     let inside = make(&machine, &networks, &NetworkSpec::new("inside").internal(true)).unwrap();
     let (a, b, both, c) =
         (Container::new(&networks), Container::new(&networks), Container::new(&networks), Container::new(&networks));
-    let address = |endpoint: &Endpoint| interface(endpoint).address;
+    let address = |endpoint: &Endpoint| interface(endpoint).address.unwrap();
     let in_one = address(&on(&machine, &networks, &a, "one"));
     let in_two = address(&on(&machine, &networks, &b, "two"));
     let first = on(&machine, &networks, &both, "one");
@@ -77,7 +77,7 @@ fn networks_are_kept_apart() {
     assert!(interface(&on(&machine, &networks, &a, "inside")).gateway.is_none());
     assert!(reaches(&a, alone), "two on one internal network");
     assert!(!reaches(&c, SERVER) && !reaches(&b, alone));
-    let gateway = inside.addresses().unwrap().v4.gateway.unwrap();
+    let gateway = inside.addresses().unwrap().v4.unwrap().gateway.unwrap();
     {
         // Not even for one that makes itself a way.
         let mut route = c.namespace.inside();
@@ -152,7 +152,7 @@ fn the_way_out_and_the_ports_go_over_to_another_network() {
     networks.detach_blocking(&container.id, "b", Some(&container.namespace), &[]).unwrap();
     assert_eq!(route(), "eth0");
     let third = on(&machine, &networks, &container, "b");
-    assert_ne!(interface(&second).address, interface(&third).address);
+    assert_ne!(interface(&second).address.unwrap(), interface(&third).address.unwrap());
     let listener = listen(&container.namespace);
     talk(machine.world.as_fd(), &listener, UPLINK);
     in_network(machine.host.as_fd(), || {
@@ -170,9 +170,97 @@ fn the_way_out_and_the_ports_go_over_to_another_network() {
 }
 
 #[test]
-fn both_families_reach_and_are_kept_apart() {
+fn networks_are_made_of_a_configuration() {
     let machine = Machine::new();
     let networks = machine.open(&machine.settings());
+    let mut asked = NetworkSpec::new("office").subnet("10.9.0.0/24").option("com.docker.network.driver.mtu", "1300");
+    asked.labels.insert("team".to_owned(), "a".to_owned());
+    asked.config_only = true;
+    let template = make(&machine, &networks, &asked).unwrap();
+    assert_eq!((template.driver.to_string().as_str(), template.addresses()), ("null", None));
+    let of_office = |name: &str| NetworkSpec { config_from: "office".to_owned(), ..NetworkSpec::new(name) };
+    let made = make(&machine, &networks, &of_office("floor").internal(true)).unwrap();
+    assert_eq!(made.addresses().unwrap().v4.unwrap().subnet.to_string(), "10.9.0.0/24");
+    assert_eq!(
+        (made.bridge.as_ref().unwrap().mtu, made.labels["team"].as_str(), made.internal),
+        (Some(1300), "a", true)
+    );
+    assert_eq!(made.config_from.as_deref(), Some("office"));
+    let refused = |spec: NetworkSpec| make(&machine, &networks, &spec).unwrap_err().to_string();
+    assert!(refused(of_office("second")).contains("overlap"), "the block is in use");
+    assert!(refused(of_office("x").subnet("10.8.0.0/24")).contains("user specified configurations"));
+    assert!(refused(of_office("x").option("com.docker.network.driver.mtu", "1")).contains("driver options"));
+    assert!(refused(NetworkSpec { config_only: true, ..of_office("x") }).contains("cannot depend on another"));
+    assert!(
+        refused(NetworkSpec { config_from: "floor".to_owned(), ..NetworkSpec::new("x") }).contains("--config-only")
+    );
+    assert!(refused(NetworkSpec { config_only: true, ..NetworkSpec::new("x").internal(true) }).contains("operator"));
+    // It is nobody's network itself.
+    let container = Container::new(&networks);
+    let request = Connect::new(container.id, "office").namespace(&container.namespace);
+    assert!(machine.connect(&networks, &request).unwrap_err().to_string().contains("configuration"));
+    let remove = |name: &str| in_network(machine.host.as_fd(), || Ok(networks.remove_blocking(name))).unwrap();
+    assert_eq!(remove("office").unwrap_err().to_string(), "configuration network \"office\" is in use");
+    remove("floor").unwrap();
+    remove("office").unwrap();
+}
+
+#[test]
+fn a_network_may_have_ipv6_only() {
+    let runtime = Runtime::start();
+    let machine = Machine::new();
+    let pool = crate::settings::AddressPool { base: "fd00:7::".parse().unwrap(), prefix_len: 48, subnet_len: 64 };
+    let mut settings = machine.settings();
+    settings.address_pools_v6 = vec![pool];
+    let networks = runtime.open(&machine, &settings);
+    let neither = make(&machine, &networks, &NetworkSpec::new("x").without_ipv4(true)).unwrap_err();
+    assert!(neither.to_string().contains("IPv4 or IPv6 must be enabled"), "{neither}");
+    let block = NetworkSpec::new("x").without_ipv4(true).ipv6(true).subnet("10.9.0.0/24");
+    assert!(make(&machine, &networks, &block).unwrap_err().to_string().contains("disabled"));
+    let network = make(&machine, &networks, &NetworkSpec::new("six").without_ipv4(true).ipv6(true)).unwrap();
+    let addresses = network.addresses().unwrap();
+    assert_eq!((addresses.v4, addresses.v6.unwrap().subnet.to_string().as_str()), (None, "fd00:7::/64"));
+    let second = make(&machine, &networks, &NetworkSpec::new("dual").ipv6(true)).unwrap();
+    assert_eq!(second.addresses().unwrap().v6.unwrap().subnet.to_string(), "fd00:7:0:1::/64");
+    let (one, two) = (Container::new(&networks), Container::new(&networks));
+    let asked =
+        Publish { protocol: port::Protocol::Tcp, port: 4000, host_address: None, host_ports: Some(8080..=8080) };
+    let request = Connect::new(one.id, "six").namespace(&one.namespace);
+    let with_v4 = machine.connect(&networks, &request.clone().address(Some([10, 9, 0, 2].into()))).unwrap_err();
+    assert!(with_v4.to_string().contains("no IPv4"), "{with_v4}");
+    let endpoint = machine.connect(&networks, &request.publish(vec![asked])).unwrap();
+    let end = interface(&endpoint);
+    let v6 = end.v6.clone().unwrap();
+    assert_eq!((end.address, end.gateway, v6.address.to_string().as_str()), (None, None, "fd00:7::2"));
+    machine.connect(&networks, &Connect::new(two.id, "six").namespace(&two.namespace)).unwrap();
+    let found: Vec<_> = link::addresses::<Ipv4Addr>(&mut one.namespace.inside()).unwrap();
+    assert!(found.iter().all(|(_, address, _)| address.is_loopback()), "{found:?}");
+    let _listener = in_network(one.namespace.as_fd(), || TcpListener::bind((Ipv6Addr::UNSPECIFIED, 4000))).unwrap();
+    let dial = |from: std::os::fd::BorrowedFd<'_>, address: &str, port| {
+        let to = SocketAddr::new(address.parse().unwrap(), port);
+        in_network(from, || TcpStream::connect_timeout(&to, Duration::from_millis(400))).is_ok()
+    };
+    wait_until(|| dial(two.namespace.as_fd(), "fd00:7::2", 4000));
+    wait_until(|| dial(machine.host.as_fd(), "fd00:7::1", 8080));
+    // The other family leads there too, from outside and from the host.
+    wait_until(|| dial(machine.world.as_fd(), &UPLINK.to_string(), 8080));
+    wait_until(|| dial(machine.host.as_fd(), "127.0.0.1", 8080));
+    let (bridges, ports) = networks.in_use().unwrap();
+    let rules = firewall::rules(&networks.shared.policy.table, &bridges, &ports);
+    assert!(rules.iter().all(|ruleset| firewall::is_in_place(&mut machine.filter(), ruleset).unwrap()));
+    for container in [&one, &two] {
+        networks.disconnect_blocking(&container.id).unwrap();
+    }
+    wait_until(|| in_network(machine.host.as_fd(), || TcpListener::bind("[::]:8080")).is_ok());
+    let left = networks.shared.state.read(|look| look.keys(Table::Address)).unwrap();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn both_families_reach_and_are_kept_apart() {
+    let runtime = Runtime::start();
+    let machine = Machine::new();
+    let networks = runtime.open(&machine, &machine.settings());
     let dual = NetworkSpec::new("dual").ipv6(true).subnet("fd00:9::/64");
     make(&machine, &networks, &dual).unwrap();
     make(&machine, &networks, &NetworkSpec::new("other").ipv6(true)).unwrap();
@@ -199,6 +287,7 @@ fn both_families_reach_and_are_kept_apart() {
     let gateway = "fd00:9::1".parse().unwrap();
     wait_until(|| dial(&machine.host, gateway, 8080));
     wait_until(|| dial(&namespace(&far), gateway, 8080));
+    wait_until(|| dial(&machine.host, Ipv6Addr::LOCALHOST, 8080));
     assert_eq!(machine.read_switch("/proc/sys/net/ipv6/conf/all/forwarding"), "1");
     // Nobody on the network tells the host or a neighbour where to send what leaves.
     let bridge = networks.get("dual").unwrap().bridge.unwrap().interface;
@@ -237,7 +326,10 @@ fn a_network_on_an_interface_of_the_host() {
     };
     let second = connect(&two, 51).unwrap();
     let listener = listen(&two.namespace);
-    assert_eq!(talk(one.namespace.as_fd(), &listener, interface(&second).address), interface(&first).address);
+    assert_eq!(
+        talk(one.namespace.as_fd(), &listener, interface(&second).address.unwrap()),
+        interface(&first).address.unwrap()
+    );
     networks.detach_blocking(&one.id, "lan", Some(&one.namespace), &[]).unwrap();
     assert!(link::find_link(&mut one.namespace.inside(), "eth0").unwrap().is_none());
     let missing = NetworkSpec::new("nowhere").driver("macvlan").option("parent", "eth9");
@@ -299,7 +391,7 @@ fn a_program_brings_a_driver() {
     let endpoint = on(&machine, &networks, &container, "n");
     let mut inside = container.namespace.inside();
     let addresses = link::addresses::<Ipv4Addr>(&mut inside).unwrap();
-    assert!(addresses.iter().any(|(_, address, _)| *address == interface(&endpoint).address));
+    assert!(addresses.iter().any(|(_, address, _)| *address == interface(&endpoint).address.unwrap()));
     drop(inside);
     networks.disconnect_blocking(&container.id).unwrap();
     networks.remove_blocking("n").unwrap();

@@ -28,13 +28,13 @@ fn two_hundred_at_once_have_addresses_of_their_own_and_leave_nothing() {
     let unique = |of: &dyn Fn(&Interface) -> String| {
         taken.iter().map(|(_, endpoint)| of(interface(endpoint))).collect::<BTreeSet<_>>().len()
     };
-    assert_eq!(unique(&|interface| interface.address.to_string()), all);
+    assert_eq!(unique(&|interface| interface.address.unwrap().to_string()), all);
     assert_eq!(unique(&|interface| interface.host_name.clone()), all);
     assert_eq!(unique(&|interface| interface.ports[0].host_port.to_string()), all);
     assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
     let (first, last) = (&taken[0], &taken[all - 1]);
     let listener = listen(&last.0.namespace);
-    talk(first.0.namespace.as_fd(), &listener, interface(&last.1).address);
+    talk(first.0.namespace.as_fd(), &listener, interface(&last.1).address.unwrap());
     std::thread::scope(|scope| {
         for some in taken.chunks(EACH) {
             scope.spawn(|| some.iter().for_each(|(container, _)| networks.disconnect_blocking(&container.id).unwrap()));

@@ -44,7 +44,7 @@ fn routed_containers_are_reached_at_their_own_published_ports_only() {
     let ports = vec![publish([0; 4], 8080), publish([0; 4], 9090), next.clone(), Publish { port: 4003, ..next }];
     let request = Connect::new(one.id, "routed").namespace(&one.namespace).publish(ports);
     let endpoint = machine.connect(&networks, &request).unwrap();
-    let address = interface(&endpoint).address;
+    let address = interface(&endpoint).address.unwrap();
     let own = |port, count| PublishedPort {
         protocol: port::Protocol::Tcp,
         port,
@@ -64,7 +64,7 @@ fn routed_containers_are_reached_at_their_own_published_ports_only() {
     let server = listen(&machine.world);
     assert_eq!(talk(one.namespace.as_fd(), &server, SERVER), address);
     let bare = on(&machine, &networks, &two, "bare");
-    reach(machine.world.as_fd(), interface(&bare).address, 4001, &listen_at(&two, 4001));
+    reach(machine.world.as_fd(), interface(&bare).address.unwrap(), 4001, &listen_at(&two, 4001));
     assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
     networks.disconnect_blocking(&one.id).unwrap();
     assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
@@ -109,7 +109,7 @@ fn ports_are_published_as_the_next_network_does_it() {
     assert!(networks.shared.state.read(|look| look.keys(Table::Port)).unwrap().is_empty());
     in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).unwrap();
     route_by_machine(&machine);
-    reach(machine.world.as_fd(), left.address, 4000, &listener);
+    reach(machine.world.as_fd(), left.address.unwrap(), 4000, &listener);
     // What somebody has by then is not published, and keeps nobody from going.
     machine.connect(&networks, &request("usual")).unwrap();
     let _program = in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).unwrap();
@@ -129,8 +129,8 @@ fn a_bridge_may_have_no_address() {
         let second = on(&machine, &networks, &two, &spec.name);
         assert!(bridge_addresses(&machine, &network).is_empty());
         let listener = listen(&two.namespace);
-        talk(one.namespace.as_fd(), &listener, interface(&second).address);
-        assert!(dial(machine.host.as_fd(), interface(&second).address).is_err(), "{}", spec.name);
+        talk(one.namespace.as_fd(), &listener, interface(&second).address.unwrap());
+        assert!(dial(machine.host.as_fd(), interface(&second).address.unwrap()).is_err(), "{}", spec.name);
     }
 }
 
@@ -178,21 +178,9 @@ fn a_host_that_drops_what_it_forwards_is_obeyed_and_told_of() {
 
 #[test]
 fn relayed_ports_obey_what_the_host_lets_in() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let handle = runtime.handle().clone();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let runner = std::thread::spawn(move || {
-        let _ = runtime.block_on(stopped);
-    });
+    let runtime = Runtime::start();
     let machine = Machine::new();
-    let open = || {
-        let state = State::open(machine.root.path()).unwrap();
-        let opened = in_network(machine.host.as_fd(), || {
-            let _inside = handle.enter();
-            Ok(Networks::open(&state, &Events::new(), &machine.settings().relay_ports(true)))
-        });
-        opened.unwrap().unwrap()
-    };
+    let open = || runtime.open(&machine, &machine.settings().relay_ports(true));
     let networks = open();
     let container = Container::new(&networks);
     let udp = Publish { protocol: port::Protocol::Udp, port: 5000, ..publish([0; 4], 9090) };
@@ -268,6 +256,4 @@ fn relayed_ports_obey_what_the_host_lets_in() {
     networks.disconnect_blocking(&container.id).unwrap();
     wait_until(|| in_network(machine.host.as_fd(), || TcpListener::bind("0.0.0.0:8080")).is_ok());
     assert!(refused(machine.world.as_fd(), UPLINK, 8080));
-    drop(stop);
-    runner.join().unwrap();
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use engine_api::network::{Ipam, IpamConfig, NetworkCreate, NetworkCreateResponse};
+use engine_api::network::{ConfigReference, Ipam, IpamConfig, NetworkCreate, NetworkCreateResponse};
 
 use crate::client::{Payload, Query, parse};
 use crate::commands::container::words::some_map;
@@ -19,6 +19,12 @@ pub(crate) struct Args {
     /// An address that somebody else has, as NAME=ADDRESS
     #[arg(long, value_name = "NAME=ADDRESS")]
     aux_address: Vec<String>,
+    /// The configuration that the network is made of
+    #[arg(long, value_name = "NETWORK")]
+    config_from: Option<String>,
+    /// Make no network, but a configuration that others are made of
+    #[arg(long)]
+    config_only: bool,
     /// The driver
     #[arg(short = 'd', long, value_name = "DRIVER", default_value = "bridge")]
     driver: String,
@@ -38,11 +44,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY=VALUE")]
     ipam_opt: Vec<String>,
     /// Give containers IPv4 addresses
-    #[arg(long, default_value = "true")]
-    ipv4: bool,
-    /// Give containers IPv6 addresses too
-    #[arg(long)]
-    ipv6: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ipv4: Option<bool>,
+    /// Give containers IPv6 addresses
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ipv6: Option<bool>,
     /// Set a label
     #[arg(long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
@@ -72,13 +78,15 @@ fn request(args: &Args) -> Result<NetworkCreate, String> {
     Ok(NetworkCreate {
         name: args.name.clone(),
         driver: args.driver.clone(),
-        enable_ipv4: (!args.ipv4).then_some(false),
-        enable_ipv6: args.ipv6.then_some(true),
+        enable_ipv4: args.ipv4,
+        enable_ipv6: args.ipv6,
         ipam: Some(Ipam {
             driver: args.ipam_driver.clone(),
             options: some_map(&args.ipam_opt),
             config: Some(blocks(args)?),
         }),
+        config_only: args.config_only,
+        config_from: args.config_from.clone().map(|network| ConfigReference { network }),
         internal: args.internal,
         attachable: args.attachable,
         options: some_map(&args.opt),
