@@ -88,6 +88,10 @@ pub fn another_runtime(client: Client) {
 
     let script = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done";
     client.run(&daemon, &run(&["-d", "--name", "one", "-v", "kept:/srv", "busybox", "sh", "-c", script])).ok();
+    for process in ["self", "1"] {
+        let status = format!("/proc/{process}/status");
+        assert_eq!(client.run(&daemon, &["exec", "one", "grep", "Seccomp:", &status]).ok(), "Seccomp:\t2");
+    }
     client.run(&daemon, &["exec", "one", "sh", "-c", "exit 5"]).code(5);
     client.run(&daemon, &["exec", "one", "nope"]).code(127);
     let place = "readlink -f /proc/self/ns/pid; id -u; pwd";

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, Process, Spec};
 
 use crate::protocol::{Failure, Reason};
-use crate::{Bundle, Error, Runtime};
+use crate::{Bundle, Error, Host, Runtime, seccomp};
 
 /// Where programs are looked for that are named without a slash.
 pub(crate) const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,6 +26,8 @@ pub(crate) const TREES: &str = "trees";
 pub(crate) const INIT: &str = "init";
 const STATE: &str = "runtime";
 const CONFIG: &str = "config.json";
+/// The version of the specification that runtimes are told: every one of them knows it.
+const VERSION: &str = "1.0.2";
 /// How long a runtime may take to start or delete a container.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The most of what a runtime says that is read, in bytes.
@@ -176,7 +178,13 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    pub(crate) fn new(bundle: &Bundle, by: &External, directory: &Path, cgroup: &Path) -> Result<Self, Error> {
+    pub(crate) fn new(
+        bundle: &Bundle,
+        by: &External,
+        directory: &Path,
+        cgroup: &Path,
+        host: &Host,
+    ) -> Result<Self, Error> {
         for (set, what) in [
             (bundle.user.is_some() || !bundle.additional_groups.is_empty(), "users and groups by name"),
             (bundle.init, "the engine's own init"),
@@ -185,7 +193,7 @@ impl Outside {
                 return Err(Error::Unsupported(format!("{what} with the OCI runtime {}", by.program)));
             }
         }
-        let spec = told(bundle, directory, cgroup);
+        let spec = told(bundle, directory, cgroup, host)?;
         let outcome =
             Outcome { by: by.clone(), directory: directory.to_owned(), name: INIT.to_owned(), verb: "create" };
         Ok(Self { spec, outcome })
@@ -209,8 +217,10 @@ impl Outside {
 }
 
 /// The specification as the runtime is told it.
-fn told(bundle: &Bundle, directory: &Path, cgroup: &Path) -> Spec {
+fn told(bundle: &Bundle, directory: &Path, cgroup: &Path, host: &Host) -> Result<Spec, Error> {
     let mut spec = bundle.spec.clone();
+    // What is used of later versions is ignored by who does not know it; some refuse a version that they do not know.
+    spec.set_version(VERSION.to_owned());
     let readonly = spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly);
     let mut root = oci_spec::runtime::Root::default();
     root.set_path(directory.join(ROOTFS)).set_readonly(readonly);
@@ -222,9 +232,13 @@ fn told(bundle: &Bundle, directory: &Path, cgroup: &Path) -> Spec {
         }
     }
     spec.set_mounts(Some(mounts));
+    let filter = filter(bundle, host)?;
     if let Some(linux) = spec.linux_mut() {
         // What is relative would be beneath the runtime's own.
         linux.set_cgroups_path(Some(Path::new("/").join(cgroup)));
+        if let Some(filter) = filter {
+            linux.set_seccomp(Some(filter));
+        }
     }
     if let (Some((rows, columns)), Some(process)) = (bundle.terminal_size, spec.process_mut())
         && process.terminal() == Some(true)
@@ -232,7 +246,17 @@ fn told(bundle: &Bundle, directory: &Path, cgroup: &Path) -> Spec {
         let size = oci_spec::runtime::BoxBuilder::default().height(rows).width(columns).build();
         process.set_console_size(size.ok());
     }
-    spec
+    Ok(spec)
+}
+
+/// The filter that the specification does not have: the runtime is told in full what the engine's own knows by a word.
+fn filter(bundle: &Bundle, host: &Host) -> Result<Option<LinuxSeccomp>, Error> {
+    let own = bundle.spec.linux().as_ref().is_some_and(|linux| linux.seccomp().is_some());
+    if (bundle.docker_filter || own) && !host.features.seccomp {
+        return Err(Error::Unsupported("seccomp filters; this kernel has none".to_owned()));
+    }
+    let docker = || seccomp::Profile::docker().into_resolved(&seccomp::held(&bundle.spec), host);
+    Ok(bundle.docker_filter.then(docker))
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), Error> {

@@ -196,7 +196,7 @@ impl Runtime {
         if cgroup.places().unit().is_some() {
             return Err(Error::Unsupported(format!("a cgroup that systemd makes with the OCI runtime {}", by.program)));
         }
-        let outside = Outside::new(bundle, by, &directory, cgroup.path())?;
+        let outside = Outside::new(bundle, by, &directory, cgroup.path(), host)?;
         let mut made = Made { directory, cgroup: None, first: None, trees: bundle.trees.clone() };
         made.make_directory(&bundle.id)?;
         remember_cgroup(&made.directory, cgroup.places().name())
