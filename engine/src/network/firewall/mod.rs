@@ -28,6 +28,15 @@ pub(super) fn apply(socket: &mut Netlink, rulesets: &[Ruleset]) -> Result<(), Er
     socket.request(&mut ruleset::exchange(&[], rulesets))
 }
 
+/// Makes a table that is probably not there yet. What a transaction removes, the kernel makes whoever closes a socket wait for
+/// (some ten milliseconds); one that only makes something costs nobody any time.
+pub(super) fn make(socket: &mut Netlink, ruleset: &Ruleset) -> Result<(), Error> {
+    match socket.request(&mut ruleset::creation(ruleset)) {
+        Err(error) if error.is(Errno::EXIST) => apply(socket, std::slice::from_ref(ruleset)),
+        other => other,
+    }
+}
+
 /// Removes the table of both families. It need not be there.
 pub(super) fn remove(socket: &mut Netlink, table: &str) -> Result<(), Error> {
     socket.request(&mut ruleset::exchange(&[empty(Family::Ipv4, table), empty(Family::Ipv6, table)], &[]))

@@ -1,6 +1,6 @@
 //! A table of the packet filter as data, and its encoding into one transaction that replaces the whole table.
 
-use engine_sys::netlink::{ACK, CREATE, Message};
+use engine_sys::netlink::{ACK, CREATE, EXCLUSIVE, Message};
 
 use super::expression::Expression;
 use super::rules;
@@ -109,6 +109,11 @@ fn boundary(kind: u16) -> Message {
     Message::new(kind, 0).put(&[0, 0, 0, SUBSYSTEM as u8])
 }
 
+/// One transaction that makes a table.
+pub(super) fn creation(ruleset: &Ruleset) -> Vec<Message> {
+    transaction(ruleset.creation().into_iter())
+}
+
 /// One transaction after which the tables of `gone` are not there, and the others as described, whatever they were before.
 pub(super) fn exchange(gone: &[Ruleset], rulesets: &[Ruleset]) -> Vec<Message> {
     transaction(gone.iter().flat_map(Ruleset::removal).chain(rulesets.iter().flat_map(Ruleset::replacement)))
@@ -126,6 +131,21 @@ impl Ruleset {
     fn replacement(&self) -> Vec<Message> {
         // Deleting needs it to be there; making what is there is fine.
         let mut messages = vec![self.make_table(), self.remove_table(), self.make_table()];
+        messages.extend(self.content());
+        messages
+    }
+
+    /// Orders that make the table, which must not be there.
+    fn creation(&self) -> Vec<Message> {
+        let make = message(self.family, NEW_TABLE, ACK | CREATE | EXCLUSIVE).text(1, &self.table).u32_be(2, 0);
+        let mut messages = vec![make];
+        messages.extend(self.content());
+        messages
+    }
+
+    /// Orders that fill the table, which is empty.
+    fn content(&self) -> Vec<Message> {
+        let mut messages = Vec::new();
         messages.extend(self.sets.iter().zip(1..).map(|(set, id)| set.make(self.family, &self.table, id)));
         messages.extend(self.chains.iter().map(|chain| self.make_chain(chain)));
         // Some lead to chains.

@@ -39,6 +39,24 @@ fn port(number: u16) -> Port {
 }
 
 #[test]
+fn a_table_is_made_or_made_anew() {
+    let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
+    for port in [5001u16, 6002] {
+        let wanted = names(std::net::Ipv4Addr::new(127, 0, 0, 11), port);
+        make(&mut socket, &wanted).unwrap();
+        assert!(is_in_place(&mut socket, &wanted).unwrap());
+        let mut rules = Vec::new();
+        let question = ruleset::message(Family::Ipv4, GET_RULE, DUMP).text(1, "engine_names");
+        let collect = |part: Option<(u16, &[u8])>| match part {
+            None => rules.clear(),
+            Some((_, content)) => rules.push(content.windows(2).any(|bytes| bytes == port.to_be_bytes())),
+        };
+        socket.dump(&question, collect).unwrap();
+        assert_eq!(rules, [true, true]);
+    }
+}
+
+#[test]
 fn ports_come_and_go() {
     let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Netfilter)).unwrap();
     let ruleset = |ports: &[u16]| {

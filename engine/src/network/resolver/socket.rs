@@ -37,7 +37,7 @@ pub(super) fn open(container: &ContainerId, namespace: BorrowedFd<'_>) -> Result
     });
     let (udp, tcp, mut filter) = opened.map_err(Error::system("open the name service of a container"))?;
     let port = udp.local_addr().map_err(Error::system("look at a container's name service"))?.port();
-    firewall::apply(&mut filter, &[firewall::names(RESOLVER, port)])
+    firewall::make(&mut filter, &firewall::names(RESOLVER, port))
         .map_err(Error::kernel("lead a container's port 53 to its name service (nftables)"))?;
     Ok((udp, tcp))
 }
