@@ -49,6 +49,7 @@ struct Daemon {
     options: Options,
     /// Two prunes of one kind never run at once.
     prunes: routes::Prunes,
+    lines: routes::containers::list::Lines,
 }
 
 impl Daemon {
@@ -80,7 +81,8 @@ pub async fn serve_with(
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) {
-    let daemon = Arc::new(Daemon { engine: engine.clone(), options, prunes: routes::Prunes::default() });
+    let (prunes, lines) = (routes::Prunes::default(), routes::containers::list::Lines::default());
+    let daemon = Arc::new(Daemon { engine: engine.clone(), options, prunes, lines });
     server::run(daemon, listeners, shutdown).await;
     engine.shutdown().await;
 }

@@ -6,7 +6,7 @@ use engine_api::system::{CheckProblem, CheckReport, CheckRequest, DiskUsage};
 use engine_api::volume::{UsageData, Volume};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::convert::container::summary::summary;
+use crate::convert::container::summary::{status, summary};
 use crate::convert::system::{self, About, Counts, Host};
 use crate::convert::volume::volume;
 use crate::convert::{image, time};
@@ -76,7 +76,7 @@ pub(crate) async fn disk_usage(call: Call) -> Result<Response, Error> {
         let (containers, now) = (engine.containers(), time::now());
         let mut listed = Vec::new();
         for record in containers.list(&ContainerFilter::new().all(true))? {
-            let mut line = summary(&record, now);
+            let mut line = summary(&record, status(&record, now));
             // One that has gone in the meantime has no size.
             let Ok(container) = containers.get(&line.id).await else { continue };
             let (written, all) = container.size().await?;

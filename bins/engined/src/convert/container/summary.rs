@@ -7,8 +7,8 @@ use super::mount;
 use crate::convert::network::endpoints;
 use crate::convert::time::{human, seconds};
 
-/// A line of a list, at the time `now` in nanoseconds since 1970.
-pub(crate) fn summary(record: &Record, now: i64) -> wire::ContainerSummary {
+/// A line of a list; `status` is that of [`status`].
+pub(crate) fn summary(record: &Record, status: String) -> wire::ContainerSummary {
     let (program, arguments) = record.config.process();
     wire::ContainerSummary {
         id: record.id.as_str().to_owned(),
@@ -20,7 +20,7 @@ pub(crate) fn summary(record: &Record, now: i64) -> wire::ContainerSummary {
         ports: ports(record),
         labels: record.config.labels.clone(),
         state: record.state.status.as_str().to_owned(),
-        status: status(&record.state, record.health.as_ref().map(|health| health.status), now),
+        status,
         host_config: wire::SummaryHostConfig {
             network_mode: record.config.host.network_mode.to_string(),
             annotations: record.config.host.annotations.clone(),
@@ -47,8 +47,12 @@ fn command(program: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// How it is, for people.
-fn status(state: &ContainerState, health: Option<HealthStatus>, now: i64) -> String {
+/// How it is at the time `now` in nanoseconds since 1970, for people.
+pub(crate) fn status(record: &Record, now: i64) -> String {
+    status_text(&record.state, record.health.as_ref().map(|health| health.status), now)
+}
+
+fn status_text(state: &ContainerState, health: Option<HealthStatus>, now: i64) -> String {
     let since = |then: i64| human(now - then);
     match state.status {
         Status::Running => {
@@ -132,13 +136,13 @@ mod tests {
             (Status::Removing, "Removal In Progress"),
             (Status::Dead, "Dead"),
         ] {
-            assert_eq!(status(&state(of), None, now), text);
+            assert_eq!(status_text(&state(of), None, now), text);
         }
-        let healthy = |health| status(&state(Status::Running), Some(health), now);
+        let healthy = |health| status_text(&state(Status::Running), Some(health), now);
         assert_eq!(healthy(HealthStatus::Healthy), "Up 2 minutes (healthy)");
         assert_eq!(healthy(HealthStatus::Unhealthy), "Up 2 minutes (unhealthy)");
         assert_eq!(healthy(HealthStatus::Starting), "Up 2 minutes (health: starting)");
-        assert_eq!(status(&state(Status::Paused), Some(HealthStatus::Healthy), now), "Up 2 minutes (Paused)");
+        assert_eq!(status_text(&state(Status::Paused), Some(HealthStatus::Healthy), now), "Up 2 minutes (Paused)");
     }
 
     #[test]

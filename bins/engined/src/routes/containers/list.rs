@@ -1,8 +1,12 @@
 //! `GET /containers/json`
 
-use engine::container::ContainerFilter;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::convert::container::summary::summary;
+use engine::container::{ContainerFilter, Record};
+use engine::id::ContainerId;
+
+use crate::convert::container::summary::{status, summary};
 use crate::convert::time;
 use crate::error::Error;
 use crate::reply::{JsonList, Response};
@@ -28,18 +32,64 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
     let with_size = call.query.boolean("size");
     // One line after the other is made, written and dropped: the list as a whole is only ever there as text.
     let mut lines = JsonList::for_items(records.len());
+    if !with_size {
+        call.daemon.lines.write(&mut lines, &records, now);
+        return Ok(lines.into_response());
+    }
     for record in &records {
-        let mut shown = summary(record, now);
-        if with_size {
-            // One that has gone in the meantime has no size.
-            let Ok(container) = containers.get(&shown.id).await else { continue };
-            let (written, all) = container.size().await?;
-            shown.size_rw = Some(signed(written));
-            shown.size_root_fs = Some(signed(all));
-        }
+        // One that has gone in the meantime has no size.
+        let Ok(container) = containers.get(record.id.as_str()).await else { continue };
+        let (written, all) = container.size().await?;
+        let mut shown = summary(record, status(record, now));
+        shown.size_rw = Some(signed(written));
+        shown.size_root_fs = Some(signed(all));
         lines.push(&shown);
     }
     Ok(lines.into_response())
+}
+
+/// The lines of lists as they were last written. Whoever watches containers asks for all of them again and again, and few have
+/// changed.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    lines: HashMap<ContainerId, Line>,
+    /// How many there are before those of containers that have changed or gone are looked for.
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Line {
+    /// A record is never changed, but replaced.
+    of: Weak<Record>,
+    /// What else the line depends on.
+    status: String,
+    text: Box<[u8]>,
+}
+
+impl Lines {
+    /// Writes a line for each of `records`, as they stand at the time `now`.
+    fn write(&self, list: &mut JsonList, records: &[Arc<Record>], now: i64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for record in records {
+            let status = status(record, now);
+            if let Some(line) = known.lines.get(&record.id)
+                && Weak::as_ptr(&line.of) == Arc::as_ptr(record)
+                && line.status == status
+            {
+                list.push_text(&line.text);
+                continue;
+            }
+            let text = list.push_told(&summary(record, status.clone())).into();
+            known.lines.insert(record.id, Line { of: Arc::downgrade(record), status, text });
+        }
+        if known.lines.len() > known.most {
+            known.lines.retain(|_, line| line.of.strong_count() > 0);
+            known.most = 64 + 2 * known.lines.len();
+        }
+    }
 }
 
 const FILTERS: &[&str] = &[
