@@ -1,7 +1,7 @@
 //! Machines that have less than this one.
 
-use engine_runtime::Host;
 use engine_runtime::cgroup::Layout;
+use engine_runtime::{Bundle, Features, Host};
 
 use crate::exec::Running;
 use crate::place::Place;
@@ -131,4 +131,76 @@ fn cgroups_entered_after_birth() {
     if host.cgroups.unified.is_some() {
         lives_and_takes_an_exec(Place::on(host));
     }
+}
+
+/// Kills everybody in a container that forks without end, and sees that nobody is left.
+fn forks_and_dies(host: Host) {
+    let place = Place::on(host);
+    let mut bundle = place.shell("f() { sleep 0.01; f & f & wait; }; trap '' TERM; echo up; f");
+    let limit = serde_json::from_str(r#"{"pids": {"limit": 40}}"#).unwrap();
+    crate::place::linux(&mut bundle.spec).set_resources(Some(limit));
+    let launched = place.launch(&bundle);
+    place.until_says(&bundle, "up");
+    place.runtime.remove(&bundle.id).unwrap();
+    assert!(engine_sys::process::wait(&launched.process, Some(std::time::Duration::from_secs(30))).unwrap());
+    assert!(!place.runtime.cgroup(&bundle.id).unwrap().exists());
+}
+
+#[test]
+fn killed_one_by_one() {
+    let mut host = Host::probe().unwrap();
+    if let Some(unified) = &mut host.cgroups.unified {
+        unified.kills = false;
+    }
+    forks_and_dies(host.clone());
+    // With the freezer of version 2, where its controllers are.
+    host.cgroups.hierarchies.clear();
+    let counts = |unified: &engine_runtime::cgroup::Unified| unified.controllers.iter().any(|name| name == "pids");
+    if host.cgroups.unified.as_ref().is_some_and(counts) {
+        forks_and_dies(host);
+    }
+}
+
+#[test]
+fn what_the_kernel_lacks_is_told_or_left_out() {
+    type Change<T> = fn(&mut T);
+    let cases: [(Change<Features>, Change<Bundle>, &str); 6] = [
+        (|has| has.user_namespace = false, |bundle| of(bundle, "user"), "user namespaces; this kernel has none"),
+        (|has| has.time_namespace = false, |bundle| of(bundle, "time"), "time namespaces; this kernel has none"),
+        (|has| has.cgroup_namespace = false, |bundle| of(bundle, "cgroup"), "cgroup namespaces; this kernel has none"),
+        (|has| has.seccomp = false, |_| {}, "seccomp"),
+        (
+            |has| has.apparmor = false,
+            |bundle| {
+                crate::place::process(&mut bundle.spec).set_apparmor_profile(Some("docker-default".to_owned()));
+            },
+            "AppArmor",
+        ),
+        (
+            |has| has.selinux = false,
+            |bundle| {
+                crate::place::process(&mut bundle.spec).set_selinux_label(Some("a:b:c:s0".to_owned()));
+            },
+            "SELinux",
+        ),
+    ];
+    for (off, change, text) in cases {
+        let mut host = Host::probe().unwrap();
+        off(&mut host.features);
+        let place = Place::on(host);
+        let mut bundle = place.shell("true");
+        change(&mut bundle);
+        let error = place.refuses(&bundle).to_string();
+        assert!(error.contains(text), "{text}: {error}");
+    }
+    let mut host = Host::probe().unwrap();
+    (host.features.mqueue, host.features.kcore) = (false, false);
+    let place = Place::on(host);
+    assert_eq!(place.says(&place.shell("ls -d /dev/mqueue /dev/core 2>/dev/null; true")), "");
+}
+
+/// A namespace that the machine's own defaults may leave out.
+fn of(bundle: &mut Bundle, kind: &str) {
+    let namespaces = crate::place::linux(&mut bundle.spec).namespaces_mut().as_mut().unwrap();
+    namespaces.push(serde_json::from_str(&format!("{{\"type\": {kind:?}}}")).unwrap());
 }
