@@ -6,7 +6,7 @@ mod compile;
 mod docker;
 mod numbers;
 #[cfg(test)]
-mod peer;
+mod peer_tests;
 mod profile;
 #[cfg(test)]
 mod tests;
