@@ -242,7 +242,6 @@ const DOCKER_FLAGS: &[&str] = &[
     "--cpu-percent",
     "--debug",
     "--disable-content-trust",
-    "--gpus",
     "--io-maxbandwidth",
     "--io-maxiops",
     "--isolation",

@@ -140,9 +140,9 @@ fn images_and_networks_and_volumes() {
 #[test]
 fn the_command_line_helps() {
     let run = |line: &str| Finished::from(program().args(line.split(' ')).output().unwrap());
-    let finished = run("run --gpus all busybox");
+    let finished = run("run --cpu-count 1 busybox");
     assert_eq!(finished.code, Some(125));
-    assert_eq!(finished.stderr, "enginectl: --gpus is a flag of docker that enginectl does not support yet\n");
+    assert_eq!(finished.stderr, "enginectl: --cpu-count is a flag of docker that enginectl does not support yet\n");
     let finished = run("build .");
     assert_eq!(
         (finished.code, finished.stderr.as_str()),
