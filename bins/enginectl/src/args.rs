@@ -183,18 +183,11 @@ fn explain(error: &clap::Error, io: &Io) -> u8 {
         _ => String::new(),
     };
     let text = match error.kind() {
-        ErrorKind::UnknownArgument if DOCKER_FLAGS.contains(&word(ContextKind::InvalidArg).as_str()) => {
-            format!(
-                "enginectl: {} is a flag of docker that enginectl does not support yet\n",
-                word(ContextKind::InvalidArg)
-            )
-        }
-        ErrorKind::InvalidSubcommand if DOCKER_COMMANDS.contains(&word(ContextKind::InvalidSubcommand).as_str()) => {
-            let command = word(ContextKind::InvalidSubcommand);
-            format!("enginectl: {command} is a command of docker that enginectl does not have yet\n")
-        }
-        _ => styled(error, io.stderr.is_terminal(), io),
+        ErrorKind::UnknownArgument => refusal(DOCKER_FLAGS, &word(ContextKind::InvalidArg), "flag"),
+        ErrorKind::InvalidSubcommand => refusal(DOCKER_COMMANDS, &word(ContextKind::InvalidSubcommand), "command"),
+        _ => None,
     };
+    let text = text.unwrap_or_else(|| styled(error, io.stderr.is_terminal(), io));
     let _ = (&io.stderr).write_all(text.as_bytes());
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand { 1 } else { USAGE }
 }
@@ -204,65 +197,60 @@ fn styled(error: &clap::Error, terminal: bool, io: &Io) -> String {
     if terminal && io.variable("NO_COLOR").is_none() { text.ansi().to_string() } else { text.to_string() }
 }
 
-/// Docker's commands that are not here yet.
-const DOCKER_COMMANDS: &[&str] = &[
-    "build",
-    "buildx",
-    "builder",
-    "checkpoint",
-    "compose",
-    "config",
-    "context",
-    "cp",
-    "diff",
-    "export",
-    "history",
-    "node",
-    "plugin",
-    "secret",
-    "service",
-    "stack",
-    "swarm",
-    "trust",
-    "df",
-    // Of a noun that has fewer than Docker's.
-    "create",
-    "prune",
-    "rm",
-    "remove",
+/// Why a word of docker's is not here, if it is one.
+fn refusal(known: &[(&str, &[&str])], word: &str, what: &str) -> Option<String> {
+    let (why, _) = known.iter().find(|(_, words)| words.contains(&word))?;
+    Some(format!("enginectl: {word} is a {what} of docker that {why}\n"))
+}
+
+/// Docker's commands that are not here, by the reason.
+const DOCKER_COMMANDS: &[(&str, &[&str])] = &[
+    (
+        NOT_YET,
+        &["build", "buildx", "builder", "compose", "trust", "annotate", "create", "push", "rm", "remove", "prune"],
+    ),
+    (NO_CLUSTERS, &["config", "node", "secret", "service", "stack", "swarm", "update"]),
+    (
+        "has nothing to act on: this engine has no plugins, and a driver is part of the program that brings it",
+        &["plugin"],
+    ),
+    ("needs criu on the engine's host, which this engine does not drive", &["checkpoint"]),
+    ("enginectl does not have: say where the engine is with -H or ENGINE_HOST", &["context"]),
+    ("enginectl has elsewhere: see its help", &["cp", "diff", "export", "history", "df"]),
 ];
 
-/// Docker's flags that are not here yet.
-const DOCKER_FLAGS: &[&str] = &[
-    "--checkpoint",
-    "--checkpoint-dir",
-    "--config",
-    "--context",
-    "--cpu-count",
-    "--cpu-percent",
-    "--debug",
-    "--disable-content-trust",
-    "--io-maxbandwidth",
-    "--io-maxiops",
-    "--isolation",
-    "--kernel-memory",
-    "--log-level",
-    "--tls",
-    "--tlscacert",
-    "--tlscert",
-    "--tlskey",
-    "--tlsverify",
-    "--tree",
-    "--use-api-socket",
-    "--config-from",
-    "--config-only",
-    "--ingress",
-    "--availability",
-    "--group",
-    "--limit-bytes",
-    "--scope",
-    "--cluster",
+/// Docker's flags that are not here, by the reason.
+const DOCKER_FLAGS: &[(&str, &[&str])] = &[
+    (
+        NOT_YET,
+        &["--tls", "--tlscacert", "--tlscert", "--tlskey", "--tlsverify", "--tree", "--use-api-socket", "--insecure"],
+    ),
+    ("is for Windows", &["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops", "--isolation"]),
+    ("kernels do not have any more: --memory counts that memory, too", &["--kernel-memory"]),
+    ("needs criu on the engine's host, which this engine does not drive", &["--checkpoint", "--checkpoint-dir"]),
+    ("enginectl does not have: say where the engine is with -H or ENGINE_HOST", &["--context"]),
+    ("enginectl does not have: the directory of its settings is that of DOCKER_CONFIG", &["--config"]),
+    (
+        NO_CLUSTERS,
+        &[
+            "--availability",
+            "--cluster",
+            "--group",
+            "--ingress",
+            "--limit-bytes",
+            "--required-bytes",
+            "--scope",
+            "--secret",
+            "--sharing",
+            "--topology-preferred",
+            "--topology-required",
+        ],
+    ),
+    ("enginectl does not have: it has nothing more to tell", &["--debug", "--log-level"]),
 ];
+
+const NOT_YET: &str = "enginectl does not have yet";
+const NO_CLUSTERS: &str = "is for clusters, which this engine does not make";
 
 #[cfg(test)]
 mod tests {

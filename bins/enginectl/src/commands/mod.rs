@@ -146,6 +146,7 @@ pub(crate) const NOUNS: &[Noun] = &[
             entry!("df", system::df),
             entry!("events", system::events),
             entry!("info", system::overview),
+            entry!("prune", system::prune),
         ],
     },
     Noun { name: "manifest", about: "Commands on what registries have", entries: &[entry!("inspect", manifest)] },

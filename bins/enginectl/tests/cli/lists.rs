@@ -115,6 +115,13 @@ fn images_and_networks_and_volumes() {
         "/volumes" => connection.answer(200, r#"{"Volumes":[{"Name":"data","Driver":"local"}],"Warnings":null}"#),
         "/volumes/create" => connection.answer(201, r#"{"Name":"data"}"#),
         "/volumes/prune" => connection.answer(200, r#"{"VolumesDeleted":["x"],"SpaceReclaimed":1500}"#),
+        "/containers/prune" => connection.answer(200, r#"{"ContainersDeleted":["c"],"SpaceReclaimed":500}"#),
+        "/networks/prune" => connection.answer(200, r#"{"NetworksDeleted":["n"]}"#),
+        "/images/prune" => {
+            // Those with a name go only when all are to.
+            let deleted = if request.query.contains("false") { "Untagged" } else { "Deleted" };
+            connection.answer(200, &format!(r#"{{"ImagesDeleted":[{{"{deleted}":"i"}}],"SpaceReclaimed":1000}}"#));
+        }
         _ => connection.answer(404, r#"{"message":"page not found"}"#),
     }
     });
@@ -135,6 +142,18 @@ fn images_and_networks_and_volumes() {
     assert_eq!(daemon.run("volume create --label a=b data").stdout, "data\n");
     assert_eq!(daemon.run("volume prune -f").stdout, "Deleted Volumes:\nx\n\nTotal reclaimed space: 1.5kB\n");
     assert!(daemon.run_with("volume prune", b"n\n").stdout.ends_with("[y/N] "));
+    assert_eq!(
+        daemon.run("system prune -f").stdout,
+        "Deleted Containers:\nc\n\nDeleted Networks:\nn\n\nDeleted Images:\ndeleted: i\n\nTotal reclaimed space: 1.5kB\n"
+    );
+    let all = daemon.run("system prune -af --volumes").stdout;
+    assert!(all.contains("Deleted Volumes:\nx\n") && all.ends_with("untagged: i\n\nTotal reclaimed space: 3kB\n"));
+    let asked = daemon.run_with("system prune --filter label=x", b"n\n").stdout;
+    assert!(
+        asked.contains("  - all stopped containers\n")
+            && asked.ends_with("  - label=x\n\nAre you sure you want to continue? [y/N] ")
+    );
+    assert_eq!(daemon.run("system prune -f --volumes --filter until=1h").code, Some(1));
 }
 
 #[test]
@@ -142,7 +161,13 @@ fn the_command_line_helps() {
     let run = |line: &str| Finished::from(program().args(line.split(' ')).output().unwrap());
     let finished = run("run --cpu-count 1 busybox");
     assert_eq!(finished.code, Some(125));
-    assert_eq!(finished.stderr, "enginectl: --cpu-count is a flag of docker that enginectl does not support yet\n");
+    assert_eq!(finished.stderr, "enginectl: --cpu-count is a flag of docker that is for Windows\n");
+    let finished = run("service ls");
+    assert_eq!(
+        finished.stderr,
+        "enginectl: service is a command of docker that is for clusters, which this engine does not make\n"
+    );
+    assert!(run("checkpoint create x y").stderr.contains("needs criu on the engine's host"));
     let finished = run("build .");
     assert_eq!(
         (finished.code, finished.stderr.as_str()),

@@ -1,5 +1,6 @@
 //! `enginectl image prune`.
 
+use engine_api::filter::Filters;
 use engine_api::image::ImagePrune;
 
 use crate::client::{Payload, Query, parse};
@@ -34,8 +35,14 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     if !args.force && !confirm(session, warning)? {
         return Ok(0);
     }
-    let query = filters::with(Query::new(), &filters);
-    let path = "/images/prune";
+    let (removed, reclaimed) = remove(&filters, session).await?;
+    session.print(format!("{removed}Total reclaimed space: {}\n", size::decimal(reclaimed)))?;
+    Ok(0)
+}
+
+/// Removes them; answers what is told of it, and how many bytes they had.
+pub(crate) async fn remove(filters: &Filters, session: &mut Session) -> Result<(String, i64), Error> {
+    let (path, query) = ("/images/prune", filters::with(Query::new(), filters));
     let answer: ImagePrune = parse(path, &session.client()?.post(path, &query, Payload::Empty).await?)?;
     let deleted = answer.images_deleted.unwrap_or_default();
     let mut text = String::new();
@@ -49,8 +56,5 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         }
         text.push('\n');
     }
-    let reclaimed = i64::try_from(answer.space_reclaimed).unwrap_or(i64::MAX);
-    text.push_str(&format!("Total reclaimed space: {}\n", size::decimal(reclaimed)));
-    session.print(text)?;
-    Ok(0)
+    Ok((text, i64::try_from(answer.space_reclaimed).unwrap_or(i64::MAX)))
 }

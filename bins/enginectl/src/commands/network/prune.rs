@@ -1,5 +1,6 @@
 //! `enginectl network prune`.
 
+use engine_api::filter::Filters;
 use engine_api::network::NetworkPrune;
 
 use crate::client::{Payload, Query, parse};
@@ -26,12 +27,15 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     if !args.force && !confirm(session, WARNING)? {
         return Ok(0);
     }
-    let query = filters::with(Query::new(), &filters);
-    let answer: NetworkPrune =
-        parse("/networks/prune", &session.client()?.post("/networks/prune", &query, Payload::Empty).await?)?;
-    let deleted = answer.networks_deleted.unwrap_or_default();
-    if !deleted.is_empty() {
-        session.print(format!("Deleted Networks:\n{}\n\n", deleted.join("\n")))?;
-    }
+    let removed = remove(&filters, session).await?;
+    session.print(removed)?;
     Ok(0)
+}
+
+/// Removes them; answers what is told of it.
+pub(crate) async fn remove(filters: &Filters, session: &mut Session) -> Result<String, Error> {
+    let (path, query) = ("/networks/prune", filters::with(Query::new(), filters));
+    let answer: NetworkPrune = parse(path, &session.client()?.post(path, &query, Payload::Empty).await?)?;
+    let deleted = answer.networks_deleted.unwrap_or_default();
+    Ok(if deleted.is_empty() { String::new() } else { format!("Deleted Networks:\n{}\n\n", deleted.join("\n")) })
 }

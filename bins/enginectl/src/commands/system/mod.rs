@@ -4,4 +4,5 @@ pub(crate) mod check;
 pub(crate) mod df;
 pub(crate) mod events;
 pub(crate) mod overview;
+pub(crate) mod prune;
 pub(crate) mod version;

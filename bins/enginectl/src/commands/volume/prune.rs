@@ -1,5 +1,6 @@
 //! `enginectl volume prune`.
 
+use engine_api::filter::Filters;
 use engine_api::volume::VolumePrune;
 
 use crate::client::{Payload, Query, parse};
@@ -33,15 +34,19 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     if !args.force && !confirm(session, &warning)? {
         return Ok(0);
     }
-    let query = filters::with(Query::new(), &filters);
-    let answer: VolumePrune =
-        parse("/volumes/prune", &session.client()?.post("/volumes/prune", &query, Payload::Empty).await?)?;
-    let mut text = String::new();
+    let (removed, reclaimed) = remove(&filters, session).await?;
+    session.print(format!("{removed}Total reclaimed space: {}\n", size::decimal(reclaimed)))?;
+    Ok(0)
+}
+
+/// Removes them; answers what is told of it, and how many bytes they had.
+pub(crate) async fn remove(filters: &Filters, session: &mut Session) -> Result<(String, i64), Error> {
+    let (path, query) = ("/volumes/prune", filters::with(Query::new(), filters));
+    let answer: VolumePrune = parse(path, &session.client()?.post(path, &query, Payload::Empty).await?)?;
     let deleted = answer.volumes_deleted.unwrap_or_default();
+    let mut text = String::new();
     if !deleted.is_empty() {
         text.push_str(&format!("Deleted Volumes:\n{}\n\n", deleted.join("\n")));
     }
-    text.push_str(&format!("Total reclaimed space: {}\n", size::decimal(answer.space_reclaimed as i64)));
-    session.print(text)?;
-    Ok(0)
+    Ok((text, i64::try_from(answer.space_reclaimed).unwrap_or(i64::MAX)))
 }
