@@ -11,6 +11,7 @@ use crate::events::Events;
 use crate::id::ContainerId;
 use crate::image::{self, Images};
 use crate::network::{self, Networks};
+use crate::quota::Quotas;
 use crate::settings::Settings;
 use crate::snapshot::{self, Snapshots};
 use crate::state::{self, Durability, State, Table};
@@ -154,6 +155,7 @@ impl Engine {
             events: events.clone(),
             images: images.clone(),
             snapshots,
+            quotas: Quotas::beneath(&settings.root.join("containers")),
             networks: networks.clone(),
             volumes: volumes.clone(),
             runtime: runtime.clone(),

@@ -38,6 +38,7 @@ pub mod image;
 pub mod logs;
 pub mod network;
 pub mod oci;
+pub mod quota;
 pub mod registry;
 pub mod settings;
 pub mod snapshot;

@@ -59,6 +59,10 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     let machine = shared.parts.runtime.host();
     config.host.masked_paths.get_or_insert_with(|| or(defaults::masked_paths(machine)));
     config.host.readonly_paths.get_or_insert_with(|| or(defaults::readonly_paths()));
+    let size = validate::storage_size(&config)?;
+    if size.is_some() {
+        shared.parts.quotas.check()?;
+    }
     for rule in &config.host.device_cgroup_rules {
         devices::read_rule(rule)?;
     }
@@ -97,7 +101,10 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     super::shipping::details(&record)?;
     let (record, undo) = blocking(move || {
         undo.directory = true;
-        undo.shared.parts.snapshots.prepare(&id, &record.layers)?;
+        let above = undo.shared.parts.snapshots.prepare(&id, &record.layers)?;
+        if let Some(size) = size {
+            undo.shared.parts.quotas.bound(&[&above.upper, &above.work], size)?;
+        }
         let record = store(&undo.shared, record, asked_name)?;
         Ok((record, undo))
     })
@@ -349,6 +356,8 @@ pub(super) fn remove_directory(shared: &Shared, id: &ContainerId) -> Result<(), 
     use std::os::fd::AsFd as _;
     let directory = shared.containers_directory();
     let failed = |error: std::io::Error| Error::io("remove", shared.directory(id), error);
+    let project = shared.parts.quotas.project(&shared.parts.snapshots.of(id, &[]).upper)?;
     let root = Root::open(directory).map_err(failed)?;
-    remove_all(root.as_fd(), id.as_str().as_ref()).map_err(failed)
+    remove_all(root.as_fd(), id.as_str().as_ref()).map_err(failed)?;
+    Ok(project.map_or(Ok(()), |project| shared.parts.quotas.lift(project))?)
 }

@@ -83,6 +83,9 @@ pub enum Error {
     /// Of a snapshot.
     #[error(transparent)]
     Snapshot(#[from] crate::snapshot::Error),
+    /// Of the bound of what it writes.
+    #[error("--storage-opt size: {0}")]
+    Quota(#[from] crate::quota::Error),
     /// Of the network.
     #[error(transparent)]
     Network(#[from] crate::network::Error),
@@ -127,6 +130,7 @@ impl Error {
             Self::Io { .. } | Self::Internal(_) => ErrorKind::Internal,
             Self::Image(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
+            Self::Quota(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Volume(error) => error.kind(),
             Self::Runtime(error) => match error.kind() {

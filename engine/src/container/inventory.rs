@@ -25,6 +25,7 @@ use crate::events::{Event, EventType, Events};
 use crate::id::{ContainerId, ExecId, Resolved, resolve};
 use crate::image::Images;
 use crate::network::Networks;
+use crate::quota::Quotas;
 use crate::settings::Settings;
 use crate::snapshot::Snapshots;
 use crate::state::{Durability, State, Table};
@@ -37,6 +38,8 @@ pub(crate) struct Parts {
     pub(crate) events: Events,
     pub(crate) images: Images,
     pub(crate) snapshots: Snapshots,
+    /// Of `<root>/containers`.
+    pub(crate) quotas: Quotas,
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
     pub(crate) runtime: Runtime,

@@ -23,7 +23,7 @@ pub(super) fn check_spec(spec: &ContainerSpec) -> Result<(), Error> {
 
 /// Refuses a config that cannot be run.
 pub(super) fn check(config: &Config, settings: &Settings, cpus: usize) -> Result<(), Error> {
-    check_not_yet(config)?;
+    storage_size(config)?;
     outside::check(&config.host, settings)?;
     super::cdi::check(&config.host.device_requests)?;
     check_network(config)?;
@@ -99,13 +99,18 @@ pub(super) const ULIMITS: [&str; 15] = [
     "stack",
 ];
 
-fn check_not_yet(config: &Config) -> Result<(), Error> {
-    let host = &config.host;
-    let missing = |what: &str| Err(Error::unsupported(format!("{what} are not supported yet")));
-    if !host.storage_opt.is_empty() {
-        return missing("storage options");
+/// The bytes that the container may write above its image, if its storage options bound them.
+pub(super) fn storage_size(config: &Config) -> Result<Option<u64>, Error> {
+    let mut size = None;
+    for (option, value) in &config.host.storage_opt {
+        if !option.eq_ignore_ascii_case("size") {
+            return Err(Error::invalid(format!("unknown storage option: {option}")));
+        }
+        let bytes: crate::settings::Bytes =
+            value.parse().map_err(|_| Error::invalid(format!("invalid value of the storage option size: {value}")))?;
+        size = Some(bytes.get()).filter(|bytes| *bytes > 0);
     }
-    Ok(())
+    Ok(size)
 }
 
 fn check_network(config: &Config) -> Result<(), Error> {
@@ -336,10 +341,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_refused() {
-        assert!(
-            refused(|spec| drop(spec.host.storage_opt.insert("size".into(), "1g".into()))).contains("not supported")
-        );
+    fn storage_has_a_size() {
+        let with =
+            |option: &str, value: &str| checked(|spec| drop(spec.host.storage_opt.insert(option.into(), value.into())));
+        with("size", "1g").unwrap();
+        assert_eq!(with("size", "x").unwrap_err(), "invalid value of the storage option size: x");
+        assert_eq!(with("color", "red").unwrap_err(), "unknown storage option: color");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
         assert_eq!(
             refused(|spec| (spec.host.restart_policy, spec.host.auto_remove) = (RestartPolicy::Always, true)),
             "can't create 'AutoRemove' container with restart policy"

@@ -57,6 +57,14 @@ pub enum Error {
         /// What is wrong.
         what: String,
     },
+    /// The size of a volume cannot be bounded.
+    #[error("create {name}: quota size requested but no quota support: {source}")]
+    Quota {
+        /// The volume that was asked for.
+        name: String,
+        /// Why.
+        source: crate::quota::Error,
+    },
     /// What a volume's options say cannot be mounted.
     #[error("failed to mount local volume: mount {device}:{mountpoint}, data: {data}: {source}")]
     Mount {
@@ -149,6 +157,7 @@ impl Error {
             | Self::Subpath { .. }
             | Self::Files { .. } => ErrorKind::Invalid,
             Self::Archive { source, .. } => source.kind(),
+            Self::Quota { source, .. } => source.kind(),
             Self::InUse { .. } | Self::DriverTaken { .. } => ErrorKind::Conflict,
             Self::Copy { .. } | Self::Io { .. } | Self::OfDriver { .. } => ErrorKind::Internal,
             Self::State(error) => error.kind(),

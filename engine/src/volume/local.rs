@@ -12,6 +12,10 @@ use rustix::mount::{
 };
 
 use super::Error;
+use crate::settings::Bytes;
+
+/// The one option that is not about what is mounted.
+const SIZE: &str = "size";
 
 /// Refuses options that the driver does not know, or that say nothing.
 pub(super) fn check(name: &str, options: &BTreeMap<String, String>) -> Result<(), Error> {
@@ -25,11 +29,16 @@ pub(super) fn check(name: &str, options: &BTreeMap<String, String>) -> Result<()
                 return refuse(format!("the value of option \"{key}\" has a zero byte"));
             }
             "type" | "o" | "device" => {}
-            "size" => {
-                return refuse("quota size requested but no quota support: use type=tmpfs with o=size=".to_owned());
-            }
+            "size" if value.parse::<Bytes>().is_err() => return refuse(format!("invalid size: '{value}'")),
+            "size" => {}
             _ => return refuse(format!("invalid option: \"{key}\"")),
         }
+    }
+    if options.keys().all(|key| key == SIZE) {
+        return Ok(());
+    }
+    if options.contains_key(SIZE) {
+        return refuse("size bounds a directory of the engine's own: of what is mounted o=size= may say it".to_owned());
     }
     for needed in ["device", "type"] {
         if options.get(needed).is_none_or(String::is_empty) {
@@ -44,6 +53,16 @@ pub(super) fn check(name: &str, options: &BTreeMap<String, String>) -> Result<()
         return refuse(format!("type \"{}\" needs the option o=bind", asked.kind));
     }
     Ok(())
+}
+
+/// The bytes that the files of a volume may have together, if its options bound them.
+pub(super) fn size(options: &BTreeMap<String, String>) -> Option<u64> {
+    options.get(SIZE).and_then(|text| text.parse::<Bytes>().ok()).map(Bytes::get).filter(|bytes| *bytes > 0)
+}
+
+/// Whether options say what is mounted instead of the engine's own directory.
+pub(super) fn is_mounted(options: &BTreeMap<String, String>) -> bool {
+    options.keys().any(|key| key != SIZE)
 }
 
 /// What options say.
@@ -149,9 +168,11 @@ mod tests {
                 &[("type", "none"), ("device", "x"), ("o", "bind")],
                 Some("create v: the device of a bind mount must be an absolute path: x"),
             ),
+            (&[("size", "1g")], None),
+            (&[("size", "much")], Some("create v: invalid size: 'much'")),
             (
-                &[("size", "1g")],
-                Some("create v: quota size requested but no quota support: use type=tmpfs with o=size="),
+                &[("size", "1g"), ("type", "tmpfs"), ("device", "tmpfs")],
+                Some("create v: size bounds a directory of the engine's own: of what is mounted o=size= may say it"),
             ),
         ] {
             assert_eq!(check("v", &options(pairs)).err().map(|error| error.to_string()).as_deref(), words);

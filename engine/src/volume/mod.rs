@@ -32,6 +32,7 @@ pub use spec::{ANONYMOUS_LABEL, Name, VolumeSpec};
 
 use crate::events::{Event, EventType, Events};
 use crate::id::ContainerId;
+use crate::quota::Quotas;
 use crate::state::{Durability, State, Table, Transaction};
 
 /// The engine's own driver: a directory, or what its options say.
@@ -47,6 +48,7 @@ pub struct Volumes {
     state: State,
     events: Events,
     mounted: Arc<Mutex<Mounted>>,
+    quotas: Quotas,
     /// Those that the program has brought.
     drivers: Arc<RwLock<BTreeMap<String, Arc<dyn VolumeDriver>>>>,
 }
@@ -96,7 +98,7 @@ impl Volume {
 
     /// Its contents are not in a directory of the engine's: its options or its driver say where they are.
     pub fn is_elsewhere(&self) -> bool {
-        !self.record.options.is_empty() || self.driver() != DRIVER
+        local::is_mounted(&self.record.options) || self.driver() != DRIVER
     }
 
     /// The directory that is mounted in containers, unless the volume [is elsewhere](Volume::is_elsewhere). It exists.
@@ -151,8 +153,14 @@ impl Volumes {
     pub fn open(root: &Path, state: State, events: Events) -> Result<Self, Error> {
         let directory = root.join("volumes");
         make_directory(&directory, 0o711).map_err(|error| Error::io("volumes", "making their directory", error))?;
-        let volumes =
-            Self { directory: directory.into(), state, events, mounted: Arc::default(), drivers: Arc::default() };
+        let volumes = Self {
+            quotas: Quotas::beneath(&directory),
+            directory: directory.into(),
+            state,
+            events,
+            mounted: Arc::default(),
+            drivers: Arc::default(),
+        };
         volumes.restore()?;
         Ok(volumes)
     }
@@ -160,12 +168,16 @@ impl Volumes {
     /// Makes a volume, or returns the one that has this name already, as it is.
     ///
     /// # Errors
-    /// A name that is no plain name, a driver other than `local`, options that say nothing that can be mounted.
+    /// A name that is no plain name, a driver that is not there, options that say nothing that can be mounted, a size where
+    /// the file system cannot bound one.
     pub async fn create(&self, spec: VolumeSpec) -> Result<Volume, Error> {
         let shown = spec.name.as_deref().unwrap_or_default();
         let driver = self.driver(shown, &spec.driver)?;
         if driver.is_none() {
             local::check(shown, &spec.options)?;
+            if local::size(&spec.options).is_some() {
+                self.quotas.check().map_err(|source| Error::Quota { name: shown.to_owned(), source })?;
+            }
         }
         let anonymous = shown.is_empty();
         let name = if anonymous { Name::random() } else { shown.parse::<Name>()? };
@@ -190,7 +202,7 @@ impl Volumes {
                 return Ok((there, false));
             }
             tx.put(Table::Volume, name.as_str(), &record)?;
-            self.make(&name)?;
+            self.make(&name, &record)?;
             Ok((record, true))
         })?;
         if is_new {
@@ -260,7 +272,7 @@ impl Volumes {
         self.directory.join(name.as_str())
     }
 
-    fn make(&self, name: &Name) -> Result<(), Error> {
+    fn make(&self, name: &Name, record: &Record) -> Result<(), Error> {
         let failed = |error| Error::io(name.as_str(), "making its directory", error);
         let home = self.home(name);
         make_directory(&home, 0o711).map_err(failed)?;
@@ -268,6 +280,10 @@ impl Volumes {
         // A directory that is there already may have the owner and mode of an image.
         if !data.is_dir() {
             make_directory(&data, 0o755).map_err(failed)?;
+        }
+        if let Some(bytes) = local::size(&record.options).filter(|_| record.driver.is_empty()) {
+            let quota = |source| Error::Quota { name: name.to_string(), source };
+            self.quotas.bound(&[&data], bytes).map_err(quota)?;
         }
         Ok(())
     }
@@ -309,16 +325,16 @@ impl Volumes {
                 // Its contents are there, so it is.
                 this.state.write(Durability::Power, |tx| -> Result<(), Error> {
                     tx.put(Table::Volume, name.as_str(), &*volume.record)?;
-                    this.make(&name)
+                    this.make(&name, &volume.record)
                 })?;
                 if moved {
-                    bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its directory", error))?;
+                    this.bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its directory", error))?;
                 }
                 return Err(driver::failed(&volume, error));
             }
             this.tell("destroy", &name, &volume.record);
             if moved {
-                bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its files", error))?;
+                this.bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its files", error))?;
             }
             Ok(bytes)
         })
@@ -340,21 +356,45 @@ impl Volumes {
                 } else if !known.iter().any(|known| known.as_str() == name) {
                     // Made, but its record was never committed: it goes if nothing is in it, and else a volume of this
                     // name will find it again.
+                    let project = self.quotas.project(&entry.path().join(DATA)).unwrap_or(None);
                     if fs::remove_dir(entry.path().join(DATA)).is_ok()
                         || fs::read_dir(entry.path()).is_ok_and(|mut d| d.next().is_none())
                     {
                         fs::remove_dir(entry.path()).map_err(failed)?;
+                        if let Some(Err(error)) = project.map(|project| self.quotas.lift(project)) {
+                            tracing::warn!(volume = name, %error, "a bound stays that nothing has any more");
+                        }
                     }
                 }
             }
-            known.iter().try_for_each(|name| self.make(name))
+            for name in known.iter().filter(|name| !self.home(name).join(DATA).is_dir()) {
+                let Some(record) = tx.get::<Record>(Table::Volume, name.as_str())? else { continue };
+                match self.make(name, &record) {
+                    // The others are not worse for a disk that was exchanged.
+                    Err(error @ Error::Quota { .. }) => {
+                        tracing::warn!(volume = %name, %error, "its size is not bounded");
+                    }
+                    other => other?,
+                }
+            }
+            Ok(())
         })?;
         for grave in graves {
-            if let Err(error) = bury(&grave) {
+            if let Err(error) = self.bury(&grave) {
                 tracing::warn!(path = %grave.display(), %error, "removing what is left of a volume");
             }
         }
         Ok(())
+    }
+
+    fn bury(&self, grave: &Path) -> io::Result<()> {
+        let project = self.quotas.project(&grave.join(DATA)).map_err(io::Error::other)?;
+        populate::clear(&File::open(grave)?)?;
+        match fs::remove_dir(grave) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        project.map_or(Ok(()), |project| self.quotas.lift(project).map_err(io::Error::other))
     }
 
     fn tell(&self, action: &str, name: &Name, record: &Record) {
@@ -388,14 +428,6 @@ fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     }
     DirBuilder::new().recursive(true).mode(0o711).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-
-fn bury(grave: &Path) -> io::Result<()> {
-    populate::clear(&File::open(grave)?)?;
-    match fs::remove_dir(grave) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 async fn blocking<T: Send + 'static>(

@@ -12,5 +12,6 @@ pub mod namespace;
 pub mod netlink;
 pub mod path;
 pub mod process;
+pub mod quota;
 pub mod signal;
 pub mod socket;
