@@ -19,7 +19,6 @@ pub(crate) fn spec(request: wire::NetworkCreate) -> Result<NetworkSpec, Error> {
     let mut spec = NetworkSpec::new(request.name).driver(request.driver).internal(request.internal);
     spec.attachable = request.attachable;
     spec.without_ipv4 = request.enable_ipv4 == Some(false);
-    spec.ipv6 = request.enable_ipv6.unwrap_or(false);
     spec.config_only = request.config_only;
     spec.config_from = request.config_from.map(|from| from.network).unwrap_or_default();
     spec.labels = request.labels.unwrap_or_default();
@@ -37,6 +36,8 @@ pub(crate) fn spec(request: wire::NetworkCreate) -> Result<NetworkSpec, Error> {
             spec.blocks.push(block);
         }
     }
+    // Who asks for addresses of IPv6 and does not say that there are to be none has them. Docker drops them without a word.
+    spec.ipv6 = request.enable_ipv6.unwrap_or_else(|| spec.blocks.iter().any(|block| block.subnet.contains(':')));
     Ok(spec)
 }
 
@@ -232,6 +233,15 @@ mod tests {
             (spec.blocks[0].range.as_str(), spec.blocks[0].auxiliary["r"].as_str()),
             ("10.9.0.0/25", "10.9.0.2")
         );
+    }
+
+    #[test]
+    fn addresses_of_ipv6_are_had_by_who_asks_for_them() {
+        let asked = |more: &str| {
+            read(&format!(r#"{{"Name":"n",{more}"IPAM":{{"Config":[{{"Subnet":"2001:db8::/64"}}]}}}}"#)).unwrap().ipv6
+        };
+        assert!(asked("") && asked(r#""EnableIPv6":true,"#) && !asked(r#""EnableIPv6":false,"#));
+        assert!(!read(r#"{"Name":"n","IPAM":{"Config":[{"Subnet":"10.9.0.0/24"}]}}"#).unwrap().ipv6);
     }
 
     #[test]
