@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use engine_runtime::cgroup::Realtime;
 use serde::{Deserialize, Serialize};
 
 /// How an engine is set up.
@@ -24,6 +25,9 @@ pub struct Settings {
     pub run: PathBuf,
     /// The cgroup beneath which each container has its own.
     pub cgroup_parent: String,
+    /// What containers that ask for realtime scheduling have together: the cgroups above theirs are given so much, unless they
+    /// have some. `None`: what they were given by others.
+    pub realtime: Option<Realtime>,
     /// The predefined network `bridge`.
     pub bridge: BridgeSettings,
     /// Address blocks that new networks take a subnet of, in order; empty means the built-in ones.
@@ -78,6 +82,7 @@ impl Default for Settings {
             root: PathBuf::from("/var/lib/engine"),
             run: PathBuf::from("/run/engine"),
             cgroup_parent: "engine".to_owned(),
+            realtime: None,
             bridge: BridgeSettings::default(),
             address_pools: Vec::new(),
             address_pools_v6: Vec::new(),

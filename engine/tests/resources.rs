@@ -112,3 +112,31 @@ async fn a_container_that_takes_too_much_memory_is_killed_and_says_so() {
     assert!(container.record().state.oom_killed);
     container.remove(RemoveOptions::default()).await.unwrap();
 }
+
+#[tokio::test]
+async fn realtime_scheduling_is_had_of_the_part_that_containers_were_given() {
+    let place = Place::new();
+    let asked = || {
+        let mut spec = shell("sleep 1000");
+        spec.host.resources.cpu_realtime_runtime = 40_000;
+        spec.host.resources.cpu_realtime_period = 150_000;
+        spec
+    };
+    let engine = place.engine().await;
+    if !engine.containers().abilities().cpu_realtime {
+        assert!(engine.containers().create(asked()).await.unwrap_err().to_string().contains("real-time"));
+        return;
+    }
+    let without = engine.containers().create(asked()).await.unwrap();
+    assert!(without.start().await.unwrap_err().to_string().contains("cpu.rt_runtime_us"));
+    without.remove(RemoveOptions::default()).await.unwrap();
+    drop((without, engine));
+    let mut settings = place.without_bridge();
+    settings.realtime = Some(engine::cgroup::Realtime { period: 1_000_000, runtime: 300_000 });
+    let engine = engine::Engine::open(settings).await.unwrap();
+    let container = engine.containers().create(asked()).await.unwrap();
+    container.start().await.unwrap();
+    let budget = "cat /sys/fs/cgroup/cpu/cpu.rt_period_us /sys/fs/cgroup/cpu/cpu.rt_runtime_us";
+    assert_eq!(in_it(&container, budget).await, "150000\n40000");
+    container.remove(RemoveOptions::default().force(true)).await.unwrap();
+}

@@ -124,6 +124,12 @@ pub struct Args {
     /// Cgroup beneath which each container has its own [default: engine]
     #[arg(long, value_name = "CGROUP")]
     cgroup_parent: Option<String>,
+    /// Of each so many microseconds containers may use --cpu-rt-runtime for realtime scheduling [default: 1000000]
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<u64>,
+    /// So many microseconds of --cpu-rt-period the containers with realtime scheduling have together, with cgroup version 1
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_runtime: Option<u64>,
     /// Run a small init in containers that do not say whether they want one
     #[arg(long)]
     init: bool,
@@ -204,6 +210,8 @@ impl Args {
             default_ulimits: map(&self.default_ulimits, |limit| ulimit(limit).ok_or(limit))?,
             default_shm_size: self.default_shm_size,
             cgroup_parent: self.cgroup_parent,
+            cpu_rt_period: self.cpu_rt_period,
+            cpu_rt_runtime: self.cpu_rt_runtime,
             init: self.init.then_some(true),
             no_new_privileges: self.no_new_privileges.then_some(true),
             cdi_spec_dirs: some(self.cdi_spec_dirs),

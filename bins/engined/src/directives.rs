@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use engine::Settings;
+use engine::cgroup::Realtime;
 use engine::network::Subnet6;
 use engine::settings::{AddressPool, Bytes};
 use serde::Deserialize;
@@ -79,6 +80,8 @@ directives! {
     "default-ulimits" default_ulimits: BTreeMap<String, Ulimit>;
     "default-shm-size" default_shm_size: String;
     "cgroup-parent" cgroup_parent: String;
+    "cpu-rt-period" cpu_rt_period: u64;
+    "cpu-rt-runtime" cpu_rt_runtime: u64;
     "init" init: bool;
     "no-new-privileges" no_new_privileges: bool;
     "cdi-spec-dirs" cdi_spec_dirs: Vec<PathBuf>;
@@ -203,6 +206,7 @@ impl Directives {
         settings.root = absolute("data-root", self.data_root, settings.root)?;
         settings.run = absolute("exec-root", self.exec_root, settings.run)?;
         settings.cgroup_parent = self.cgroup_parent.unwrap_or(settings.cgroup_parent);
+        settings.realtime = realtime(self.cpu_rt_period, self.cpu_rt_runtime)?;
         let bridge = &mut settings.bridge;
         match self.bridge.as_deref() {
             Some("none") => bridge.enabled = false,
@@ -330,6 +334,16 @@ fn absolute(name: &str, path: Option<PathBuf>, default: PathBuf) -> Result<PathB
     }
 }
 
+/// The part that containers have of the time for realtime scheduling, when any is given them.
+fn realtime(period: Option<u64>, runtime: Option<u64>) -> Result<Option<Realtime>, Invalid> {
+    let Some(runtime) = runtime.filter(|runtime| *runtime > 0) else { return Ok(None) };
+    let period = period.filter(|period| *period > 0).unwrap_or(1_000_000);
+    if runtime > period {
+        return Err(Invalid(format!("invalid cpu-rt-runtime {runtime}: it is above the cpu-rt-period {period}")));
+    }
+    Ok(Some(Realtime { period, runtime }))
+}
+
 fn level(name: &str) -> Result<LevelFilter, Invalid> {
     match name {
         "debug" => Ok(LevelFilter::DEBUG),
@@ -407,6 +421,15 @@ mod tests {
         );
         let united = Directives::unite(Directives { debug: None, ..flags }, file, Path::new("/f")).unwrap();
         assert_eq!((united.debug, united.mtu, united.bip.as_deref()), (Some(false), Some(9), Some("x")));
+    }
+
+    #[test]
+    fn a_part_of_the_time_for_realtime_scheduling_is_given_when_it_is_said() {
+        let part = |text: &str| parse(text).unwrap().decide().unwrap().settings.realtime;
+        assert_eq!(part(r#"{"cpu-rt-period":500000}"#), None);
+        assert_eq!(part(r#"{"cpu-rt-runtime":40}"#), Some(Realtime { period: 1_000_000, runtime: 40 }));
+        assert_eq!(part(r#"{"cpu-rt-runtime":40,"cpu-rt-period":50}"#), Some(Realtime { period: 50, runtime: 40 }));
+        assert!(refused(r#"{"cpu-rt-runtime":40,"cpu-rt-period":30}"#).contains("above the cpu-rt-period"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use engine_sys::{file, memfd, socket};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::fs::{Mode, OFlags};
 
-use crate::cgroup::Places;
+use crate::cgroup::{Places, Realtime};
 use crate::external::{ExecFiles, External, Outcome, Outside};
 use crate::failure::{self, During};
 use crate::hooks;
@@ -329,6 +329,15 @@ impl Runtime {
     /// [`Error::Unsupported`] for what this machine cannot bound.
     pub fn update(&self, id: &str, resources: &LinuxResources) -> Result<(), Error> {
         self.cgroup(id)?.update(resources)
+    }
+
+    /// Gives the cgroups above that of a container which is not launched yet a part of the time for processes of realtime
+    /// scheduling, unless they have some.
+    ///
+    /// # Errors
+    /// As [`Cgroup::allow_realtime`].
+    pub fn allow_realtime(&self, bundle: &Bundle, part: Realtime) -> Result<(), Error> {
+        Cgroup::new(Places::of(&bundle.spec, &bundle.id, self.host())?).allow_realtime(part)
     }
 
     /// Takes away what is left of a container: its cgroup, with whoever still runs in it, and its run directory. What is gone

@@ -258,6 +258,11 @@ impl Start {
             outside::name_users(&mut bundle, &overlay)?;
             clean_volatile(&overlay)?;
         }
+        if let Some(part) = parts.settings.realtime
+            && self.record.config.host.resources.cpu_realtime_runtime > 0
+        {
+            parts.runtime.allow_realtime(&bundle, part).map_err(launch_error)?;
+        }
         // The kernel needs about as long for the one as for the other.
         let (prepared, connected) = std::thread::scope(|scope| {
             let connecting = scope.spawn(|| self.connect());

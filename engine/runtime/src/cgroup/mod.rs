@@ -10,6 +10,7 @@ mod files;
 mod layout;
 mod places;
 mod processes;
+mod realtime;
 mod setting;
 mod systemd;
 mod usage;
@@ -26,6 +27,7 @@ use crate::Error;
 
 pub use layout::{Hierarchy, Layout, Unified};
 pub(crate) use places::Places;
+pub use realtime::Realtime;
 pub use usage::{CpuUsage, IoUsage, MemoryUsage, PidsUsage, Usage};
 
 /// The cgroup of a container, whether it exists or not. Cheap to clone.
