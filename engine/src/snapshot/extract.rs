@@ -245,8 +245,20 @@ impl Extractor<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(entry.mode);
         let file = self.fresh(parent, name, || fs::openat(parent, name, flags, mode))?;
-        if let Some(tape) = self.tape.as_ref().filter(|_| entry.size > 0) {
+        if let Some(tape) = self.tape.as_ref().filter(|_| entry.size > 0 && entry.extents.is_none()) {
             tape.contents(&self.at, entry.size);
+        }
+        if let Some(extents) = &entry.extents {
+            // Its parts stay in the framing as they came.
+            let mut written = 0;
+            super::holes::write(archive, file.as_fd(), (entry.size, extents), |length| {
+                written += length;
+                if written <= SPACE_CHECK {
+                    return Ok(());
+                }
+                written = 0;
+                self.check_space()
+            })?;
         }
         loop {
             let chunk = archive.chunk()?;

@@ -4,6 +4,7 @@
 pub(crate) mod decode;
 mod extract;
 mod framing;
+mod holes;
 #[cfg(test)]
 mod hostile;
 mod layers;

@@ -123,6 +123,44 @@ fn archives_are_unpacked_as_gnu_tar_does() {
 }
 
 #[test]
+fn files_with_holes_are_unpacked_as_gnu_tar_packs_them() {
+    let room = tempfile::tempdir().unwrap();
+    let from = room.path().join("from");
+    fs::create_dir(&from).unwrap();
+    let mut seed = Seed(0x5eed_0004);
+    // Many parts, so that the maps go beyond a header; one part; none; and a name that is long.
+    for (name, parts) in [("many".to_owned(), 60), ("one".to_owned(), 1), ("none".to_owned(), 0), ("n".repeat(150), 5)]
+    {
+        let file = fs::File::create(from.join(name)).unwrap();
+        for part in 0..parts {
+            let bytes = seed.next().to_le_bytes().repeat(100 + seed.below(600));
+            std::os::unix::fs::FileExt::write_all_at(&file, &bytes, (1 + part) * (64 << 10)).unwrap();
+        }
+        file.set_len(9 << 20).unwrap();
+        // GNU's own format has no fractions of seconds.
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)).unwrap();
+    }
+    let layers = Layers::open(&room.path().join("root")).unwrap();
+    for format in ["--format=gnu", "--sparse-version=0.0", "--sparse-version=0.1", "--sparse-version=1.0"] {
+        let mut tar = Command::new("tar");
+        if format != "--format=gnu" {
+            tar.arg("--format=pax");
+        }
+        let packed =
+            tar.args(["-c", "--sparse", "--numeric-owner", format, "-C"]).arg(&from).arg(".").output().unwrap();
+        assert!(packed.status.success() && packed.stdout.len() < 2 << 20, "{format}: {}", packed.stdout.len());
+        let staged = unpack(&layers, &packed.stdout).unwrap();
+        let open = |path: &Path| Root::open(path).unwrap().into_fd();
+        let before = jiff::Timestamp::now().as_second() - 600;
+        assert_eq!(tree::difference(open(&from), open(&staged.path()), before).unwrap(), None, "{format}");
+        // The holes are none that were filled.
+        let blocks = |path: &Path| std::os::unix::fs::MetadataExt::blocks(&path.join("none").metadata().unwrap());
+        assert_eq!(blocks(&staged.path()), 0, "{format}");
+        assert!(staged.unpacked.bytes >= 4 * (9 << 20), "{format}");
+    }
+}
+
+#[test]
 fn what_is_spoilt_is_an_error_or_a_layer() {
     let mut seed = Seed(0x5eed_0002);
     let room = tempfile::tempdir().unwrap();

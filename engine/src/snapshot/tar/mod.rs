@@ -1,10 +1,12 @@
-//! Tar archives, read and written. Reading: ustar, GNU long names and PAX, the way Go's `archive/tar` (and so Docker) reads them, with
+//! Tar archives, read and written. Reading: ustar, GNU long names, files with holes and PAX, the way Go's `archive/tar` (and so Docker) reads them, with
 //! bounds on everything that is kept in memory. Nothing here touches a file system.
 
+mod sparse;
 mod write;
 
 use std::io::{self, BufRead};
 
+pub use sparse::Extent;
 pub use write::Writer;
 
 const BLOCK: usize = 512;
@@ -52,6 +54,7 @@ impl Entry {
             modified: (0, 0),
             device: (0, 0),
             attributes: Vec::new(),
+            extents: None,
         }
     }
 
@@ -91,7 +94,7 @@ pub struct Entry {
     pub path: Vec<u8>,
     /// The target of a link, without NUL.
     pub link: Vec<u8>,
-    /// Bytes that follow; 0 except for files.
+    /// Bytes of the file, which follow unless it has holes; 0 except for files.
     pub size: u64,
     /// The permission bits, set-id and sticky bits.
     pub mode: u32,
@@ -105,6 +108,8 @@ pub struct Entry {
     pub device: (u64, u64),
     /// Extended attributes (`SCHILY.xattr.*`).
     pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Of a file with holes, what else there is of it: these parts follow, one behind the other.
+    pub extents: Option<Vec<Extent>>,
 }
 
 /// An archive that is read once, from its beginning to its end.
@@ -126,7 +131,7 @@ struct Extension {
     group: Option<u64>,
     modified: Option<(i64, u32)>,
     attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    sparse: bool,
+    sparse: sparse::Records,
 }
 
 impl<R: BufRead> Archive<R> {
@@ -173,19 +178,16 @@ impl<R: BufRead> Archive<R> {
         block: &[u8; BLOCK],
         kind: u8,
         size: u64,
-        extension: Extension,
+        mut extension: Extension,
         name: Option<Vec<u8>>,
         link: Option<Vec<u8>>,
     ) -> Result<Entry, Error> {
-        let path = name.or(extension.path).unwrap_or_else(|| name_of(block));
-        let link = link.or(extension.link).unwrap_or_else(|| until_nul(&block[157..257]).to_vec());
+        let path = name.or(extension.path.take()).unwrap_or_else(|| name_of(block));
+        let link = link.or(extension.link.take()).unwrap_or_else(|| until_nul(&block[157..257]).to_vec());
         let unsupported = |what| Err(Error::Unsupported { name: show(&path), what });
-        if extension.sparse || kind == b'S' {
-            return unsupported("a sparse file; archive it without holes");
-        }
         let kind = match kind {
             0 if path.ends_with(b"/") => Kind::Directory,
-            0 | b'0' | b'7' => Kind::File,
+            0 | b'0' | b'7' | b'S' => Kind::File,
             b'1' => Kind::Link,
             b'2' => Kind::Symlink,
             b'3' => Kind::Character,
@@ -200,7 +202,16 @@ impl<R: BufRead> Archive<R> {
         if path.len() as u64 > MAX_NAME || link.len() as u64 > MAX_NAME {
             return Err(Error::Header(format!("the name {:?}... is too long", show(&path[..path.len().min(80)]))));
         }
-        self.rest = size;
+        let sparse = match kind {
+            Kind::File => sparse::read(block, &mut extension, size, &mut Following(self))?,
+            _ => None,
+        };
+        let map_size = sparse.as_ref().map_or(0, |sparse| sparse.map_size);
+        let (path, whole, extents) = match sparse {
+            Some(sparse) => (sparse.name.unwrap_or(path), sparse.size, Some(sparse.extents)),
+            None => (path, size, None),
+        };
+        self.rest = size - map_size;
         self.padding = size.wrapping_neg() % BLOCK as u64;
         size.checked_add(BLOCK as u64).ok_or_else(|| Error::Header("the size is out of range".to_owned()))?;
         let number = |range: std::ops::Range<usize>| unsigned(&block[range]);
@@ -210,13 +221,14 @@ impl<R: BufRead> Archive<R> {
             kind,
             path,
             link,
-            size,
+            size: whole,
             mode: u32::try_from(number(100..108)? & 0o7777).unwrap_or(0),
             user: extension.user.map_or_else(|| number(108..116), Ok)?,
             group: extension.group.map_or_else(|| number(116..124), Ok)?,
             modified: extension.modified.map_or_else(|| signed(&block[136..148]).map(|seconds| (seconds, 0)), Ok)?,
             device,
             attributes: extension.attributes,
+            extents,
         })
     }
 
@@ -331,6 +343,15 @@ impl<R: BufRead> Archive<R> {
     }
 }
 
+/// What follows a header, block by block.
+struct Following<'a, R>(&'a mut Archive<R>);
+
+impl<R: BufRead> sparse::Source for Following<'_, R> {
+    fn block(&mut self) -> Result<[u8; BLOCK], Error> {
+        self.0.block()?.ok_or(Error::Truncated)
+    }
+}
+
 /// Whether the first block of a file is one of a tar archive, an empty archive included.
 pub fn looks_like_tar(start: &[u8]) -> bool {
     match start.first_chunk::<BLOCK>() {
@@ -422,9 +443,10 @@ fn pax(body: &[u8]) -> Result<Extension, Error> {
             b"uid" => extension.user = Some(number()?),
             b"gid" => extension.group = Some(number()?),
             b"mtime" => extension.modified = Some(text(value).and_then(time).ok_or_else(invalid)?),
-            _ if key.starts_with(b"GNU.sparse.") => extension.sparse = true,
             _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    extension.sparse.take(key, value)?;
+                } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     if name.is_empty() || name.contains(&0) {
                         return Err(invalid());
                     }
@@ -572,6 +594,68 @@ mod tests {
         assert_eq!((entries[2].0.path.as_slice(), entries[2].0.kind), (&b"last"[..], Kind::Fifo));
     }
 
+    /// The old way: parts in the header, and how large the file is.
+    fn with_map(mut block: Vec<u8>, parts: &[(u64, u64)], size: u64) -> Vec<u8> {
+        for (at, (offset, length)) in parts.iter().enumerate() {
+            let begin = 386 + 24 * at;
+            block[begin..begin + 11].copy_from_slice(format!("{offset:011o}").as_bytes());
+            block[begin + 12..begin + 23].copy_from_slice(format!("{length:011o}").as_bytes());
+        }
+        block[483..494].copy_from_slice(format!("{size:011o}").as_bytes());
+        block[257..265].copy_from_slice(b"ustar  \0");
+        seal(&mut block);
+        [block, padded(b"hello".to_vec())].concat()
+    }
+
+    fn with_more(mut block: Vec<u8>) -> Vec<u8> {
+        block[482] = 1;
+        seal(&mut block);
+        block
+    }
+
+    fn sparse_as(records: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+        let records: Vec<u8> =
+            records.iter().flat_map(|(key, value)| record(&format!("GNU.sparse.{key}"), value.as_bytes())).collect();
+        [with_body("x", b'x', &records), with_body("GNUSparseFile.0/f", b'0', body)].concat()
+    }
+
+    #[test]
+    fn files_with_holes_are_read_in_every_form() {
+        let parts =
+            [Extent { offset: 0, length: 2 }, Extent { offset: 6, length: 3 }, Extent { offset: 20, length: 0 }];
+        let within = [b"3\n0\n2\n6\n3\n20\n0\n".to_vec(), vec![0; BLOCK - 15], b"hello".to_vec()].concat();
+        let forms = [
+            with_map(header("name", b'S', 5), &[(0, 2), (6, 3), (20, 0)], 20),
+            sparse_as(
+                &[
+                    ("size", "20"),
+                    ("numblocks", "3"),
+                    ("offset", "0"),
+                    ("numbytes", "2"),
+                    ("offset", "6"),
+                    ("numbytes", "3"),
+                    ("offset", "20"),
+                    ("numbytes", "0"),
+                    ("name", "name"),
+                ],
+                b"hello",
+            ),
+            sparse_as(&[("size", "20"), ("map", "0,2,6,3,20,0"), ("name", "name")], b"hello"),
+            sparse_as(&[("major", "1"), ("minor", "0"), ("realsize", "20"), ("name", "name")], &within),
+        ];
+        for (form, bytes) in forms.iter().enumerate() {
+            let entries = read(&[bytes.clone(), with_body("next", b'0', b"x")].concat()).unwrap();
+            let (entry, contents) = &entries[0];
+            assert_eq!((entry.path.as_slice(), entry.size, entry.kind), (&b"name"[..], 20, Kind::File), "form {form}");
+            assert_eq!(
+                (entry.extents.as_deref(), contents.as_slice()),
+                (Some(&parts[..]), &b"hello"[..]),
+                "form {form}"
+            );
+            assert_eq!((entries[1].0.path.as_slice(), &entries[1].0.extents), (&b"next"[..], &None), "form {form}");
+        }
+    }
+
     #[test]
     fn posix_prefixes_and_binary_numbers_are_read() {
         let mut block = header("name", b'0', 0);
@@ -600,8 +684,20 @@ mod tests {
             ("negative size", negative),
             ("entry after one zero block", [vec![0; 512], good.clone()].concat()),
             ("a description of nothing", with_body("x", b'x', &record("path", b"p"))),
-            ("sparse", header("s", b'S', 0)),
-            ("pax sparse", [with_body("x", b'x', &record("GNU.sparse.major", b"1")), good.clone()].concat()),
+            ("an old map of other parts", with_map(header("s", b'S', 5), &[(0, 4)], 10)),
+            ("parts that overlap", with_map(header("s", b'S', 5), &[(0, 4), (3, 1)], 10)),
+            ("parts beyond the end", with_map(header("s", b'S', 5), &[(6, 5)], 10)),
+            ("a map without an end", with_more(header("s", b'S', 0))),
+            (
+                "pax sparse without size",
+                [with_body("x", b'x', &record("GNU.sparse.map", b"0,5")), good.clone()].concat(),
+            ),
+            ("pax sparse, half a part", sparse_as(&[("size", "9"), ("map", "0,5,7")], b"hello")),
+            ("pax sparse of the future", sparse_as(&[("major", "2"), ("minor", "0"), ("realsize", "9")], b"hello")),
+            ("pax sparse without its map", sparse_as(&[("major", "1"), ("minor", "0"), ("realsize", "9")], b"hello")),
+            ("pax sparse, many parts", sparse_as(&[("major", "1"), ("minor", "0"), ("realsize", "9")], b"999999999\n")),
+            ("pax sparse, a name with NUL", sparse_as(&[("size", "5"), ("map", "0,5"), ("name", "a\0b")], b"hello")),
+            ("pax sparse, lengths first", sparse_as(&[("size", "5"), ("numbytes", "5"), ("offset", "0")], b"hello")),
             ("unknown type", header("s", b'V', 0)),
             ("pax length", [with_body("x", b'x', b"99 path=a\n"), good.clone()].concat()),
             ("pax length 0", [with_body("x", b'x', b"0 path=a\n"), good.clone()].concat()),

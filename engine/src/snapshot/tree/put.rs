@@ -193,6 +193,9 @@ impl Putting<'_> {
             }
             made => made.map_err(host)?,
         };
+        if let Some(extents) = &entry.extents {
+            crate::snapshot::holes::write(archive, file.as_fd(), (entry.size, extents), |_| Ok(()))?;
+        }
         loop {
             let chunk = archive.chunk()?;
             let length = chunk.len();
