@@ -141,6 +141,7 @@ impl Engine {
         let state = State::open(&settings.root)?;
         let events = Events::open(&settings.root);
         let images = Images::open(&settings.root, state.clone(), events.clone(), &settings.registry)?;
+        let images = images.within(settings.room.clone());
         let snapshots = Snapshots::open(&settings.root, images.layers().clone())?;
         let networks = Networks::open(&state, &events, &settings)?;
         let volumes = Volumes::open(&settings.root, state.clone(), events.clone())?;

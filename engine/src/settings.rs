@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine_runtime::cgroup::Realtime;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub dns: DnsSettings,
     /// How registries are reached.
     pub registry: RegistrySettings,
+    /// How much room images may take.
+    pub room: RoomSettings,
     /// What becomes of output when a container asks for nothing else.
     pub log: LogSettings,
     /// Limits that every container has unless it asks for its own.
@@ -90,6 +93,7 @@ impl Default for Settings {
             relay_ports: false,
             dns: DnsSettings::default(),
             registry: RegistrySettings::default(),
+            room: RoomSettings::default(),
             log: LogSettings::default(),
             ulimits: Vec::new(),
             open_files: None,
@@ -164,6 +168,13 @@ impl Settings {
     #[must_use]
     pub fn registry(mut self, registry: RegistrySettings) -> Self {
         self.registry = registry;
+        self
+    }
+
+    /// Sets [`Settings::room`].
+    #[must_use]
+    pub fn room(mut self, room: RoomSettings) -> Self {
+        self.room = room;
         self
     }
 
@@ -360,6 +371,38 @@ impl RegistrySettings {
     #[must_use]
     pub fn insecure(mut self, registry: impl Into<String>) -> Self {
         self.insecure.push(registry.into());
+        self
+    }
+}
+
+/// How much room images may take on the disk. Whoever stores an image makes room, if it takes some: see
+/// [`Images::trim`](crate::image::Images::trim), which says what goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RoomSettings {
+    /// Bytes that all images may take together, with what is kept of their archives; as much as there is when not given.
+    pub quota: Option<u64>,
+    /// What was used more recently than this stays, whatever it takes: somebody is about to use it again.
+    pub spare: Duration,
+}
+
+impl Default for RoomSettings {
+    fn default() -> Self {
+        Self { quota: None, spare: Duration::from_secs(10 * 60) }
+    }
+}
+
+impl RoomSettings {
+    /// Images may take that many bytes.
+    #[must_use]
+    pub fn quota(bytes: u64) -> Self {
+        Self { quota: Some(bytes), ..Self::default() }
+    }
+
+    /// Sets [`RoomSettings::spare`].
+    #[must_use]
+    pub fn spare(mut self, spare: Duration) -> Self {
+        self.spare = spare;
         self
     }
 }

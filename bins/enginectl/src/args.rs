@@ -221,10 +221,7 @@ const DOCKER_COMMANDS: &[(&str, &[&str])] = &[
 
 /// Docker's flags that are not here, by the reason.
 const DOCKER_FLAGS: &[(&str, &[&str])] = &[
-    (
-        NOT_YET,
-        &["--tls", "--tlscacert", "--tlscert", "--tlskey", "--tlsverify", "--tree", "--use-api-socket", "--insecure"],
-    ),
+    (NOT_YET, &["--tls", "--tlscacert", "--tlscert", "--tlskey", "--tlsverify", "--use-api-socket", "--insecure"]),
     ("is for Windows", &["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops", "--isolation"]),
     ("kernels do not have any more: --memory counts that memory, too", &["--kernel-memory"]),
     ("needs criu on the engine's host, which this engine does not drive", &["--checkpoint", "--checkpoint-dir"]),

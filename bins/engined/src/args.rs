@@ -63,6 +63,13 @@ pub struct Args {
     /// Keep compressed layers as they came, so that digests survive a push [default: true]
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     keep_blobs: Option<bool>,
+    /// Room that images may take on the disk, such as 20g: whoever brings one makes room, and what nobody has used for the
+    /// longest time goes first [default: as much as there is]
+    #[arg(long, value_name = "SIZE")]
+    image_quota: Option<String>,
+    /// What was used more recently than that stays whatever it takes, as 90s, 10m or 24h [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    image_quota_spare: Option<String>,
     /// Proxy on the way to registries that are spoken to by http
     #[arg(long, value_name = "URL")]
     http_proxy: Option<String>,
@@ -185,6 +192,8 @@ impl Args {
             max_concurrent_uploads: self.max_concurrent_uploads,
             registry_certificates: self.registry_certificates,
             keep_blobs: self.keep_blobs,
+            image_quota: self.image_quota,
+            image_quota_spare: self.image_quota_spare,
             proxies: Some(Proxies {
                 http_proxy: self.http_proxy,
                 https_proxy: self.https_proxy,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::Settings;
 use engine::cgroup::Realtime;
@@ -62,6 +63,8 @@ directives! {
     "max-concurrent-uploads" max_concurrent_uploads: usize;
     "registry-certificates" registry_certificates: PathBuf;
     "keep-blobs" keep_blobs: bool;
+    "image-quota" image_quota: String;
+    "image-quota-spare" image_quota_spare: String;
     "proxies" proxies: Proxies;
     "bip" bip: String;
     "fixed-cidr" fixed_cidr: String;
@@ -266,6 +269,14 @@ impl Directives {
             .registry_certificates
             .or_else(|| CERTIFICATES.iter().map(PathBuf::from).find(|directory| directory.exists()));
         settings.registry.keep_blobs = self.keep_blobs.unwrap_or(true);
+        if let Some(size) = self.image_quota {
+            let size: Bytes = size.parse().map_err(|_| Invalid(format!("invalid image-quota {size:?}")))?;
+            settings.room.quota = Some(size.get());
+        }
+        if let Some(time) = self.image_quota_spare {
+            settings.room.spare = duration(&time)
+                .ok_or_else(|| Invalid(format!("invalid image-quota-spare {time:?}: use a number with s, m or h")))?;
+        }
         if let Some(proxies) = self.proxies {
             settings.registry.proxy.http = proxies.http_proxy;
             settings.registry.proxy.https = proxies.https_proxy;
@@ -352,6 +363,19 @@ fn level(name: &str) -> Result<LevelFilter, Invalid> {
         "error" | "fatal" => Ok(LevelFilter::ERROR),
         _ => Err(Invalid(format!("invalid logging level {name:?}: use debug, info, warn, error or fatal"))),
     }
+}
+
+/// `90s`, `10m` or `24h`.
+fn duration(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return None,
+    };
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    number.checked_mul(seconds).map(Duration::from_secs)
 }
 
 fn subnet(name: &str, text: &str) -> Result<(Ipv4Addr, u8), Invalid> {
@@ -445,6 +469,8 @@ mod tests {
             (r#"{"labels":["x"]}"#, "bad attribute format: x"),
             (r#"{"registry-mirrors":["x"]}"#, "invalid mirror \"x\""),
             (r#"{"log-driver":"awslogs"}"#, "unknown log driver \"awslogs\""),
+            (r#"{"image-quota":"much"}"#, "invalid image-quota \"much\""),
+            (r#"{"image-quota-spare":"1d"}"#, "invalid image-quota-spare \"1d\""),
             (r#"{"default-runtime":"crun"}"#, "specified default runtime 'crun' does not exist"),
             (r#"{"runtimes":{"k":{"runtimeType":"io.containerd.kata.v2"}}}"#, "runtime k: runtimeType"),
             (r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#, "invalid size 8"),
@@ -464,6 +490,18 @@ mod tests {
         assert_eq!((registry.proxy.http.as_deref(), registry.proxy.https), (Some("http://p:1"), None));
         assert_eq!(registry.proxy.exceptions, ["a.example", "10.0.0.0/8"]);
         assert!(Directives::parse(br#"{"proxies":{"ftp-proxy":"x"}}"#).is_err());
+    }
+
+    #[test]
+    fn images_have_the_room_that_the_file_says() {
+        let room = |text: &str| parse(text).unwrap().decide().unwrap().settings.room;
+        assert_eq!((room("{}").quota, room("{}").spare), (None, Duration::from_secs(600)));
+        let said = room(r#"{"image-quota":"20g","image-quota-spare":"2h"}"#);
+        assert_eq!((said.quota, said.spare), (Some(20 << 30), Duration::from_secs(7200)));
+        assert_eq!(duration("90s"), Some(Duration::from_secs(90)));
+        for wrong in ["", "m", "1", "-1m", "1d", "99999999999999999999s", "1ö"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -60,7 +60,9 @@ static ROUTES: &[Route] = table! {
     GET "/events" While events::stream;
     POST "/auth" While registries::log_in;
     GET "/system/df" While system::disk_usage;
+    GET "/system/images" While system::images;
     POST "/system/check" Finish system::check;
+    POST "/system/trim" Finish system::trim;
 
     GET "/containers/json" While containers::list::list;
     POST "/containers/create" Finish containers::create::create;

@@ -58,6 +58,9 @@ pub struct ImageInspect {
     pub root_fs: RootFs,
     /// What is known about it here.
     pub metadata: Metadata,
+    /// Its manifest, where it is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Vec<ManifestSummary>>,
 }
 
 /// Where a file system is.
@@ -119,6 +122,9 @@ pub struct ImageSummary {
     /// Before 1.44: bytes with all parents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<i64>,
+    /// This engine's own, where disk usage is asked for: when it was used last, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used: Option<i64>,
 }
 
 /// A line of `GET /images/{name}/history`.
@@ -171,6 +177,12 @@ pub struct Descriptor {
     pub digest: String,
     /// Bytes.
     pub size: i64,
+    /// What an artifact is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub artifact_type: String,
+    /// Free notes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// What an image is for.
@@ -197,6 +209,70 @@ pub struct DistributionInspect {
     pub descriptor: Descriptor,
     /// What it can run on.
     pub platforms: Vec<Platform>,
+}
+
+/// `GET /distribution/{name}/referrers`, which is this engine's own: what refers to an image at its registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DistributionReferrers {
+    /// What it refers to.
+    pub subject: Descriptor,
+    /// What refers to it.
+    pub referrers: Vec<Descriptor>,
+}
+
+/// A line of `GET /system/images`, which is this engine's own: an image with what it is made of and who has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct StoredImage {
+    /// `sha256:` and 64 digits.
+    pub id: String,
+    /// `name:tag`.
+    pub repo_tags: Vec<String>,
+    /// `name@sha256:...`.
+    pub repo_digests: Vec<String>,
+    /// What it runs on.
+    pub platform: Platform,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// When it was used here last, in seconds since 1970.
+    pub last_used: i64,
+    /// Bytes of everything that it is made of.
+    pub size: i64,
+    /// The part of that which other images have, too.
+    pub shared_size: i64,
+    /// Its layers, the lowest first.
+    pub layers: Vec<StoredLayer>,
+    /// Its containers.
+    pub containers: Vec<ImageContainer>,
+}
+
+/// A layer of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct StoredLayer {
+    /// The digest of its uncompressed archive.
+    pub digest: String,
+    /// Bytes of its files.
+    pub size: i64,
+    /// Bytes of what is kept of its archive.
+    pub content: i64,
+    /// How many images have it.
+    pub images: i64,
+    /// What made it.
+    pub created_by: String,
+}
+
+/// A container of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ImageContainer {
+    /// 64 digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `running`, `exited`, ...
+    pub state: String,
 }
 
 /// A line of `GET /images/search`.

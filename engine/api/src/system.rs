@@ -343,6 +343,31 @@ pub struct DiskUsage {
     pub build_cache: Option<Vec<serde_json::Value>>,
 }
 
+/// `POST /system/trim`, which is this engine's own: what shall go to make room.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TrimRequest {
+    /// Bytes that images may take; the daemon's quota when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    /// Compressed layers, whatever there is room for.
+    pub compressed: bool,
+}
+
+/// The answer: what went, and what images take now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TrimReport {
+    /// Names and images that went.
+    pub images_deleted: Vec<crate::image::ImageDelete>,
+    /// Compressed layers that went; their contents are still here.
+    pub compressed_layers: usize,
+    /// Freed bytes.
+    pub space_reclaimed: u64,
+    /// Bytes that all images take now.
+    pub size: u64,
+}
+
 /// `POST /system/check`, which is this engine's own: what shall be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

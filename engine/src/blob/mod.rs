@@ -335,8 +335,18 @@ impl Blobs {
         Ok(count)
     }
 
-    /// Removes what crashed programs left: files in the making that nobody has locked.
+    /// Removes what crashed programs left: files in the making that nobody has locked. What was fetched of a blob stays for a
+    /// day, for a pull that goes on.
     pub fn sweep(&self) -> Result<(), Error> {
+        self.sweep_after(PATIENCE)
+    }
+
+    /// The same, and no pull goes on where another one was.
+    pub fn forget_partials(&self) -> Result<(), Error> {
+        self.sweep_after(Duration::ZERO)
+    }
+
+    fn sweep_after(&self, patience: Duration) -> Result<(), Error> {
         let fail = || Error::host("look for leftovers of blobs");
         for entry in std::fs::read_dir(&self.shared.path).map_err(fail())? {
             let name = entry.map_err(fail())?.file_name();
@@ -349,7 +359,7 @@ impl Blobs {
             let Ok(file) = fs::openat(&self.shared.directory, &name, flags, Mode::empty()) else { continue };
             let file = File::from(file);
             let changed = file.metadata().and_then(|found| found.modified()).ok();
-            if is_partial && changed.is_some_and(|time| time.elapsed().is_ok_and(|age| age < PATIENCE)) {
+            if is_partial && changed.is_some_and(|time| time.elapsed().is_ok_and(|age| age < patience)) {
                 continue;
             }
             if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {

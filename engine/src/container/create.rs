@@ -280,6 +280,7 @@ fn store(shared: &Shared, mut record: Record, asked_name: Option<String>) -> Res
                 return Err(crate::image::Error::NoSuch(record.config.image.clone()).into());
             }
             tx.hold((Table::Image, record.image.as_str()), (Table::Container, id))?;
+            crate::image::use_now(tx, record.image.as_str())?;
             for name in record.mounts.iter().filter_map(|mount| mount.name.as_deref()) {
                 volume::hold(tx, &name.parse()?, &record.id)?;
             }

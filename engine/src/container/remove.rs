@@ -128,6 +128,9 @@ impl Container {
                     tx.delete(Table::ContainerName, &taken.name)?;
                 }
                 tx.release_all((Table::Container, id.as_str()))?;
+                if tx.contains(Table::Image, taken.image.as_str())? {
+                    crate::image::use_now(tx, taken.image.as_str())?;
+                }
                 Ok(())
             })
         })

@@ -300,7 +300,7 @@ impl Images {
         Ok(None)
     }
 
-    fn gives_archive(&self, diff_id: &Digest) -> Result<bool, Error> {
+    pub(super) fn gives_archive(&self, diff_id: &Digest) -> Result<bool, Error> {
         let mut archive = match self.shared.layers.archive(diff_id) {
             Ok(archive) => archive,
             Err(error) if is_of_the_host(&error) => return Err(error.into()),

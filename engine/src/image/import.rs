@@ -64,8 +64,10 @@ impl Images {
     pub fn import(&self, archive: impl AsyncRead + Send + Unpin + 'static, options: ImportOptions) -> Import {
         let images = self.clone();
         Task::new(move |reporter| async move {
-            let image = on_thread(archive, move |bytes| images.import_blocking(bytes, options)).await?;
+            let this = images.clone();
+            let image = on_thread(archive, move |bytes| this.import_blocking(bytes, options)).await?;
             reporter.message(None, image.id().as_str());
+            images.keep_to_quota();
             Ok(image)
         })
     }

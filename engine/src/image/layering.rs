@@ -102,6 +102,7 @@ impl Images {
         if let Some(reference) = reference {
             self.announce("tag", &image, image.id().as_str(), &reference.to_string());
         }
+        self.keep_to_quota();
         Ok(image)
     }
 

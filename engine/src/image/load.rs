@@ -48,7 +48,8 @@ impl Images {
         let images = self.clone();
         Task::new(move |reporter| async move {
             let report = reporter.clone();
-            let loaded = on_thread(source, move |bytes| images.load_blocking(bytes, &options, &report)).await?;
+            let this = images.clone();
+            let loaded = on_thread(source, move |bytes| this.load_blocking(bytes, &options, &report)).await?;
             for Loaded { reference, image } in &loaded {
                 reporter.message(
                     None,
@@ -58,6 +59,7 @@ impl Images {
                     },
                 );
             }
+            images.keep_to_quota();
             Ok(loaded)
         })
     }

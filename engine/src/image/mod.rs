@@ -4,6 +4,7 @@
 mod change;
 mod check;
 mod commit;
+mod compact;
 mod contents;
 mod fetch;
 mod find;
@@ -22,6 +23,7 @@ mod save;
 mod scattered;
 mod tag;
 mod task;
+mod trim;
 mod unpack;
 mod usage;
 
@@ -34,6 +36,8 @@ mod liar;
 #[cfg(test)]
 mod outward;
 #[cfg(test)]
+mod room;
+#[cfg(test)]
 mod several;
 #[cfg(test)]
 mod tests;
@@ -44,7 +48,7 @@ use std::sync::Arc;
 use crate::blob::{self, Blobs};
 use crate::error::ErrorKind;
 use crate::events::Events;
-use crate::settings::RegistrySettings;
+use crate::settings::{RegistrySettings, RoomSettings};
 use crate::snapshot::{self, Layers};
 use crate::state::State;
 use crate::{oci, registry, state};
@@ -57,17 +61,20 @@ pub use prune::Pruned;
 pub use pull::PullOptions;
 pub use push::{PushOptions, Pushed};
 pub use record::Image;
+pub(crate) use record::use_now;
 pub use remote::Remote;
 pub use remove::{RemoveOptions, Removed};
 pub use rootfs::Rootfs;
 pub use save::Saved;
 pub use task::{Import, Load, Progress, ProgressStream, Pull, Push, Status, Task};
-pub use usage::{ImageUsage, Usage};
+pub use trim::{TrimOptions, Trimmed};
+pub use usage::{ImageUsage, LayerUsage, Usage};
 
 /// The images of one root directory. Cheap to clone; several programs may work on one root at once.
 #[derive(Debug, Clone)]
 pub struct Images {
     shared: Arc<Shared>,
+    room: Arc<RoomSettings>,
 }
 
 #[derive(Debug)]
@@ -79,6 +86,7 @@ struct Shared {
     registry: registry::Client,
     keeps_blobs: bool,
     scattering: scattered::Scattering,
+    trimming: trim::Trimming,
 }
 
 impl Images {
@@ -92,8 +100,16 @@ impl Images {
             registry: registry::Client::new(settings)?,
             keeps_blobs: settings.keep_blobs,
             scattering: scattered::Scattering::default(),
+            trimming: trim::Trimming::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), room: Arc::default() })
+    }
+
+    /// The same images, which from now on keep to this much room.
+    #[must_use]
+    pub fn within(mut self, room: RoomSettings) -> Self {
+        self.room = Arc::new(room);
+        self
     }
 
     /// The unpacked layers, for whoever mounts them.

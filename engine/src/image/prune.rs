@@ -46,11 +46,11 @@ impl Images {
         Ok(pruned)
     }
 
-    fn costs(&self) -> Result<Costs, Error> {
+    pub(super) fn costs(&self) -> Result<Costs, Error> {
         self.shared.state.read(|state| Costs::measure(self, state))
     }
 
-    fn has_container(&self, image: &Image) -> Result<bool, Error> {
+    pub(super) fn has_container(&self, image: &Image) -> Result<bool, Error> {
         let holders = self.shared.state.read(|state| state.holders((Table::Image, image.id().as_str())))?;
         Ok(holders.iter().any(|(table, _)| *table == Table::Container))
     }

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::commit::{Kept, Part, Parts};
 use super::fetch::{Early, replaced};
 use super::mend::Distrusted;
-use super::record::TagRecord;
+use super::record::{TagRecord, use_now};
 use super::task::{Reporter, Status};
 use super::{Error, Image, Images, Pull, Task};
 use crate::blob::BlobRecord;
 use crate::id::ImageId;
 use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
 use crate::registry::{self, Auth, Fetched, Session};
-use crate::state::{Snapshot, Table};
+use crate::state::{Durability, Snapshot, Table};
 
 /// How an image is pulled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,11 +154,21 @@ impl Images {
         Ok(image)
     }
 
+    /// Tells that the image is here, and notes that somebody wants it.
     fn finished(&self, image: &Image, reference: &Reference, digest: &Digest, is_news: bool, reporter: &Reporter) {
+        let id = image.id().as_str();
+        let noted = self.shared.state.write(Durability::Process, |tx| match tx.contains(Table::Image, id)? {
+            true => use_now(tx, id),
+            false => Ok(()),
+        });
+        if let Err(error) = noted {
+            tracing::warn!(%error, "nobody knows that the image was used");
+        }
         let outcome = if is_news { "Downloaded newer image" } else { "Image is up to date" };
         reporter.message(None, format!("Digest: {digest}"));
         reporter.message(None, format!("Status: {outcome} for {reference}"));
         self.announce("pull", image, &reference.to_string(), &reference.familiar_name());
+        self.keep_to_quota();
     }
 
     /// The image of this id, if it and all its layers are here.
@@ -215,7 +225,7 @@ impl Images {
         }
         Ok(match shared.layers.get(state, diff_id)? {
             None => false,
-            Some(layer) if digest == diff_id && layer.record.framing => true,
+            Some(layer) if layer.record.framing && (digest == diff_id || layer.record.bare) => true,
             Some(_) => !shared.keeps_blobs || shared.blobs.get(state, digest)?.is_some(),
         })
     }

@@ -52,6 +52,8 @@ impl fmt::Display for Pushed {
 
 /// Repositories that a blob may be taken over from, at most.
 const SOURCES: usize = 3;
+/// How often a push begins anew because somebody gave up what it had found.
+const ROUNDS: usize = 3;
 /// How hard layers are compressed: that takes longer than anything else of a push, and a little more gains little.
 const LEVEL: u32 = 3;
 
@@ -89,7 +91,16 @@ impl Images {
                 let all: BTreeSet<String> = sources.values().flatten().cloned().collect();
                 let session =
                     self.shared.registry.writing(endpoint.clone(), name, &options.auth, all.into_iter().collect());
-                match self.push_one(&session, name, image, &sources, reporter).await {
+                let mut round = 0;
+                let pushed_one = loop {
+                    round += 1;
+                    match self.push_one(&session, name, image, &sources, reporter).await {
+                        // A blob was given up in the meantime; its layer is still here.
+                        Err(error) if error.is_race() && round < ROUNDS => {}
+                        other => break other,
+                    }
+                };
+                match pushed_one {
                     Ok(one) => pushed.push(one),
                     Err(error) if super::pull::is_wrong_door(&error) && pushed.is_empty() => {
                         first.get_or_insert(error);

@@ -8,7 +8,7 @@ use super::Error;
 use crate::id::ImageId;
 use crate::oci::{Digest, ImageConfig, Reference};
 use crate::snapshot::LayerRecord;
-use crate::state::{self, Snapshot, Table};
+use crate::state::{self, Snapshot, Table, Transaction};
 
 /// What the state store keeps of an image, under its id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -46,6 +46,8 @@ struct Inner {
     references: Vec<Reference>,
     digests: Vec<Reference>,
     layer_sizes: Vec<u64>,
+    /// When a container had it last, or it was pulled and was here.
+    used_at: i64,
 }
 
 impl Image {
@@ -73,7 +75,8 @@ impl Image {
             let layer = state.get::<LayerRecord>(Table::Layer, &diff_id.to_string())?;
             layer_sizes.push(layer.map_or(0, |layer| layer.size));
         }
-        Ok(Self { inner: Arc::new(Inner { id, record, config, references, digests, layer_sizes }) })
+        let used_at = state.get::<i64>(Table::Use, id.as_str())?.unwrap_or(0);
+        Ok(Self { inner: Arc::new(Inner { id, record, config, references, digests, layer_sizes, used_at }) })
     }
 
     /// Its id: the digest of its configuration.
@@ -131,6 +134,12 @@ impl Image {
         self.inner.record.tagged_at
     }
 
+    /// When it was used here last, in nanoseconds since 1970: stored, named, pulled again, or had by a container, which
+    /// counts when that is made and when it goes.
+    pub fn last_used(&self) -> i64 {
+        self.inner.used_at.max(self.inner.record.tagged_at)
+    }
+
     /// The image that it was built upon, here.
     pub fn parent(&self) -> Option<&ImageId> {
         self.inner.record.parent.as_ref()
@@ -143,6 +152,11 @@ impl Image {
             .or(self.digests().first())
             .map_or_else(|| self.id().short().to_owned(), ToString::to_string)
     }
+}
+
+/// Notes that somebody uses the image with this id now, within a transaction.
+pub(crate) fn use_now(tx: &mut Transaction<'_>, id: &str) -> Result<(), state::Error> {
+    tx.put(Table::Use, id, &super::tag::now())
 }
 
 /// What layers that lie upon each other are called in lists of what was deleted: each is the digest of the one below

@@ -71,12 +71,35 @@ impl Images {
             deletion.run(tx, &image, name)?;
             Ok::<_, Error>(image)
         })?;
+        self.finish(deletion, &image)
+    }
+
+    /// Removes an image with all its names, if no container has it, nothing is built upon it and nobody has used it since
+    /// `last`. Blocks.
+    pub(super) fn remove_unused(&self, id: &ImageId, last: i64) -> Result<Vec<Removed>, Error> {
+        let options = RemoveOptions::default();
+        let mut deletion = Deletion { options: &options, removed: Vec::new(), gone: Vec::new() };
+        let image = self.shared.state.write(Durability::Power, |tx| {
+            let Some(image) = Image::read(tx, id)?.filter(|image| image.last_used() <= last) else { return Ok(None) };
+            let holders = Holders::of(tx, id)?;
+            if !holders.containers.is_empty() || holders.children {
+                return Ok(None);
+            }
+            deletion.delete(tx, &image, &holders)?;
+            Ok::<_, Error>(Some(image))
+        })?;
+        let Some(image) = image else { return Ok(Vec::new()) };
+        self.finish(deletion, &image)
+    }
+
+    /// Tells what went, and removes what nobody holds any more.
+    fn finish(&self, deletion: Deletion<'_>, image: &Image) -> Result<Vec<Removed>, Error> {
         for removed in &deletion.removed {
             let (action, name) = match removed {
                 Removed::Untagged(_) => ("untag", image.id().as_str()),
                 Removed::Deleted(id) => ("delete", id.as_str()),
             };
-            self.announce(action, &image, name, name);
+            self.announce(action, image, name, name);
         }
         let (mut removed, gone) = (deletion.removed, deletion.gone);
         for (image, blobs) in gone {
@@ -207,6 +230,7 @@ impl Deletion<'_> {
         self.gone.push((image.clone(), blobs.collect()));
         tx.release_all((Table::Image, id.as_str()))?;
         tx.delete(Table::Image, id.as_str())?;
+        tx.delete(Table::Use, id.as_str())?;
         self.removed.push(Removed::Deleted(id.to_string()));
         if self.options.prune_children
             && let Some(parent) = image.parent()

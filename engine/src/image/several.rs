@@ -22,7 +22,7 @@ fn open(scene: &mut Scene) {
     let images = Images::open(scene.root.path(), scene.state.clone(), events, &RegistrySettings::default()).unwrap();
     let mut shared = Arc::into_inner(images.shared).unwrap();
     shared.scattering = Scattering { after: 256 << 10, rest: 1 << 20, piece: 300_000 };
-    scene.images = Images { shared: Arc::new(shared) };
+    scene.images = Images { shared: Arc::new(shared), room: Arc::default() };
 }
 
 /// A layer that is not worth compressing, and what a registry says that has it so.

@@ -120,7 +120,7 @@ fn descriptor(bytes: &[u8], media_type: &str) -> Value {
 }
 
 /// An OCI layout.
-fn layout(name: &str, layers: &[Vec<u8>], stored: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn layout(name: &str, layers: &[Vec<u8>], stored: &[Vec<u8>]) -> Vec<u8> {
     use crate::oci::media_type as types;
     let config = config(layers);
     let stored_layers: Vec<_> = stored.iter().map(|bytes| descriptor(bytes, types::OCI_LAYER_GZIP)).collect();

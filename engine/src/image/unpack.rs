@@ -24,6 +24,8 @@ pub(super) struct Unpacked {
     pub(super) encoding: Encoding,
     /// The bytes as they came, if they are kept.
     pub(super) blob: Option<Sealed>,
+    /// What they are.
+    pub(super) digest: Option<Digest>,
 }
 
 /// Bytes that have only been kept.
@@ -112,7 +114,7 @@ fn keep(blob: Writer, digest: Digest, layer: (Digest, u64), bytes: Source) -> Re
         }
     }
     let rest = drained(decoded)?;
-    let sealed = rest.seal(Some(&digest))?;
+    let (sealed, _) = rest.seal(Some(&digest))?;
     match hasher.finish() {
         found if found == diff_id => Ok((sealed, encoding)),
         found => Err(snapshot::Error::Mismatch { expected: diff_id, found }.into()),
@@ -189,14 +191,14 @@ fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
         }
     };
     let staged = join(unpacking);
-    let Some(blob) = pumped? else {
+    let Some((blob, digest)) = pumped? else {
         return Err(staged.err().map_or(Error::Cancelled, Error::Snapshot));
     };
     let staged = staged?;
     if let Some(diff_id) = &order.diff_id {
         staged.verify(diff_id)?;
     }
-    Ok(Unpacked { staged, encoding, blob })
+    Ok(Unpacked { staged, encoding, blob, digest })
 }
 
 /// What an error of reading is about: the bytes, or that nobody sends them any more.
@@ -220,15 +222,18 @@ struct Keeping {
 }
 
 impl Keeping {
-    fn seal(self, expected: Option<&Digest>) -> Result<Option<Sealed>, Error> {
+    /// What was kept, and what the bytes are.
+    fn seal(self, expected: Option<&Digest>) -> Result<(Option<Sealed>, Option<Digest>), Error> {
         if let Some(blob) = self.blob {
-            return Ok(Some(blob.seal(expected)?));
+            let sealed = blob.seal(expected)?;
+            let digest = sealed.digest();
+            return Ok((Some(sealed), Some(digest)));
         }
         match (self.hasher.map(Hasher::finish), expected) {
             (Some(found), Some(expected)) if found != *expected => {
                 Err(crate::blob::Error::Mismatch { expected: *expected, found }.into())
             }
-            _ => Ok(None),
+            (found, _) => Ok((None, found)),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Error, Image, Images};
+use crate::blob::BlobRecord;
 use crate::id::ContainerId;
 use crate::oci::Digest;
 use crate::state::{Snapshot, Table};
@@ -23,6 +24,22 @@ pub struct ImageUsage {
     pub manifest: u64,
     /// Its containers.
     pub containers: Vec<ContainerId>,
+    /// Its layers, the lowest first.
+    pub layers: Vec<LayerUsage>,
+}
+
+/// What one layer of an image takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerUsage {
+    /// The digest of its uncompressed archive.
+    pub diff_id: Digest,
+    /// Bytes of its files.
+    pub size: u64,
+    /// Bytes of what is kept of its archive: of its compressed forms that the image has, and of its framing.
+    pub content: u64,
+    /// How many images have it.
+    pub images: usize,
 }
 
 /// What all images take.
@@ -62,7 +79,7 @@ impl Costs {
         Ok(Self { things })
     }
 
-    fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.things.values().sum()
     }
 
@@ -108,9 +125,29 @@ impl Images {
                         containers.push(id);
                     }
                 }
-                usage.images.push(ImageUsage { size, shared: common, content, manifest, containers, image });
+                let layers = self.layers_of(state, &costs, &image)?;
+                usage.images.push(ImageUsage { size, shared: common, content, manifest, containers, layers, image });
             }
             Ok(usage)
         })
+    }
+
+    fn layers_of(&self, state: &Snapshot<'_>, costs: &Costs, image: &Image) -> Result<Vec<LayerUsage>, Error> {
+        let mut forms: BTreeMap<Digest, u64> = BTreeMap::new();
+        for thing in state.held((Table::Image, image.id().as_str()))?.into_iter().filter(|thing| thing.0 == Table::Blob)
+        {
+            let record = state.get::<BlobRecord>(Table::Blob, &thing.1)?;
+            if let Some(diff_id) = record.and_then(|record| record.diff_id) {
+                *forms.entry(diff_id).or_default() += costs.of(&thing);
+            }
+        }
+        let layer = |(diff_id, size): (&Digest, &u64)| {
+            let framing = self.shared.layers.framing_size(diff_id);
+            let holders = state.holders((Table::Layer, &diff_id.to_string()))?;
+            let images = holders.iter().filter(|(table, _)| *table == Table::Image).count();
+            let content = forms.get(diff_id).copied().unwrap_or(0) + framing;
+            Ok(LayerUsage { diff_id: *diff_id, size: *size, content, images })
+        };
+        image.layers().iter().zip(image.layer_sizes()).map(layer).collect()
     }
 }

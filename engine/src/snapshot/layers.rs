@@ -65,6 +65,8 @@ pub struct LayerRecord {
     pub blob: Option<Digest>,
     /// Whether the framing of its archive is kept beside it, so that the archive can be had back.
     pub framing: bool,
+    /// Whether the blobs that it came in were given up: they are not missed, and not fetched again.
+    pub bare: bool,
 }
 
 /// A directory that a layer is being unpacked to; removed when dropped.
@@ -215,6 +217,7 @@ impl Layers {
                     entries: staged.unpacked.entries,
                     archive_size: staged.archive_size,
                     blob,
+                    bare: false,
                 };
                 let surplus = self.publish(staged)?;
                 transaction.put(Table::Layer, &key, &record)?;
@@ -316,10 +319,25 @@ impl Layers {
             // An old framing may be what is damaged. Where a blob has come, it is not needed.
             framing: framing || (record.framing && blob.is_none()),
             blob: blob.or(record.blob),
+            bare: record.bare && blob.is_none(),
         };
         let damaged = self.publish(staged)?;
         transaction.put(Table::Layer, &key, &record)?;
         Ok(damaged)
+    }
+
+    /// Keeps the framing of what was unpacked anew for a layer that is here and has none: whether it has one now. The tree
+    /// that was staged is not needed any more, and dropped after the transaction. What has been staged must have been synced
+    /// before.
+    pub fn add_framing(&self, transaction: &mut Transaction<'_>, staged: &mut Staged) -> Result<bool, Error> {
+        let (key, diff_id) = (staged.diff_id.to_string(), staged.diff_id);
+        let record = transaction.get::<LayerRecord>(Table::Layer, &key)?.ok_or(Error::Vanished(diff_id))?;
+        let framing = record.framing || self.publish_framing(staged)?;
+        if framing && !record.framing {
+            self.sync_names()?;
+        }
+        transaction.put(Table::Layer, &key, &LayerRecord { framing, ..record })?;
+        Ok(framing)
     }
 
     fn sync_names(&self) -> Result<(), Error> {

@@ -39,10 +39,12 @@ pub enum Table {
     Blob = 14,
     /// Published ports.
     Port = 15,
+    /// When images were used last, by their ids.
+    Use = 16,
 }
 
 impl Table {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Root,
         Self::Image,
         Self::Tag,
@@ -58,6 +60,7 @@ impl Table {
         Self::Owner,
         Self::Blob,
         Self::Port,
+        Self::Use,
     ];
 
     pub(super) fn number(self) -> u8 {
@@ -87,6 +90,7 @@ impl fmt::Display for Table {
             Self::Owner => "owner",
             Self::Blob => "blob",
             Self::Port => "port",
+            Self::Use => "last use",
         })
     }
 }

@@ -147,6 +147,7 @@ pub(crate) const NOUNS: &[Noun] = &[
             entry!("events", system::events),
             entry!("info", system::overview),
             entry!("prune", system::prune),
+            entry!("trim", system::trim),
         ],
     },
     Noun { name: "manifest", about: "Commands on what registries have", entries: &[entry!("inspect", manifest)] },

@@ -24,6 +24,13 @@ impl Row {
         Self { fields, labels: Vec::new() }
     }
 
+    /// Adds a field.
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Self {
+        let at = self.fields.partition_point(|(known, _)| known.as_str() < name);
+        self.fields.insert(at, (name.to_owned(), value));
+        self
+    }
+
     /// Adds what `.Label "name"` finds.
     pub(crate) fn labels<'l>(mut self, labels: impl IntoIterator<Item = (&'l String, &'l String)>) -> Self {
         self.labels = labels.into_iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();

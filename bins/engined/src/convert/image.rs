@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::image::{Image, ImageUsage, Removed};
+use engine::id::ContainerId;
+use engine::image::{Image, ImageUsage, LayerUsage, Removed};
 use engine::oci;
 use engine_api::container::ContainerConfig;
 use engine_api::image as wire;
@@ -10,7 +11,7 @@ use engine_api::json;
 use engine_api::version::ApiVersion;
 use serde::Deserialize;
 
-use super::time::{rfc3339, seconds_of};
+use super::time::{rfc3339, seconds, seconds_of};
 use crate::version::Gates;
 
 /// The parts of an image's configuration that only clients read.
@@ -57,6 +58,7 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> wire::ImageInspect 
             layers: image.layers().iter().map(ToString::to_string).collect(),
         },
         metadata: wire::Metadata { last_tag_time: rfc3339(image.tagged_at()) },
+        manifests: None,
     }
 }
 
@@ -84,6 +86,7 @@ pub(crate) fn summary(image: &Image, tags: Vec<String>, version: ApiVersion) -> 
         shared_size: -1,
         size,
         virtual_size: version.has_virtual_size().then_some(size),
+        last_used: None,
     }
 }
 
@@ -95,7 +98,8 @@ pub(crate) fn used(usage: &ImageUsage, version: ApiVersion) -> wire::ImageSummar
     let containers = i64::try_from(usage.containers.len()).unwrap_or(i64::MAX);
     let line = summary(image, tags, version);
     let virtual_size = line.virtual_size.map(|_| size);
-    wire::ImageSummary { containers, shared_size, size, virtual_size, ..line }
+    let last_used = Some(seconds(image.last_used()));
+    wire::ImageSummary { containers, shared_size, size, virtual_size, last_used, ..line }
 }
 
 /// The bytes of an image's files, and those of them that others have, too.
@@ -114,6 +118,7 @@ pub(crate) fn manifest(usage: &ImageUsage) -> Option<wire::ManifestSummary> {
             media_type: engine::oci::media_type::OCI_MANIFEST.to_owned(),
             digest,
             size: signed(usage.manifest),
+            ..wire::Descriptor::default()
         },
         available: true,
         size: wire::ManifestSize { total: signed(usage.size), content: signed(usage.content) },
@@ -136,6 +141,42 @@ pub(crate) fn descriptor(descriptor: &oci::Descriptor) -> wire::Descriptor {
         media_type: descriptor.media_type.clone(),
         digest: descriptor.digest.to_string(),
         size: signed(descriptor.size),
+        artifact_type: descriptor.artifact_type.clone().unwrap_or_default(),
+        annotations: descriptor.annotations.clone(),
+    }
+}
+
+/// An image with what it is made of. `named` tells the name and state of a container by its id.
+pub(crate) fn stored(
+    usage: &ImageUsage,
+    named: impl Fn(&ContainerId) -> Option<(String, String)>,
+) -> wire::StoredImage {
+    let image = &usage.image;
+    // Steps without a layer are those that changed the configuration alone.
+    let mut steps = image.config().history.iter().filter(|step| !step.empty_layer);
+    let layer = |layer: &LayerUsage| wire::StoredLayer {
+        digest: layer.diff_id.to_string(),
+        size: signed(layer.size),
+        content: signed(layer.content),
+        images: i64::try_from(layer.images).unwrap_or(i64::MAX),
+        created_by: steps.next().and_then(|step| step.created_by.clone()).unwrap_or_default(),
+    };
+    let layers = usage.layers.iter().map(layer).collect();
+    let container = |id: &ContainerId| {
+        let (name, state) = named(id).unwrap_or_default();
+        wire::ImageContainer { id: id.to_string(), name, state }
+    };
+    wire::StoredImage {
+        id: image.id().as_str().to_owned(),
+        repo_tags: image.references().iter().map(ToString::to_string).collect(),
+        repo_digests: image.digests().iter().map(ToString::to_string).collect(),
+        platform: platform(&image.config().platform()),
+        created: image.created().map_or(0, seconds_of),
+        last_used: seconds(image.last_used()),
+        size: signed(usage.size),
+        shared_size: signed(usage.shared),
+        layers,
+        containers: usage.containers.iter().map(container).collect(),
     }
 }
 

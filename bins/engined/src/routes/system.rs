@@ -1,8 +1,9 @@
-//! `/_ping`, `/version`, `/info`, `/system/df` and `/system/check`.
+//! `/_ping`, `/version`, `/info` and what is below `/system`.
 
 use engine::container::ContainerFilter;
-use engine::image::{CheckOptions, Outcome};
-use engine_api::system::{CheckProblem, CheckReport, CheckRequest, DiskUsage};
+use engine::id::ContainerId;
+use engine::image::{CheckOptions, Outcome, TrimOptions};
+use engine_api::system::{CheckProblem, CheckReport, CheckRequest, DiskUsage, TrimReport, TrimRequest};
 use engine_api::volume::{UsageData, Volume};
 use http::{HeaderValue, StatusCode, header};
 
@@ -15,6 +16,7 @@ use crate::extract;
 use crate::reply::{self, Response};
 use crate::router::Call;
 use crate::routes::containers::inspect::signed;
+use crate::routes::prune_alone;
 use crate::routes::registries::auth_of;
 
 /// `GET` and `HEAD /_ping`: how clients find out what is spoken here.
@@ -101,6 +103,40 @@ pub(crate) async fn disk_usage(call: Call) -> Result<Response, Error> {
     // Nothing is built here, so nothing is kept of it.
     answer.build_cache = wants("build-cache").then(Vec::new);
     Ok(reply::json(StatusCode::OK, &answer))
+}
+
+/// `GET /system/images`: all images with their layers, their containers and what they take.
+pub(crate) async fn images(call: Call) -> Result<Response, Error> {
+    let engine = &call.daemon.engine;
+    let records = engine.containers().list(&ContainerFilter::new().all(true))?;
+    let named = |id: &ContainerId| {
+        let record = records.iter().find(|record| record.id == *id)?;
+        Some((record.name.clone(), record.state.status.as_str().to_owned()))
+    };
+    let usage = engine.images().usage().await?;
+    let stored: Vec<_> = usage.images.iter().map(|one| image::stored(one, named)).collect();
+    Ok(reply::json(StatusCode::OK, &stored))
+}
+
+/// `POST /system/trim`: room is made for images.
+pub(crate) async fn trim(call: Call) -> Result<Response, Error> {
+    let asked: TrimRequest = extract::json(&call.headers, call.body).await?;
+    let quota = call.daemon.engine.settings().room.quota;
+    let mut options = TrimOptions::default();
+    options.compressed = asked.compressed;
+    options.to = asked.to.or(quota.filter(|_| !asked.compressed));
+    if options.to.is_none() && !options.compressed {
+        return Err(Error::invalid("no size was given that images are to keep to, and this daemon has no image-quota"));
+    }
+    let _alone = prune_alone(&call.daemon.prunes.images)?;
+    let trimmed = call.daemon.engine.images().trim(options).await?;
+    let report = TrimReport {
+        images_deleted: trimmed.removed.into_iter().map(image::removed).collect(),
+        compressed_layers: trimmed.compressed,
+        space_reclaimed: trimmed.reclaimed,
+        size: trimmed.taken,
+    };
+    Ok(reply::json(StatusCode::OK, &report))
 }
 
 /// `POST /system/check`: everything that images are made of, byte for byte.

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
+use super::super::record::use_now;
 use super::super::task::Reporter;
 use super::super::unpack::{self, Order, PIECE, PIECES};
 use super::super::{Error, Images};
@@ -16,6 +17,7 @@ use crate::snapshot::decode::{self, Encoding};
 use crate::snapshot::pieces::{self, Sink};
 use crate::snapshot::tar::{self, Archive, Kind};
 use crate::snapshot::{self, Staged};
+use crate::state::{Durability, Table};
 
 /// What an archive holds, before anybody knows what it means.
 #[derive(Debug, Default)]
@@ -34,15 +36,10 @@ pub(super) struct Contents {
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub(super) diff_id: Digest,
+    /// What its bytes in the archive are.
+    pub(super) digest: Digest,
     /// The bytes as they came, if they were compressed and so kept.
     pub(super) blob: Option<(Digest, BlobRecord)>,
-}
-
-impl Layer {
-    /// What its bytes in the archive are.
-    pub(super) fn digest(&self) -> Digest {
-        self.blob.as_ref().map_or(self.diff_id, |(digest, _)| *digest)
-    }
 }
 
 /// What is kept in memory in all.
@@ -148,6 +145,17 @@ impl Reader<'_> {
         };
         let shared = &self.images.shared;
         let layer = shared.state.read(|state| shared.layers.get(state, &digest))?;
+        if layer.is_some() && self.images.room.quota.is_some() {
+            // Whoever makes room is not to take it away before the image of this archive holds it.
+            shared.state.write(Durability::Process, |tx| {
+                for (table, holder) in tx.holders((Table::Layer, &digest.to_string()))? {
+                    if table == Table::Image {
+                        use_now(tx, &holder)?;
+                    }
+                }
+                Ok::<_, Error>(())
+            })?;
+        }
         Ok(layer.map(|layer| layer.diff_id))
     }
 
@@ -174,7 +182,7 @@ impl Reader<'_> {
         if found != diff_id {
             return Err(snapshot::Error::Mismatch { expected: diff_id, found }.into());
         }
-        self.contents.layers.insert(path, Layer { diff_id, blob: None });
+        self.contents.layers.insert(path, Layer { diff_id, digest: diff_id, blob: None });
         Ok(())
     }
 
@@ -211,8 +219,8 @@ impl Reader<'_> {
 
     fn join(&mut self) -> Result<(), Error> {
         let Some((path, unpacking)) = self.running.pop_front() else { return Ok(()) };
-        let (staged, blob) = match unpacking {
-            Unpacking::Plain(thread) => (unpack::join(thread)?, None),
+        let (staged, digest, blob) = match unpacking {
+            Unpacking::Plain(thread) => (unpack::join(thread)?, None, None),
             Unpacking::Any(thread) => {
                 let unpacked = unpack::join(thread)?;
                 let media_type = match unpacked.encoding {
@@ -226,11 +234,11 @@ impl Reader<'_> {
                     self.contents.sealed.entry(digest).or_insert(blob);
                     (digest, record)
                 });
-                (unpacked.staged, blob)
+                (unpacked.staged, unpacked.digest, blob)
             }
         };
         let diff_id = staged.diff_id;
-        self.contents.layers.insert(path, Layer { diff_id, blob });
+        self.contents.layers.insert(path, Layer { diff_id, digest: digest.unwrap_or(diff_id), blob });
         self.contents.staged.entry(diff_id).or_insert(staged);
         Ok(())
     }

@@ -103,7 +103,7 @@ fn originals(contents: &Contents) -> Vec<(Descriptor, Manifest)> {
 
 /// Whether the layers are the very blobs that a manifest names.
 fn fits(manifest: &Manifest, layers: &[Layer]) -> bool {
-    manifest.layers.iter().map(|descriptor| descriptor.digest).eq(layers.iter().map(Layer::digest))
+    manifest.layers.iter().map(|descriptor| descriptor.digest).eq(layers.iter().map(|layer| layer.digest))
 }
 
 fn original(contents: &Contents, entry: &Descriptor, manifest: &Manifest) -> Result<(Vec<u8>, String), Error> {
@@ -132,7 +132,7 @@ fn layout(contents: &mut Contents, platform: Option<&Platform>) -> Result<Vec<Fo
             .map(|layer| self::layer(contents, &format!("blobs/sha256/{}", layer.digest.hex())))
             .collect::<Result<Vec<_>, _>>()?;
         for (layer, descriptor) in layers.iter().zip(&manifest.layers) {
-            let found = layer.digest();
+            let found = layer.digest;
             if found != descriptor.digest {
                 return Err(crate::snapshot::Error::Mismatch { expected: descriptor.digest, found }.into());
             }

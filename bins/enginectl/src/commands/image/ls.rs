@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use engine_api::image::ImageSummary;
+use engine_api::image::{ImageSummary, StoredImage};
 
+use super::tree;
 use crate::client::Query;
 use crate::commands::filters;
 use crate::error::Error;
@@ -32,12 +33,15 @@ pub(crate) struct Args {
     /// Only the ids
     #[arg(short = 'q', long)]
     quiet: bool,
+    /// Draw each image with its layers and its containers
+    #[arg(long)]
+    tree: bool,
     /// Only images of this name
     #[arg(value_name = "REPOSITORY[:TAG]")]
     repository: Option<String>,
 }
 
-pub(crate) const COLUMNS: Columns = &[
+const COLUMNS: Columns = &[
     ("Repository", "REPOSITORY"),
     ("Tag", "TAG"),
     ("Digest", "DIGEST"),
@@ -57,7 +61,17 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         filters.add("reference", name);
     }
     let query = filters::with(Query::new().flag("all", args.all), &filters);
+    if args.tree && (args.quiet || args.digests || args.no_trunc || args.format.is_some()) {
+        return Err(Error::Invalid("--tree cannot be combined with other ways to show the list".to_owned()));
+    }
     let images: Vec<ImageSummary> = session.client()?.get_as("/images/json", &query).await?;
+    if args.tree {
+        let stored: Vec<StoredImage> = session.client()?.get_as("/system/images", &Query::new()).await?;
+        let wanted: Vec<&StoredImage> =
+            images.iter().filter_map(|image| stored.iter().find(|stored| stored.id == image.id)).collect();
+        session.print(tree::draw(&wanted, time::now_seconds(), session.width()))?;
+        return Ok(0);
+    }
     let wants_digests = args.digests || args.format.as_ref().is_some_and(|format| format.contains(".Digest"));
     let named: Vec<(Name, &ImageSummary)> = images
         .iter()
@@ -128,11 +142,9 @@ fn short(id: &str, whole: bool) -> String {
     if whole { id.to_owned() } else { id.strip_prefix("sha256:").unwrap_or(id).chars().take(12).collect() }
 }
 
-/// A row for each name of each image.
-pub(crate) fn rows(images: &[ImageSummary], now: i64) -> Vec<Row> {
-    let of =
-        |image: &ImageSummary| names(image, false).iter().map(|name| row(name, image, false, now)).collect::<Vec<_>>();
-    images.iter().flat_map(of).collect()
+/// A row for each name of an image.
+pub(crate) fn rows(image: &ImageSummary, now: i64) -> Vec<Row> {
+    names(image, false).iter().map(|name| row(name, image, false, now)).collect()
 }
 
 fn row(name: &Name, image: &ImageSummary, whole: bool, now: i64) -> Row {

@@ -11,3 +11,4 @@ pub(crate) mod push;
 pub(crate) mod rm;
 pub(crate) mod save;
 pub(crate) mod tag;
+mod tree;

@@ -122,6 +122,17 @@ fn kinds(usage: &DiskUsage) -> Vec<Kind> {
     ]
 }
 
+const IMAGES: Columns = &[
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("Size", "SIZE"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+    ("Containers", "CONTAINERS"),
+    ("LastUsed", "LAST USED"),
+];
 const VOLUMES: Columns = &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")];
 const BUILDS: Columns = &[
     ("ID", "CACHE ID"),
@@ -136,9 +147,12 @@ const BUILDS: Columns = &[
 fn details(usage: &DiskUsage) -> Result<String, Error> {
     let now = time::now_seconds();
     let mut text = "Images space usage:\n\n".to_owned();
-    let rows = ls::rows(usage.images.as_deref().unwrap_or_default(), now);
-    let shown = ["Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers"];
-    text.push_str(&list(None, ls::COLUMNS, &shown, rows, None)?);
+    let rows = usage.images.iter().flatten().flat_map(|image| {
+        let used = image.last_used.map_or_else(|| "N/A".to_owned(), |used| time::ago(used, now));
+        ls::rows(image, now).into_iter().map(move |row| row.with("LastUsed", used.as_str().into()))
+    });
+    let shown: Vec<&str> = IMAGES.iter().map(|(name, _)| *name).collect();
+    text.push_str(&list(None, IMAGES, &shown, rows.collect(), None)?);
     text.push_str("\nContainers space usage:\n\n");
     let rows = usage.containers.iter().flatten().map(|container| ps::row(container, false, now)).collect();
     let shown = ["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"];
@@ -192,6 +206,7 @@ mod tests {
         let text =
             list(None, COLUMNS, &["Type", "Reclaimable"], kinds(&usage).into_iter().map(Kind::row).collect(), None);
         assert!(text.unwrap_or_default().contains("500B (50%)"));
-        assert!(details(&usage).unwrap_or_default().contains("Build cache usage: 0B"));
+        let text = details(&usage).unwrap_or_default();
+        assert!(text.contains("Build cache usage: 0B") && text.contains("LAST USED") && text.contains("N/A"), "{text}");
     }
 }

@@ -5,4 +5,5 @@ pub(crate) mod df;
 pub(crate) mod events;
 pub(crate) mod overview;
 pub(crate) mod prune;
+pub(crate) mod trim;
 pub(crate) mod version;
