@@ -28,6 +28,8 @@ mod unpack;
 mod usage;
 
 #[cfg(test)]
+mod artifacts;
+#[cfg(test)]
 mod damage;
 #[cfg(test)]
 mod full;
@@ -62,7 +64,7 @@ pub use pull::PullOptions;
 pub use push::{PushOptions, Pushed};
 pub use record::Image;
 pub(crate) use record::use_now;
-pub use remote::Remote;
+pub use remote::{ReferrerOptions, Referrers, Remote};
 pub use remove::{RemoveOptions, Removed};
 pub use rootfs::Rootfs;
 pub use save::Saved;

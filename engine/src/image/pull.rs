@@ -11,7 +11,7 @@ use super::task::{Reporter, Status};
 use super::{Error, Image, Images, Pull, Task};
 use crate::blob::BlobRecord;
 use crate::id::ImageId;
-use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference, media_type};
+use crate::oci::{self, Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference};
 use crate::registry::{self, Auth, Fetched, Session};
 use crate::state::{Durability, Snapshot, Table};
 
@@ -307,9 +307,22 @@ impl Images {
     }
 }
 
-/// Finds the manifest for the platform.
+/// Finds the manifest of an image for the platform.
 async fn choose(session: &Session, found: Fetched, options: &PullOptions) -> Result<(Fetched, Manifest), Error> {
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
+    let (fetched, manifest) = descend(session, found, &wanted).await?;
+    if let Some(kind) = manifest.artifact_kind() {
+        return Err(Error::Unsupported(format!("an artifact of type {kind:?} is no image that can be run")));
+    }
+    Ok((fetched, manifest))
+}
+
+/// Follows indexes to the manifest for the platform.
+pub(super) async fn descend(
+    session: &Session,
+    found: Fetched,
+    wanted: &Platform,
+) -> Result<(Fetched, Manifest), Error> {
     let mut fetched = found;
     let mut depth = 0;
     let manifest = loop {
@@ -322,12 +335,8 @@ async fn choose(session: &Session, found: Fetched, options: &PullOptions) -> Res
             let reason = "its indexes lie too deep within each other".to_owned();
             return Err(oci::Error::Document { what: "manifest", reason }.into());
         }
-        fetched = session.fetch(index.choose(&wanted)?).await?;
+        fetched = session.fetch(index.choose(wanted)?).await?;
     };
-    let kind = manifest.config.media_type.as_str();
-    if !matches!(kind, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG | "application/octet-stream") {
-        return Err(Error::Unsupported(format!("{kind:?} is no image that can be run")));
-    }
     Ok((fetched, manifest))
 }
 

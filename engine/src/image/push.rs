@@ -182,7 +182,10 @@ impl Images {
         self.push_bytes(session, &Digest::from(image.id()), config).await?;
         let (bytes, media_type) = match &original {
             Some(original) => (original.bytes.clone(), original.media_type.clone()),
-            None => manifest(image, &packed)?,
+            None => match self.manifest_of(image)? {
+                Some(original) if original.names(image, &packed) => (original.bytes, original.media_type),
+                before => manifest(image, &packed, before.map(|before| before.manifest))?,
+            },
         };
         let tag = name.tag().unwrap_or("latest");
         let digest = session.put_manifest(tag, &bytes, &media_type).await?;
@@ -371,12 +374,30 @@ impl Images {
     }
 }
 
-/// The manifest of an image whose layers are packed like this: Docker's kind, which everybody reads, if it can say that.
-fn manifest(image: &Image, packed: &BTreeMap<Digest, Packed>) -> Result<(Vec<u8>, String), Error> {
+impl Original {
+    /// Whether it names the layers in this form: what was compressed anew may have become the same bytes.
+    fn names(&self, image: &Image, packed: &BTreeMap<Digest, Packed>) -> bool {
+        let layers = image.layers().iter().map(|diff_id| packed.get(diff_id).map(|layer| layer.digest));
+        self.manifest.config.digest == Digest::from(image.id())
+            && self.manifest.layers.iter().map(|descriptor| Some(descriptor.digest)).eq(layers)
+    }
+}
+
+/// The manifest of an image whose layers are packed like this: Docker's kind, which everybody reads, if it can say that. What
+/// one that it came with says beyond the layers is said again.
+fn manifest(
+    image: &Image,
+    packed: &BTreeMap<Digest, Packed>,
+    before: Option<Manifest>,
+) -> Result<(Vec<u8>, String), Error> {
     let layers: Vec<&Packed> = image.layers().iter().filter_map(|diff_id| packed.get(diff_id)).collect();
     let is_gzip =
         |layer: &&Packed| matches!(layer.media_type.as_str(), media_type::OCI_LAYER_GZIP | media_type::DOCKER_LAYER);
-    let docker = layers.iter().all(is_gzip);
+    let says_more = |before: &Manifest| {
+        before.subject.is_some() || before.artifact_type.is_some() || !before.annotations.is_empty()
+    };
+    let before = before.filter(says_more);
+    let docker = before.is_none() && layers.iter().all(is_gzip);
     let (kind, config, layer_kind) = if docker {
         (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG, Some(media_type::DOCKER_LAYER))
     } else {
@@ -397,7 +418,9 @@ fn manifest(image: &Image, packed: &BTreeMap<Digest, Packed>) -> Result<(Vec<u8>
                 descriptor(&kind, layer.digest, layer.size)
             })
             .collect(),
-        annotations: BTreeMap::new(),
+        artifact_type: before.as_ref().and_then(|before| before.artifact_type.clone()),
+        subject: before.as_ref().and_then(|before| before.subject.clone()),
+        annotations: before.map(|before| before.annotations).unwrap_or_default(),
     };
     Ok((json(&manifest)?, kind.to_owned()))
 }

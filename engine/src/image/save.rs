@@ -176,6 +176,8 @@ impl Images {
             schema_version: 2,
             media_type: Some(media_type::OCI_INDEX.to_owned()),
             manifests,
+            artifact_type: None,
+            subject: None,
             annotations: BTreeMap::new(),
         };
         archive.file("index.json", &json(&index)?)?;
@@ -224,6 +226,8 @@ pub(super) fn made_manifest(image: &Image, layers: &[Packed]) -> Result<Vec<u8>,
         media_type: Some(media_type::OCI_MANIFEST.to_owned()),
         config: descriptor(media_type::OCI_CONFIG, Digest::from(image.id()), config.len() as u64),
         layers: layers.iter().map(Packed::descriptor).collect(),
+        artifact_type: None,
+        subject: None,
         annotations: BTreeMap::new(),
     })
 }

@@ -70,6 +70,12 @@ pub struct Manifest {
     /// The layers, the lowest first.
     #[serde(default, deserialize_with = "nullable")]
     pub layers: Vec<Descriptor>,
+    /// What an artifact is, such as `application/spdx+json`; images have none as a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The manifest that this one refers to, whose signature or bill of materials it is perhaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Box<Descriptor>>,
     /// Free notes.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -87,6 +93,12 @@ pub struct Index {
     /// The manifests, in order of preference.
     #[serde(default, deserialize_with = "nullable")]
     pub manifests: Vec<Descriptor>,
+    /// What the whole of it is, if it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// The manifest that this index refers to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Box<Descriptor>>,
     /// Free notes.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -109,9 +121,48 @@ impl Manifest {
     pub const MAX_SIZE: u64 = 4 << 20;
     /// The kernel stacks no more layers in one overlay mount, one of which is the container's own.
     pub const MAX_LAYERS: usize = 499;
+
+    /// What this is when it is no image that can be run: its artifact type, or else the type of its configuration.
+    pub fn artifact_kind(&self) -> Option<&str> {
+        let config = self.config.media_type.as_str();
+        // Old registries and clients do not say, or not better.
+        let is_image =
+            matches!(config, "" | media_type::OCI_CONFIG | media_type::DOCKER_CONFIG | "application/octet-stream");
+        let stated = self.artifact_type.as_deref().filter(|kind| !kind.is_empty());
+        (!is_image).then(|| stated.unwrap_or(config))
+    }
 }
 
 impl Document {
+    /// The manifest that it refers to.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match self {
+            Self::Manifest(manifest) => manifest.subject.as_deref(),
+            Self::Index(index) => index.subject.as_deref(),
+        }
+    }
+
+    /// How it stands in the list of what refers to its subject: with its artifact type and its notes.
+    pub fn as_referrer(&self, media_type: &str, bytes: &[u8]) -> Descriptor {
+        let (kind, annotations) = match self {
+            Self::Manifest(manifest) => {
+                let config = Some(&manifest.config.media_type).filter(|kind| !kind.is_empty());
+                let stated = manifest.artifact_type.as_ref().filter(|kind| !kind.is_empty());
+                (stated.or(config).cloned(), &manifest.annotations)
+            }
+            Self::Index(index) => (index.artifact_type.clone().filter(|kind| !kind.is_empty()), &index.annotations),
+        };
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            platform: None,
+            annotations: annotations.clone(),
+            artifact_type: kind,
+            extra: BTreeMap::new(),
+        }
+    }
+
     /// Parses a manifest or an index. A document that could be read as either is refused (CVE-2021-41190), as is one
     /// whose `mediaType` is another than `content_type`, where the transport gave one.
     pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Self, Error> {
@@ -253,6 +304,39 @@ mod tests {
         assert!(parse(&many, None).is_err());
         let size = Manifest::MAX_SIZE as usize + 1;
         assert!(matches!(Document::parse(&vec![b' '; size], None), Err(Error::TooLarge { .. })));
+    }
+
+    #[test]
+    fn artifacts_are_told_from_images_and_say_what_they_refer_to() {
+        let subject = descriptor(None);
+        let empty = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": Digest::of(b"{}"), "size": 2});
+        let stated = json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "artifactType": "application/spdx+json",
+            "config": empty, "layers": [descriptor(None)], "subject": subject, "annotations": {"a": "b"}
+        });
+        let document = parse(&stated, None).unwrap();
+        assert_eq!(document.subject().unwrap().digest, Digest::of(b"x"));
+        let bytes = stated.to_string();
+        let referrer = document.as_referrer(media_type::OCI_MANIFEST, bytes.as_bytes());
+        assert_eq!((referrer.digest, referrer.size), (Digest::of(bytes.as_bytes()), bytes.len() as u64));
+        assert_eq!(
+            (referrer.artifact_type.as_deref(), &*referrer.annotations["a"]),
+            (Some("application/spdx+json"), "b")
+        );
+        let Document::Manifest(manifest) = document else { panic!("no manifest") };
+        assert_eq!(manifest.artifact_kind(), Some("application/spdx+json"));
+        // Older ones say it by their configuration.
+        let chart = json!({"schemaVersion": 2, "config": {"mediaType": "application/vnd.x.chart", "digest": Digest::of(b"{}"), "size": 2}});
+        let document = parse(&chart, None).unwrap();
+        assert_eq!(document.as_referrer("", b"").artifact_type.as_deref(), Some("application/vnd.x.chart"));
+        let Document::Manifest(manifest) = document else { panic!("no manifest") };
+        assert_eq!((manifest.artifact_kind(), manifest.subject.clone()), (Some("application/vnd.x.chart"), None));
+        let mut image = json!({"schemaVersion": 2, "config": {"mediaType": media_type::OCI_CONFIG, "digest": Digest::of(b"{}"), "size": 2}});
+        image["subject"] = descriptor(None);
+        let Document::Manifest(manifest) = parse(&image, None).unwrap() else { panic!("no manifest") };
+        assert_eq!(manifest.artifact_kind(), None);
+        // What is kept of it is written as it was.
+        assert_eq!(serde_json::to_value(&*manifest).unwrap()["subject"], descriptor(None));
     }
 
     #[test]

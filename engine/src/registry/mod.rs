@@ -7,6 +7,7 @@ mod challenge;
 mod download;
 mod endpoint;
 mod proxy;
+mod referrers;
 mod session;
 mod token;
 mod transport;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::session::{Ask, Retries, Session, is_busy, is_transient};
 use super::{Error, body, token, transport};
-use crate::oci::Digest;
+use crate::oci::{Digest, Document};
 
 /// What is sent with a request; can be sent again.
 #[derive(Debug, Clone)]
@@ -247,7 +247,8 @@ impl Session {
         }
     }
 
-    /// Puts a manifest there, under a tag or its digest.
+    /// Puts a manifest there, under a tag or its digest. One that refers to another is found by who looks for what refers to
+    /// that.
     pub async fn put_manifest(&self, name: &str, bytes: &[u8], media_type: &str) -> Result<Digest, Error> {
         let digest = Digest::of(bytes);
         let url = format!("{}/v2/{}/manifests/{name}", self.endpoint.base, self.reference.repository());
@@ -255,13 +256,20 @@ impl Session {
             .header(header::CONTENT_TYPE, media_type)
             .content(Content::Bytes(Bytes::copy_from_slice(bytes)));
         let response = self.ask(&ask).await?;
-        let claimed = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
-        match claimed.and_then(|text| text.parse::<Digest>().ok()) {
-            Some(found) if found != digest => {
-                Err(Error::Mismatch { what: "the manifest that was put", expected: digest, found })
-            }
-            _ => Ok(digest),
+        let told = |name: &str| {
+            let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+            value.and_then(|text| text.parse::<Digest>().ok())
+        };
+        if let Some(found) = told("docker-content-digest").filter(|found| *found != digest) {
+            return Err(Error::Mismatch { what: "the manifest that was put", expected: digest, found });
         }
+        if let Ok(document) = Document::parse(bytes, Some(media_type))
+            && let Some(subject) = document.subject()
+            && told("oci-subject") != Some(subject.digest)
+        {
+            self.refer(&subject.digest, &document.as_referrer(media_type, bytes)).await?;
+        }
+        Ok(digest)
     }
 
     /// All tags of the repository, sorted.
@@ -289,8 +297,8 @@ impl Session {
     }
 
     /// An address of the same registry, relative to another one.
-    fn beside(&self, url: &str, next: &str) -> Result<String, Error> {
-        let wrong = || Error::Misbehaved(format!("the next page of its tags is at {next:?}"));
+    pub(super) fn beside(&self, url: &str, next: &str) -> Result<String, Error> {
+        let wrong = || Error::Misbehaved(format!("the next page of its list is at {next:?}"));
         let next = match next.strip_prefix('?') {
             Some(query) => format!("{}?{query}", url.split('?').next().unwrap_or_default()),
             None if next.starts_with('/') => {
@@ -312,7 +320,7 @@ struct Tags {
 }
 
 /// `Link: </v2/x/tags/list?last=y>; rel="next"`.
-fn next_page(response: &Response<Incoming>) -> Option<String> {
+pub(super) fn next_page(response: &Response<Incoming>) -> Option<String> {
     let link = response.headers().get(header::LINK)?.to_str().ok()?;
     let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
     rest.contains("next").then(|| address.to_owned())

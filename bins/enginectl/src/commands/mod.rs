@@ -107,6 +107,7 @@ pub(crate) const NOUNS: &[Noun] = &[
             entry!("prune", image::prune),
             entry!("pull", image::pull),
             entry!("push", image::push),
+            entry!("referrers", manifest::referrers),
             entry!("rm" | "remove", image::rm),
             entry!("save", image::save),
             entry!("tag", image::tag),
@@ -150,5 +151,9 @@ pub(crate) const NOUNS: &[Noun] = &[
             entry!("trim", system::trim),
         ],
     },
-    Noun { name: "manifest", about: "Commands on what registries have", entries: &[entry!("inspect", manifest)] },
+    Noun {
+        name: "manifest",
+        about: "Commands on what registries have",
+        entries: &[entry!("inspect", manifest::inspect), entry!("referrers", manifest::referrers)],
+    },
 ];

@@ -2,9 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
+use engine::image::ReferrerOptions;
 use engine::oci::Reference;
 use engine::registry::Auth;
-use engine_api::image::{DistributionInspect, LoginAnswer, RegistryAuth, SearchResult};
+use engine_api::image::{DistributionInspect, DistributionReferrers, LoginAnswer, RegistryAuth, SearchResult};
 use engine_api::json;
 use http::StatusCode;
 
@@ -13,6 +14,7 @@ use crate::error::Error;
 use crate::extract;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::routes::transfers::platform as asked_platform;
 
 /// `POST /auth`
 pub(crate) async fn log_in(call: Call) -> Result<Response, Error> {
@@ -35,6 +37,22 @@ pub(crate) async fn distribution(call: Call) -> Result<Response, Error> {
     let answer = DistributionInspect {
         descriptor: descriptor(&found.descriptor),
         platforms: found.platforms.iter().map(platform).collect(),
+    };
+    Ok(reply::json(StatusCode::OK, &answer))
+}
+
+/// `GET /distribution/{name}/referrers`: signatures, bills of materials and what else refers to an image.
+pub(crate) async fn referrers(call: Call) -> Result<Response, Error> {
+    let reference: Reference = call.name.parse().map_err(|error| Error::invalid(format!("{error}")))?;
+    let options = ReferrerOptions {
+        kind: Some(call.query.text("artifactType").to_owned()).filter(|kind| !kind.is_empty()),
+        platform: asked_platform(call.query.text("platform"))?,
+        auth: auth(call.headers.get("X-Registry-Auth")),
+    };
+    let found = call.daemon.engine.images().referrers(&reference, &options).await?;
+    let answer = DistributionReferrers {
+        subject: descriptor(&found.subject),
+        referrers: found.referrers.iter().map(descriptor).collect(),
     };
     Ok(reply::json(StatusCode::OK, &answer))
 }

@@ -99,7 +99,7 @@ async fn save_all(call: &Call, names: Vec<String>) -> Result<Response, Error> {
 }
 
 /// A platform, as `linux/amd64` or as JSON; clients use both.
-fn platform(text: &str) -> Result<Option<Platform>, Error> {
+pub(crate) fn platform(text: &str) -> Result<Option<Platform>, Error> {
     if text.is_empty() {
         return Ok(None);
     }

@@ -117,14 +117,22 @@ fn layout(contents: &mut Contents, platform: Option<&Platform>) -> Result<Vec<Fo
     let Document::Index(index) = Document::parse(document(contents, "index.json")?, None)? else {
         return Err(Error::Archive("index.json is no index".to_owned()));
     };
-    let mut found = Vec::new();
+    let (mut found, mut artifacts) = (Vec::new(), Vec::new());
     for entry in &index.manifests {
         // Signatures and attestations stand beside the images and are none.
-        if entry.artifact_type.is_some() || entry.annotations.contains_key("vnd.docker.reference.type") {
+        if entry.annotations.contains_key("vnd.docker.reference.type") {
+            continue;
+        }
+        if let Some(kind) = &entry.artifact_type {
+            artifacts.push(kind.clone());
             continue;
         }
         let names = name_of(entry).into_iter().collect();
         let (entry, manifest) = choose(contents, entry, platform, 0)?;
+        if let Some(kind) = manifest.artifact_kind() {
+            artifacts.push(kind.to_owned());
+            continue;
+        }
         let config = blob(contents, &manifest.config.digest)?.clone();
         let layers = manifest
             .layers
@@ -139,6 +147,9 @@ fn layout(contents: &mut Contents, platform: Option<&Platform>) -> Result<Vec<Fo
         }
         let manifest = Some(original(contents, &entry, &manifest)?);
         found.push(Found { parts: parts(contents, config, layers)?, names, manifest });
+    }
+    if let (true, Some(kind)) = (found.is_empty(), artifacts.first()) {
+        return Err(Error::Unsupported(format!("an artifact of type {kind:?} is no image that can be run")));
     }
     Ok(found)
 }
