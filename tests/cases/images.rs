@@ -268,3 +268,89 @@ pub fn registries_that_want_to_know_who_asks(client: Client) {
     assert!(said.stderr.contains("authentication required") || said.stderr.contains("denied"), "{said:?}");
     daemon.finish();
 }
+
+pub fn nobody_else_looks_in(client: Client) {
+    let daemon = Daemon::with_busybox();
+    client
+        .run(&daemon, &["run", "-v", "data:/data", "--name", "box", "busybox", "sh", "-c", "echo secret >/data/file"])
+        .ok();
+    let layer = fs::read_dir(daemon.root().join("layers")).unwrap().next().unwrap().unwrap().path();
+    // Whoever is nobody on the host: not even a set-id program of a layer is there for them (CVE-2021-41091).
+    let look = |path: &std::path::Path| {
+        use std::os::unix::process::CommandExt;
+        let mut command = std::process::Command::new("/bin/busybox");
+        command.args(["ls", path.to_str().unwrap()]).uid(65534).gid(65534);
+        command.output().unwrap()
+    };
+    // They come to the top, and no further.
+    let room = daemon.root().parent().unwrap().to_owned();
+    fs::set_permissions(&room, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(look(&room).status.success());
+    let beneath = ["", "layers", "blobs", "blobs/sha256", "containers", "volumes"].map(|name| daemon.root().join(name));
+    for path in
+        [&beneath[..], &[layer.join("bin/busybox"), daemon.run_directory(), daemon.root().join("engine.db-wal")]]
+            .concat()
+    {
+        let said = look(&path);
+        assert!(!said.status.success() || path.ends_with("engine.db-wal"), "{}: {said:?}", path.display());
+    }
+    let database = std::os::unix::fs::MetadataExt::mode(&daemon.root().join("engine.db").metadata().unwrap());
+    assert_eq!(database & 0o077, 0, "{database:o}");
+    client.run(&daemon, &["rm", "box"]).ok();
+    client.run(&daemon, &["volume", "rm", "data"]).ok();
+    daemon.finish();
+}
+
+pub fn room_is_made(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let registry = Registry::empty(&daemon, &Setup::default());
+    for name in ["one", "two"] {
+        client.run(&daemon, &["tag", "busybox", &format!("127.0.0.1:5000/{name}:1")]).ok();
+    }
+    client.run(&daemon, &["push", "127.0.0.1:5000/one:1"]).ok();
+    let usage = client.run(&daemon, &["system", "df", "-v"]).ok();
+    assert!(usage.contains("127.0.0.1:5000/one"), "{usage}");
+    if client == Client::Enginectl {
+        let container = client.run(&daemon, &["create", "--name", "box", "busybox"]).ok();
+        assert!(
+            usage.contains("LAST USED") && usage.contains("Less than a second ago") || usage.contains("seconds ago"),
+            "{usage}"
+        );
+        // What images are made of, with the compressed forms that the push has made.
+        let tree = client.run(&daemon, &["images", "--tree"]).ok();
+        let lines: Vec<&str> = tree.lines().collect();
+        assert!(lines[0].contains("busybox:latest") && lines[0].contains(&busybox().id()[7..19]), "{tree}");
+        assert!(
+            lines[1].starts_with("├─ ") && lines[2].starts_with("├─ ") && lines[3] == "└─ in container: box (created)",
+            "{tree}"
+        );
+        let said = client.run(&daemon, &["images", "--tree", "-q"]).code(1);
+        assert!(said.stderr.contains("--tree cannot be combined"), "{said:?}");
+        // Nobody refers to it yet.
+        let listed = client.run(&daemon, &["manifest", "referrers", "127.0.0.1:5000/one:1"]).ok();
+        assert_eq!(
+            listed.split_whitespace().collect::<Vec<_>>(),
+            ["DIGEST", "ARTIFACT", "TYPE", "SIZE", "CREATED", "AT"]
+        );
+        let said = client.run(&daemon, &["image", "referrers", "127.0.0.1:5000/nothing:1"]).code(1);
+        assert!(said.stderr.contains("not found"), "{said:?}");
+        // The compressed layers go, and a push needs none of them.
+        let blobs = || fs::read_dir(daemon.root().join("blobs/sha256")).unwrap().count();
+        assert_eq!(blobs(), 3);
+        let said = client.run(&daemon, &["system", "trim", "--force", "--compressed"]).ok();
+        assert!(said.contains("gave up 2 compressed layers") && blobs() == 1, "{said}");
+        assert!(client.run(&daemon, &["push", "127.0.0.1:5000/one:1"]).ok().contains("digest: sha256:"));
+        assert!(client.run(&daemon, &["system", "check"]).ok().ends_with(" are sound"));
+        // What a container has stays whatever it takes, and goes when the container does.
+        let said = client.run(&daemon, &["system", "trim", "-f", "--to", "1k"]).ok();
+        assert!(!said.contains("deleted"), "{said}");
+        client.run(&daemon, &["rm", &container]).ok();
+        let said = client.run(&daemon, &["system", "trim", "-f"]).code(1);
+        assert!(said.stderr.contains("no image-quota"), "{said:?}");
+        let said = client.run(&daemon, &["system", "trim", "-f", "--to", "1k"]).ok();
+        assert!(said.contains("untagged: busybox:latest") && said.ends_with("images take 0B"), "{said}");
+        assert_eq!(client.run(&daemon, &["images", "-aq"]).ok(), "");
+    }
+    drop(registry);
+    daemon.finish();
+}

@@ -48,7 +48,7 @@ macro_rules! suite {
             files { into_and_out_of whatever_it_does what_was_changed }
             images {
                 every_shape_of_archive names_and_removal pulled_from_a_registry hostile_archives pushed_and_saved
-                committed registries_that_want_to_know_who_asks
+                committed registries_that_want_to_know_who_asks nobody_else_looks_in room_is_made
             }
         }
     };

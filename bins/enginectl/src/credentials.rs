@@ -140,6 +140,35 @@ impl Store {
         (logins, complaints)
     }
 
+    /// The name that the user has at each registry where there is a login, and why some helpers cannot tell.
+    pub(crate) fn everywhere(&self) -> (BTreeMap<String, String>, Vec<String>) {
+        let (mut names, mut complaints) = (BTreeMap::new(), Vec::new());
+        for (server, stored) in self.members.get("auths").and_then(Value::as_object).into_iter().flatten() {
+            if let Some(login) = in_file(server, stored) {
+                names.insert(server.clone(), login.username);
+            }
+        }
+        let own = self.members.get("credHelpers").and_then(Value::as_object).into_iter().flatten();
+        let all = self.members.get("credsStore").into_iter();
+        let helpers: BTreeSet<&str> =
+            own.map(|(_, name)| name).chain(all).filter_map(Value::as_str).filter(|name| !name.is_empty()).collect();
+        for name in helpers {
+            let listed = self.ask(name, "list", b"").and_then(|output| {
+                serde_json::from_slice::<BTreeMap<String, String>>(&output)
+                    .map_err(|error| helper_failed(name, "list", &format!("its answer is not understood: {error}")))
+            });
+            match listed {
+                Ok(listed) => {
+                    // Only what this helper would be asked for.
+                    let own = listed.into_iter().filter(|(server, _)| self.helper_for(server) == Some(name));
+                    names.extend(own);
+                }
+                Err(error) => complaints.push(error.to_string()),
+            }
+        }
+        (names, complaints)
+    }
+
     /// Keeps a login; what is returned is to be shown to the user.
     pub(crate) fn put(&mut self, server: &str, auth: &RegistryAuth) -> Result<Option<String>, Error> {
         let login = Login::of(server, auth);
@@ -341,6 +370,31 @@ mod tests {
         let said =
             "a.io is asked without a login: the credential helper docker-credential-broken cannot get: no display";
         assert_eq!(complaints, [said]);
+    }
+
+    #[test]
+    fn helpers_tell_who_is_logged_in_where() {
+        fn listing(name: &str, action: &str, input: &[u8]) -> Result<Vec<u8>, String> {
+            assert_eq!((action, input), ("list", &b""[..]));
+            match name {
+                "store" => Ok(br#"{"https://index.docker.io/v1/":"me","x.io":"hidden"}"#.to_vec()),
+                "own" => Ok(br#"{"x.io":"<token>","other.io":"nobody"}"#.to_vec()),
+                "odd" => Ok(b"[]".to_vec()),
+                _ => Err("no display".to_owned()),
+            }
+        }
+        let text = r#"{"credsStore":"store","credHelpers":{"x.io":"own","y.io":"odd","z.io":"broken"},
+            "auths":{"local:5000":{"auth":"YTpi"},"x.io":{}}}"#;
+        let (_directory, helped) = store(text, listing);
+        let (names, complaints) = helped.everywhere();
+        let names: Vec<_> = names.iter().map(|(server, name)| (server.as_str(), name.as_str())).collect();
+        assert_eq!(names, [(HUB, "me"), ("local:5000", "a"), ("x.io", "<token>")]);
+        assert_eq!(complaints.len(), 2);
+        assert!(complaints[0].ends_with("docker-credential-broken cannot list: no display"), "{complaints:?}");
+        assert!(
+            complaints[1].contains("docker-credential-odd cannot list: its answer is not understood"),
+            "{complaints:?}"
+        );
     }
 
     #[test]

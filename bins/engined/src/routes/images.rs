@@ -1,7 +1,8 @@
 //! `/images`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use engine::id::ImageId;
 use engine::image::{Image, ImageUsage, RemoveOptions};
 use engine::oci::Reference;
 use engine_api::filter::Filters;
@@ -16,6 +17,7 @@ use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
 use crate::routes::prune_alone;
+use crate::routes::transfers::platform;
 
 /// `GET /images/json`
 pub(crate) async fn list(call: Call) -> Result<Response, Error> {
@@ -40,12 +42,19 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
     } else {
         BTreeMap::new()
     };
+    let all = images.list().await?;
+    // What others were built upon, and what has no name of its own.
+    let below: BTreeSet<ImageId> = all.iter().filter_map(|image| image.parent().copied()).collect();
+    let is_step =
+        |image: &Image| image.references().is_empty() && image.digests().is_empty() && below.contains(image.id());
+    let steps = call.query.boolean("all");
     let mut listed = Vec::new();
-    for image in images.list().await? {
+    for image in all {
         let at = image.created().map_or(0, time::seconds_of);
         let labels = &image.config().config.labels;
         let wanted = at < before
             && at > since
+            && (steps || !is_step(&image))
             && dangling.is_none_or(|dangling| image.references().is_empty() == dangling)
             && filters.all_labels("label", labels)
             && filters.no_label("label!", labels);
@@ -79,14 +88,39 @@ fn tags(image: &Image, filters: &Filters) -> Vec<String> {
 
 /// `GET /images/{name}/json`
 pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
-    let image = call.daemon.engine.images().get(&call.name).await?;
-    Ok(reply::json(StatusCode::OK, &inspect_of(&image, call.version)))
+    let images = call.daemon.engine.images();
+    let image = images.get(&call.name).await?;
+    serves(&image, &call)?;
+    let mut answer = inspect_of(&image, call.version);
+    if call.query.boolean("manifests") {
+        let usage = images.usage().await?;
+        let own = usage.images.iter().find(|usage| usage.image.id() == image.id());
+        answer.manifests = Some(own.and_then(manifest).into_iter().collect());
+    }
+    Ok(reply::json(StatusCode::OK, &answer))
+}
+
+/// Whether the image is for the platforms that are asked for. There is one for each id here.
+fn serves(image: &Image, call: &Call) -> Result<(), Error> {
+    let own = image.config().platform();
+    for text in call.query.all("platform").chain(call.query.all("platforms")) {
+        if let Some(wanted) = platform(text)?
+            && own.serves(&wanted).is_none()
+        {
+            return Err(Error::not_found(format!(
+                "image with reference {} was found but does not provide the specified platform ({wanted}): it is for {own}",
+                call.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// `GET /images/{name}/history`
 pub(crate) async fn history(call: Call) -> Result<Response, Error> {
     let images = call.daemon.engine.images();
     let image = images.get(&call.name).await?;
+    serves(&image, &call)?;
     let sizes = image.layer_sizes();
     Ok(reply::json(StatusCode::OK, &history_of(&image, |layer| sizes.get(layer).copied().unwrap_or(0))))
 }
@@ -105,6 +139,9 @@ pub(crate) async fn tag(call: Call) -> Result<Response, Error> {
 
 /// `DELETE /images/{name}`
 pub(crate) async fn remove(call: Call) -> Result<Response, Error> {
+    if call.query.get("platforms").is_some() {
+        serves(&call.daemon.engine.images().get(&call.name).await?, &call)?;
+    }
     let options = RemoveOptions {
         force: call.query.boolean("force"),
         prune_children: !call.query.boolean("noprune"),

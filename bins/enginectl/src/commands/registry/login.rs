@@ -7,11 +7,15 @@ use engine_api::image::{LoginAnswer, RegistryAuth};
 use crate::client::{Payload, Query, parse};
 use crate::credentials::{Store, server_of};
 use crate::error::Error;
+use crate::output::table::Table;
 use crate::session::Session;
 
 /// Log in to a registry
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Show who is logged in where, and ask no registry
+    #[arg(long)]
+    list: bool,
     /// The password; standard input is safer
     #[arg(short = 'p', long, value_name = "PASSWORD")]
     password: Option<String>,
@@ -30,6 +34,12 @@ pub(crate) struct Args {
 const MOST: u64 = 64 << 10;
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    if args.list {
+        if args.server.is_some() || args.username.is_some() || args.password.is_some() || args.password_stdin {
+            return Err(Error::Invalid("--list takes nothing else".to_owned()));
+        }
+        return show(session);
+    }
     let server = server_of(args.server.as_deref().unwrap_or("docker.io"));
     if args.password.is_some() {
         if args.password_stdin {
@@ -67,6 +77,15 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     }
     session.print_line(answer.status)?;
     Ok(0)
+}
+
+fn show(session: &mut Session) -> Result<u8, Error> {
+    let (names, complaints) = Store::open(&session.io)?.everywhere();
+    complaints.iter().for_each(|complaint| session.complain(complaint));
+    let mut table = Table::new(["REGISTRY", "USERNAME"]);
+    names.into_iter().for_each(|(server, name)| table.row([server, name]));
+    session.print(table.render(session.width()))?;
+    Ok(u8::from(!complaints.is_empty()))
 }
 
 fn credentials(server: &str, username: &str, password: String) -> RegistryAuth {
