@@ -15,15 +15,16 @@ use crate::CTL;
 use crate::images::{REMOTE, assert_sound};
 use crate::support::archive::slow;
 use crate::support::daemon::Daemon;
+use crate::support::registry::{Registry, Setup};
 use crate::support::{eventually, programs};
 
 /// The daemon's system calls, looked at or spoilt for as long as this lives.
-struct Tracer {
+pub(crate) struct Tracer {
     process: Child,
 }
 
 impl Tracer {
-    fn attach(daemon: &Daemon, options: &[&str], output: &Path) -> Self {
+    pub(crate) fn attach(daemon: &Daemon, options: &[&str], output: &Path) -> Self {
         let said = daemon.home().join("strace");
         let mut command = std::process::Command::new(programs::borrowed("strace"));
         command.args(["-f", "-p", &daemon.pid().to_string()]).args(options).arg("-o").arg(output);
@@ -34,16 +35,32 @@ impl Tracer {
         Self { process }
     }
 
-    fn detach(mut self) {
+    pub(crate) fn detach(mut self) {
         kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
         self.process.wait().unwrap();
     }
 }
 
-fn archive(daemon: &Daemon) -> PathBuf {
+pub(crate) fn archive(daemon: &Daemon) -> PathBuf {
     let archive = daemon.home().join("slow.tar");
     fs::write(&archive, slow(REMOTE).docker_archive()).unwrap();
     archive
+}
+
+/// The disk fails for one command, from one call of a kind on. Whether the command noticed.
+fn fails(daemon: &Daemon, (calls, error, moment): (&str, &str, usize), command: &[&str]) -> bool {
+    // From that moment on nothing goes any more, as with a disk that is gone.
+    let inject = format!("inject={calls}:error={error}:when={moment}+");
+    let tracer = Tracer::attach(daemon, &["-e", &format!("trace={calls}"), "-e", &inject], Path::new("/dev/null"));
+    let said = CTL.run(daemon, command);
+    tracer.detach();
+    if said.code != 0 {
+        assert!(said.stderr.len() > 20, "{command:?} {inject}: {said:?}");
+    }
+    // What could not be removed then goes with a repair, or at the next start.
+    CTL.run(daemon, &["system", "check", "--repair"]).ok();
+    assert_sound(daemon, moment, &format!("{command:?} {inject}"));
+    said.code != 0
 }
 
 #[test]
@@ -58,34 +75,66 @@ fn a_disk_that_fails_is_an_error_and_spoils_nothing() {
         ("mkdirat", "ENOSPC", &[2]),
         ("pwrite64", "ENOSPC", &[1]),
     ];
-    let mut round = 0;
     for (calls, error, moments) in cases {
         for moment in moments {
-            // From that moment on nothing goes any more, as with a disk that is gone.
-            let inject = format!("inject={calls}:error={error}:when={moment}+");
-            let tracer =
-                Tracer::attach(&daemon, &["-e", &format!("trace={calls}"), "-e", &inject], Path::new("/dev/null"));
-            let said = CTL.run(&daemon, &load);
-            tracer.detach();
+            let failed = fails(&daemon, (calls, error, *moment), &load);
             let listed = CTL.run(&daemon, &["images", "-q", REMOTE]).ok();
-            assert_eq!(said.code == 0, !listed.is_empty(), "{inject}: {said:?}");
-            if said.code != 0 {
-                assert!(said.stderr.len() > 20, "{inject}: {said:?}");
-            }
-            // What could not be removed then goes with a repair, or at the next start.
-            CTL.run(&daemon, &["system", "check", "--repair"]).ok();
-            assert_sound(&daemon, round, &inject);
+            assert_eq!(failed, listed.is_empty(), "{calls} {error} {moment}");
             CTL.run(&daemon, &load).ok();
-            assert_sound(&daemon, round, "loaded after it");
+            assert_sound(&daemon, *moment, "loaded after it");
             CTL.run(&daemon, &["rmi", "-f", REMOTE]).ok();
-            round += 1;
         }
     }
     daemon.finish();
 }
 
+#[test]
+fn a_disk_that_fails_spoils_nothing_of_a_pull_a_commit_a_prune_and_of_making_room() {
+    let daemon = Daemon::with_busybox();
+    let _registry = Registry::empty(&daemon, &Setup::default());
+    let archive = archive(&daemon);
+    CTL.run(&daemon, &["load", "-i", archive.to_str().unwrap()]).ok();
+    CTL.run(&daemon, &["push", REMOTE]).ok();
+    let script = "dd if=/dev/urandom of=/root/large bs=1M count=2";
+    CTL.run(&daemon, &["run", "--name", "writer", "--network", "none", "busybox", "sh", "-c", script]).ok();
+    let commands: [&[&str]; 5] = [
+        &["pull", REMOTE],
+        &["commit", "writer", "made:1"],
+        &["image", "prune", "-af"],
+        &["system", "trim", "-f", "--compressed"],
+        &["system", "trim", "-f", "--to", "1k"],
+    ];
+    let mut failures = 0;
+    for command in commands {
+        let is_pull = command[0] == "pull";
+        for case in [
+            ("syncfs", "EIO", 1),
+            ("fsync,fdatasync", "EIO", 1),
+            ("renameat,renameat2", "EIO", 1),
+            ("pwrite64", "ENOSPC", 1),
+        ] {
+            match is_pull {
+                true => drop(CTL.run(&daemon, &["rmi", "-f", REMOTE])),
+                false => drop(CTL.run(&daemon, &["pull", REMOTE]).ok()),
+            }
+            let failed = fails(&daemon, case, command);
+            failures += usize::from(failed);
+            if is_pull {
+                let listed = CTL.run(&daemon, &["images", "-q", REMOTE]).ok();
+                assert_eq!(failed, listed.is_empty(), "{case:?}");
+            }
+            // The same works when the disk does.
+            CTL.run(&daemon, command).ok();
+            assert_sound(&daemon, 0, &format!("{command:?} after {case:?}"));
+        }
+    }
+    assert!(failures >= commands.len(), "only {failures} commands have met the failures");
+    CTL.run(&daemon, &["rm", "writer"]).ok();
+    daemon.finish();
+}
+
 /// One call as the trace has it: its name and the whole line.
-fn calls(trace: &str) -> Vec<(String, String)> {
+pub(crate) fn calls(trace: &str) -> Vec<(String, String)> {
     // What was interrupted by another thread's call is put together again.
     let mut begun: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
     let mut found = Vec::new();
@@ -108,7 +157,7 @@ fn calls(trace: &str) -> Vec<(String, String)> {
 }
 
 /// The name that a rename gives: the second of two, both of which strace shows whole whatever the length of strings.
-fn target(line: &str) -> &str {
+pub(crate) fn target(line: &str) -> &str {
     line.rsplit('"').nth(1).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! The daemon is killed at any moment of a pull, a load, a commit and a prune: the next one starts, every image is whole or
+//! The daemon is killed at any moment of a pull, a load, a commit, a prune and while it makes room: the next one starts, every image is whole or
 //! absent, nothing is left over, and what was interrupted can be done again.
 
 use std::fs;
@@ -39,8 +39,14 @@ fn images_are_whole_or_absent_whenever_the_daemon_is_killed() {
     let script = "for n in $(seq 200); do echo $n >/root/$n; done; dd if=/dev/urandom of=/root/large bs=1M count=2";
     CTL.run(&daemon, &["run", "--name", "writer", "--network", "none", "busybox", "sh", "-c", script]).ok();
 
-    let commands: [&[&str]; 4] =
-        [&["load", "-i", archive], &["image", "prune", "-af"], &["pull", REMOTE], &["commit", "writer", "made:1"]];
+    let commands: [&[&str]; 6] = [
+        &["load", "-i", archive],
+        &["image", "prune", "-af"],
+        &["pull", REMOTE],
+        &["system", "trim", "-f", "--compressed"],
+        &["commit", "writer", "made:1"],
+        &["system", "trim", "-f", "--to", "1k"],
+    ];
     let mut moment = 0x2545_f491_u32;
     let mut random = move |below: u128| {
         moment ^= moment << 13;
@@ -57,9 +63,11 @@ fn images_are_whole_or_absent_whenever_the_daemon_is_killed() {
     for round in 0..kills() {
         let number = round % commands.len();
         let (command, what) = (commands[number], commands[number].join(" "));
-        // What is pulled or loaded must not be there.
-        if matches!(number, 0 | 2) {
-            CTL.run(&daemon, &["rmi", "-f", REMOTE]);
+        // What is pulled or loaded must not be there, and what is made smaller must be.
+        match number {
+            0 | 2 => drop(CTL.run(&daemon, &["rmi", "-f", REMOTE])),
+            3 | 5 => drop(CTL.run(&daemon, &["pull", REMOTE]).ok()),
+            _ => {}
         }
         let mut client = CTL.command(&daemon, command);
         let mut client = client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
