@@ -71,32 +71,68 @@ pub(crate) fn give(linux: &Linux, pid: u32) -> Result<(), Error> {
     let mut host = open().map_err(Error::io("open", "a netlink socket"))?;
     let inside = namespace::in_network(namespace.as_fd(), open);
     let mut inside = inside.map_err(Error::io("open a netlink socket in", &path))?;
+    let here = "/proc/thread-self/ns/net";
+    let here = File::open(here).map_err(Error::io("open", here))?;
+    let mut given: Vec<Device<'_>> = Vec::new();
     for (name, new_name) in wanted {
-        give_one(&mut host, &mut inside, &namespace, name, new_name).map_err(|error| {
+        let one = Device::look(&mut host, name, new_name);
+        let moved = one.and_then(|one| {
+            given.push(one);
+            given.last().map_or(Ok(()), |one| one.give(&mut host, &mut inside, &namespace))
+        });
+        if let Err(error) = moved {
+            for one in given.iter().rev() {
+                // The first error is the one to tell; what cannot go back goes with the container.
+                let _ = one.take_back(&mut host, &mut inside, &here);
+            }
             let what = io::Error::new(error.source.kind(), error.to_string());
-            Error::io("give the container the network device", name)(what)
-        })?;
+            return Err(Error::io("give the container the network device", name)(what));
+        }
     }
     Ok(())
 }
 
-fn give_one(
-    host: &mut Netlink,
-    inside: &mut Netlink,
-    namespace: &File,
-    name: &str,
-    new_name: &str,
-) -> Result<(), Refusal> {
-    let index = index_of(host, name)?;
-    let addresses = addresses(host, index)?;
-    let number = u32::try_from(namespace.as_raw_fd()).unwrap_or_default();
-    let moved = link(NEW_LINK, ACK, index, 0, 0).u32(LINK_NAMESPACE, number).text(LINK_NAME, new_name);
-    host.request(&mut [moved])?;
-    // It may have another number there.
-    let index = index_of(inside, new_name)?;
-    let mut messages: Vec<_> = addresses.into_iter().map(|address| address.order(index)).collect();
-    messages.push(link(NEW_LINK, ACK, index, UP, UP));
-    inside.request(&mut messages)
+/// An interface as the host has it.
+struct Device<'a> {
+    name: &'a str,
+    new_name: &'a str,
+    up: bool,
+    addresses: Vec<Address>,
+}
+
+impl<'a> Device<'a> {
+    fn look(host: &mut Netlink, name: &'a str, new_name: &'a str) -> Result<Self, Refusal> {
+        let (index, up) = find(host, name)?;
+        Ok(Self { name, new_name, up, addresses: addresses(host, index)? })
+    }
+
+    /// Moves it into the container's namespace, which `inside` speaks to, and sets it up there.
+    fn give(&self, host: &mut Netlink, inside: &mut Netlink, namespace: &File) -> Result<(), Refusal> {
+        let index = find(host, self.name)?.0;
+        carry(host, index, namespace, self.new_name)?;
+        self.set(inside, self.new_name, true)
+    }
+
+    /// Moves it back to where it was, as it was.
+    fn take_back(&self, host: &mut Netlink, inside: &mut Netlink, here: &File) -> Result<(), Refusal> {
+        let index = find(inside, self.new_name)?.0;
+        carry(inside, index, here, self.name)?;
+        self.set(host, self.name, self.up)
+    }
+
+    fn set(&self, socket: &mut Netlink, name: &str, up: bool) -> Result<(), Refusal> {
+        // It may have another number there.
+        let index = find(socket, name)?.0;
+        let mut messages: Vec<_> = self.addresses.iter().map(|address| address.order(index)).collect();
+        messages.push(link(NEW_LINK, ACK, index, if up { UP } else { 0 }, UP));
+        socket.request(&mut messages)
+    }
+}
+
+/// Moves an interface to another namespace, and gives it another name.
+fn carry(socket: &mut Netlink, index: u32, place: &File, name: &str) -> Result<(), Refusal> {
+    let number = u32::try_from(place.as_raw_fd()).unwrap_or_default();
+    socket.request(&mut [link(NEW_LINK, ACK, index, 0, 0).u32(LINK_NAMESPACE, number).text(LINK_NAME, name)])
 }
 
 fn link(kind: u16, flags: u16, index: u32, state: u32, change: u32) -> Message {
@@ -104,15 +140,16 @@ fn link(kind: u16, flags: u16, index: u32, state: u32, change: u32) -> Message {
     Message::new(kind, flags).put(&part)
 }
 
-fn index_of(socket: &mut Netlink, name: &str) -> Result<u32, Refusal> {
-    let mut index = None;
-    let number = |content: &[u8]| Some(u32::from_ne_bytes(content.get(4..8)?.try_into().ok()?));
+/// The number of an interface, and whether it is up.
+fn find(socket: &mut Netlink, name: &str) -> Result<(u32, bool), Refusal> {
+    let mut found = None;
+    let number = |content: &[u8], at: usize| Some(u32::from_ne_bytes(*content.get(at..)?.first_chunk()?));
     socket.ask(link(GET_LINK, 0, 0, 0, 0).text(LINK_NAME, name), |kind, content| {
         if kind == NEW_LINK {
-            index = number(content);
+            found = number(content, 4).zip(number(content, 8));
         }
     })?;
-    index.ok_or_else(|| Errno::NODEV.into())
+    found.map(|(index, flags)| (index, flags & UP != 0)).ok_or_else(|| Errno::NODEV.into())
 }
 
 /// An address as the kernel tells it.

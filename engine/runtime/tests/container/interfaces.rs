@@ -79,3 +79,26 @@ fn what_cannot_move_is_told() {
         assert!(matches!(place.refuses(&bundle), Error::Invalid(_)));
     });
 }
+
+#[test]
+fn what_has_moved_goes_back_when_another_cannot() {
+    in_network_of_its_own(|place| {
+        let mut bundle = place.shell("true");
+        // They go in the order of their names, and the last one is not there.
+        give(&mut bundle, &[("host0", "lan0"), ("host1", ""), ("missing", "")]);
+        assert!(place.refuses(&bundle).to_string().contains("network device missing"));
+        let list = |arguments: &[&str]| {
+            let said = std::process::Command::new("ip").args(arguments).output().unwrap();
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let addresses = list(&["-o", "addr", "show", "dev", "host0"]);
+        assert!(addresses.contains("inet 10.77.0.5/24 brd 10.77.0.255"), "{addresses}");
+        assert!(addresses.contains("inet6 fd00::5/64"), "{addresses}");
+        let links = list(&["-o", "link"]);
+        assert!(links.contains("host1") && !links.contains("lan0") && !links.contains(",UP"), "{links}");
+        // They can be given to the next one.
+        bundle = place.shell("ip -o link");
+        give(&mut bundle, &[("host0", "lan0"), ("host1", "")]);
+        assert!(place.says(&bundle).contains("lan0"));
+    });
+}
