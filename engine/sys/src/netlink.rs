@@ -28,6 +28,20 @@ const KIND_OVERRUN: u16 = 4;
 const FLAG_ACK_TEXT: u16 = 0x200;
 const FLAG_DUMP_INTERRUPTED: u16 = 0x10;
 
+/// Reads what came in one datagram, and hands each message to `each` by its kind and content; false when there was a refusal. For
+/// those who want to know what is made of foreign bytes.
+pub fn read_datagram(bytes: &[u8], mut each: impl FnMut(u16, &[u8])) -> bool {
+    let mut fine = true;
+    for (header, content) in Datagram(bytes) {
+        match header.kind {
+            KIND_ERROR => fine &= read_error(0, &header, content).is_none_or(|error| error.to_string().is_empty()),
+            KIND_DONE => fine &= read_end(content).is_none(),
+            kind => each(kind, content),
+        }
+    }
+    fine
+}
+
 /// Which part of the kernel is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -202,11 +216,7 @@ impl Netlink {
                     }
                     KIND_DONE => {
                         awaited = awaited.saturating_sub(1);
-                        // A dump that fails half way says so at its end.
-                        let error = content.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                        if error < 0 {
-                            refusal = refusal.or(Some(Errno::from_raw_os_error(error.wrapping_neg()).into()));
-                        }
+                        refusal = refusal.or(read_end(content));
                     }
                     KIND_OVERRUN => return Err(Errno::NOBUFS.into()),
                     kind => each(kind, content),
@@ -290,6 +300,13 @@ impl<'a> Iterator for Datagram<'a> {
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((header, content))
     }
+}
+
+/// A dump that fails half way says so at its end.
+fn read_end(content: &[u8]) -> Option<Error> {
+    let code = content.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+    let source = || io::Error::from_raw_os_error(code.wrapping_neg());
+    (code < 0).then(|| Error { index: 0, source: source(), text: None })
 }
 
 /// None when it is a plain acknowledgement.

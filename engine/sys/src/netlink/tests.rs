@@ -42,6 +42,24 @@ fn impossible_lengths_end_the_reading() {
 }
 
 #[test]
+fn a_datagram_is_read_to_its_end() {
+    let message = |kind: u16, content: &[u8]| Message::new(kind, 0).put(content).bytes().to_vec();
+    let refusal = (-libc::EPERM).to_ne_bytes();
+    let both = [message(NEW_LINK, &[1, 2, 3, 4]), message(KIND_ERROR, &[0; 4])].concat();
+    let mut seen = Vec::new();
+    assert!(read_datagram(&both, |kind, content| seen.push((kind, content.to_vec()))));
+    assert_eq!(seen, [(NEW_LINK, vec![1, 2, 3, 4])]);
+    assert!(!read_datagram(&message(KIND_ERROR, &refusal), |_, _| {}));
+    assert!(!read_datagram(&message(KIND_DONE, &refusal), |_, _| {}));
+    assert!(read_datagram(&message(KIND_DONE, &[0; 4]), |_, _| {}));
+    // The smallest number of all has no counterpart.
+    for kind in [KIND_ERROR, KIND_DONE] {
+        assert!(!read_datagram(&message(kind, &i32::MIN.to_ne_bytes()), |_, _| {}));
+    }
+    assert!(read_datagram(&[255; 64], |_, _| panic!("there is none")));
+}
+
+#[test]
 fn a_new_namespace_has_just_its_loopback() {
     let (_namespace, mut socket) = new_network(|| Netlink::open(Protocol::Route)).unwrap();
     let mut names = Vec::new();
