@@ -40,6 +40,16 @@ pub struct Settings {
     /// Listen at published ports and pass on what comes, instead of translating its destination. Slower, but what comes has
     /// passed the host's own rules for itself (the chain INPUT, as `ufw` writes it) like what is for any of its programs.
     pub relay_ports: bool,
+    /// Let published ports be reached at the containers' own addresses too, by whoever knows a way there; else only the host and
+    /// interfaces that a network trusts do so.
+    pub direct_routing: bool,
+    /// Listen for what translation does not lead to published ports, and pass it on: what comes from the other family of addresses,
+    /// and from the loopback of IPv6.
+    pub pass_on: bool,
+    /// Options of new networks that do not say them themselves, by driver.
+    pub network_options: BTreeMap<String, BTreeMap<String, String>>,
+    /// What `host-gateway` stands for in a container's extra hosts; when empty, the host's addresses on the container's network.
+    pub host_gateways: Vec<IpAddr>,
     /// Name service of containers that ask for none of their own.
     pub dns: DnsSettings,
     /// How registries are reached.
@@ -91,6 +101,10 @@ impl Default for Settings {
             address_pools_v6: Vec::new(),
             firewall: true,
             relay_ports: false,
+            direct_routing: false,
+            pass_on: true,
+            network_options: BTreeMap::new(),
+            host_gateways: Vec::new(),
             dns: DnsSettings::default(),
             registry: RegistrySettings::default(),
             room: RoomSettings::default(),
@@ -229,6 +243,14 @@ pub struct BridgeSettings {
     pub host_binding: Option<IpAddr>,
     /// Turn on the host's forwarding when it is off.
     pub forward: bool,
+    /// Keep the host from routing between its own interfaces when that is done.
+    pub guard_forwarding: bool,
+    /// Containers have IPv6 addresses too.
+    pub ipv6: bool,
+    /// The bridge's own address of IPv6 and prefix length; the first of a block that is chosen when none is given.
+    pub address_v6: Option<(Ipv6Addr, u8)>,
+    /// The part of that subnet that containers are given addresses of; without an address, the subnet itself.
+    pub fixed_range_v6: Option<(Ipv6Addr, u8)>,
 }
 
 impl Default for BridgeSettings {
@@ -243,6 +265,10 @@ impl Default for BridgeSettings {
             masquerade: true,
             host_binding: None,
             forward: true,
+            guard_forwarding: true,
+            ipv6: false,
+            address_v6: None,
+            fixed_range_v6: None,
         }
     }
 }

@@ -40,7 +40,10 @@ macro_rules! suite {
             }
             output { logs_are_kept logs_follow_to_the_end long_lines_and_no_newline }
             exec { beside_the_first_process its_exit_codes with_input on_a_terminal only_where_something_runs }
-            networks { outbound_traffic neighbours none_is_alone made_and_removed several_at_once names_are_looked_up links_on_the_default_bridge }
+            networks {
+                outbound_traffic neighbours none_is_alone made_and_removed several_at_once names_are_looked_up links_on_the_default_bridge
+                ports_of_every_form the_host_by_a_name a_shared_one_ends_with_its_owner closed_further
+            }
             volumes {
                 they_outlive_containers filled_from_the_image nameless_ones_go_along host_directories
                 every_kind_of_mount

@@ -258,3 +258,116 @@ pub fn links_on_the_default_bridge(client: Client) {
     client.run(&daemon, &["rm", "-f", "db", "lasting"]).ok();
     daemon.finish();
 }
+
+/// What is served at a port of the daemon's host.
+fn page(daemon: &Daemon, address: &str, port: &str) -> String {
+    let mut ask = daemon.network().command("/bin/busybox");
+    let said = crate::support::run(ask.args(["nc", "-w", "5", address, port]), b"GET / HTTP/1.0\r\n\r\n");
+    said.stdout.lines().last().unwrap_or_default().to_owned()
+}
+
+pub fn ports_of_every_form(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let serve = "mkdir -p /www && echo served > /www/index.html && exec httpd -f -p 80 -h /www";
+    let mut run = vec!["run", "-d", "--name", "web", "--expose", "7000", "-P"];
+    let asked = [
+        "8080:80",
+        "127.0.0.1:8081:80",
+        "8100-8101:80",
+        "9000-9003:9000-9003",
+        "5353:53/udp",
+        "38412:38412/sctp",
+        "127.0.0.1::80",
+    ];
+    run.extend(asked.iter().flat_map(|port| ["-p", port]));
+    client.run(&daemon, &[&run[..], &["busybox", "sh", "-c", serve]].concat()).ok();
+    let told = client.run(&daemon, &["port", "web"]).ok();
+    for line in [
+        "80/tcp -> 0.0.0.0:8080",
+        "80/tcp -> 127.0.0.1:8081",
+        "80/tcp -> 0.0.0.0:8100",
+        "9000/tcp -> 0.0.0.0:9000",
+        "9003/tcp -> 0.0.0.0:9003",
+        "53/udp -> 0.0.0.0:5353",
+        "38412/sctp -> 0.0.0.0:38412",
+    ] {
+        assert!(told.lines().any(|other| other == line), "{line}\n{told}");
+    }
+    let chosen = |of: &str| -> u16 { told.lines().find_map(|line| line.strip_prefix(of)).unwrap().parse().unwrap() };
+    let (exposed, local) = (chosen("7000/tcp -> 0.0.0.0:"), {
+        let all = told.lines().filter_map(|line| line.strip_prefix("80/tcp -> 127.0.0.1:"));
+        all.filter(|port| *port != "8081").map(|port| port.parse::<u16>().unwrap()).next().unwrap()
+    });
+    assert!((32768..=60999).contains(&exposed) && (32768..=60999).contains(&local), "{told}");
+    eventually("it serves", || (page(&daemon, "127.0.0.1", "8080") == "served").then_some(()));
+    for port in ["8081", "8100", &local.to_string()] {
+        assert_eq!(page(&daemon, "127.0.0.1", port), "served", "{port}");
+    }
+    assert_eq!(page(&daemon, "127.0.0.1", "8101"), "");
+    // A port that is taken is found before the start; the container is there, as it was made.
+    let taken = client.run(&daemon, &["run", "-d", "--name", "two", "-p", "8080:80", "busybox", "true"]).code(125);
+    let words =
+        "failed to set up container networking: driver failed programming external connectivity on endpoint two (";
+    assert!(taken.stderr.contains(words), "{taken:?}");
+    assert!(taken.stderr.contains("): Bind for 0.0.0.0:8080 failed: port is already allocated"), "{taken:?}");
+    assert_eq!(client.run(&daemon, &["inspect", "-f", "{{.State.Status}}", "two"]).ok(), "created");
+    // The next of a range is taken instead, and a port is free once its container has ended.
+    let next = ["run", "-d", "--name", "three", "-p", "8100-8101:80", "busybox", "sleep", "1000"];
+    client.run(&daemon, &next).ok();
+    assert_eq!(client.run(&daemon, &["port", "three", "80"]).ok(), "0.0.0.0:8101");
+    client.run(&daemon, &["stop", "-t", "0", "web"]).ok();
+    client.run(&daemon, &["start", "two"]).ok();
+    client.run(&daemon, &["rm", "-f", "web", "two", "three"]).ok();
+    daemon.finish();
+}
+
+pub fn the_host_by_a_name(client: Client) {
+    let daemon = Daemon::with_busybox();
+    client.run(&daemon, &["network", "create", "--internal", "--subnet", "10.9.0.0/24", "inside"]).ok();
+    for (network, address) in
+        [("bridge", "172.17.0.1"), ("host", "127.0.0.1"), ("inside", "10.9.0.1"), ("none", "172.17.0.1")]
+    {
+        let ask = ["--add-host", "up:host-gateway", "busybox", "sh", "-c", "grep up$ /etc/hosts | cut -f 1"];
+        let said = client.run(&daemon, &[&["run", "--rm", "--network", network], &ask[..]].concat()).ok();
+        assert_eq!(said, address, "{network}");
+    }
+    client.run(&daemon, &["network", "rm", "inside"]).ok();
+    daemon.finish();
+}
+
+pub fn a_shared_one_ends_with_its_owner(client: Client) {
+    let daemon = Daemon::with_busybox();
+    client.run(&daemon, &["run", "-d", "--name", "owner", "busybox", "sleep", "1000"]).ok();
+    let guest = ["run", "-d", "--name", "guest", "--network", "container:owner", "busybox", "sleep", "1000"];
+    client.run(&daemon, &guest).ok();
+    let links = || client.run(&daemon, &["exec", "guest", "ls", "/sys/class/net"]).ok();
+    assert_eq!(links().split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"]);
+    client.run(&daemon, &["stop", "-t", "0", "owner"]).ok();
+    // Its address is soon somebody else's.
+    eventually("the interface is gone", || (links() == "lo").then_some(()));
+    client.run(&daemon, &["rm", "-f", "owner", "guest"]).ok();
+    daemon.finish();
+}
+
+pub fn closed_further(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let options = ["engine.bridge.guard=true", "engine.bridge.host=false", "engine.bridge.metadata=false"];
+    let mut create = vec!["network", "create", "--subnet", "10.9.0.0/24"];
+    create.extend(options.iter().flat_map(|option| ["-o", option]));
+    client.run(&daemon, &[&create[..], &["closed"]].concat()).ok();
+    let shown = client.run(&daemon, &["network", "inspect", "-f", "{{json .Options}}", "closed"]).ok();
+    assert!(shown.contains(r#""engine.bridge.guard":"true""#), "{shown}");
+    let wrong = client.run(&daemon, &["network", "create", "-o", "engine.bridge.guard=maybe", "x"]).code(1);
+    assert!(wrong.stderr.contains("neither true nor false"), "{wrong:?}");
+    client.run(&daemon, &["run", "-d", "--name", "one", "--network", "closed", "busybox", "sleep", "1000"]).ok();
+    let liar =
+        ["run", "-d", "--name", "liar", "--network", "closed", "--cap-add", "NET_ADMIN", "busybox", "sleep", "1000"];
+    client.run(&daemon, &liar).ok();
+    let ping = |from: &str, to: &str| client.run(&daemon, &["exec", from, "ping", "-c", "1", "-W", "2", to]).code;
+    assert_eq!((ping("one", "liar"), ping("liar", "one")), (0, 0));
+    client.run(&daemon, &["exec", "liar", "ip", "addr", "add", "10.9.0.77/24", "dev", "eth0"]).ok();
+    assert_eq!((ping("one", "10.9.0.77"), ping("one", "liar")), (1, 0));
+    client.run(&daemon, &["rm", "-f", "one", "liar"]).ok();
+    client.run(&daemon, &["network", "rm", "closed"]).ok();
+    daemon.finish();
+}

@@ -3,6 +3,7 @@
 
 mod disks;
 mod images;
+mod networks;
 mod power;
 #[path = "../support/mod.rs"]
 mod support;

@@ -80,6 +80,11 @@ impl Daemon {
         child.wait().unwrap();
     }
 
+    /// Whether it has come to its end by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
     /// Asks it to end, and waits for that.
     #[track_caller]
     pub fn stop(&mut self) {

@@ -110,6 +110,38 @@ pub struct Args {
     /// [default: false]
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     relay_ports: Option<bool>,
+    /// Whether published ports are reached at the containers' own addresses too, by whoever knows a way there [default: false]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    allow_direct_routing: Option<bool>,
+    /// Whether the daemon passes on to published ports what translation does not reach: the other family, the loopback of IPv6
+    /// [default: true]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    userland_proxy: Option<bool>,
+    /// Whether packet filter rules of IPv6 are kept; as with --iptables, which they go with
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    ip6tables: Option<bool>,
+    /// Whether nothing keeps the host from routing between its own interfaces once its forwarding was turned on [default: false]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    ip_forward_no_drop: Option<bool>,
+    /// What keeps the rules: nftables
+    #[arg(long, value_name = "NAME")]
+    firewall_backend: Option<String>,
+    /// Whether the bridge has IPv6 [default: false]
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    ipv6: Option<bool>,
+    /// Address of the bridge in IPv6, as ADDRESS/PREFIX [default: the first of a block that is chosen]
+    #[arg(long, value_name = "ADDRESS")]
+    bip6: Option<String>,
+    /// The bridge's subnet of IPv6, or the part of it that containers get addresses from, as ADDRESS/PREFIX
+    #[arg(long, value_name = "SUBNET")]
+    fixed_cidr_v6: Option<String>,
+    /// What host-gateway stands for in extra hosts, at most one address of each family [default: the host's addresses on the
+    /// container's network]
+    #[arg(long = "host-gateway-ip", value_name = "ADDRESS")]
+    host_gateway_ips: Vec<String>,
+    /// Option of new networks of a driver that do not say it themselves, as DRIVER=NAME=VALUE; may be given several times
+    #[arg(long = "default-network-opt", value_name = "OPTION")]
+    default_network_opts: Vec<String>,
     /// Block that new networks take their subnets from, as base=ADDRESS/PREFIX,size=PREFIX; may be given several times
     #[arg(long = "default-address-pool", value_name = "POOL")]
     default_address_pools: Vec<String>,
@@ -210,6 +242,17 @@ impl Args {
             ip_forward: self.ip_forward,
             iptables: self.iptables,
             relay_ports: self.relay_ports,
+            allow_direct_routing: self.allow_direct_routing,
+            userland_proxy: self.userland_proxy,
+            ip6tables: self.ip6tables,
+            ip_forward_no_drop: self.ip_forward_no_drop,
+            firewall_backend: self.firewall_backend,
+            ipv6: self.ipv6,
+            bip6: self.bip6,
+            fixed_cidr_v6: self.fixed_cidr_v6,
+            host_gateway_ip: None,
+            host_gateway_ips: some(self.host_gateway_ips),
+            default_network_opts: network_options(&self.default_network_opts)?,
             default_address_pools: some(
                 self.default_address_pools.iter().map(|text| pool(text)).collect::<Result<_, _>>()?,
             ),
@@ -253,6 +296,20 @@ fn map<'a, V>(
     Ok((!values.is_empty()).then_some(values))
 }
 
+/// Options by driver.
+type NetworkOptions = BTreeMap<String, BTreeMap<String, String>>;
+
+fn network_options(values: &[String]) -> Result<Option<NetworkOptions>, Invalid> {
+    let mut options = NetworkOptions::new();
+    for text in values {
+        let parts = text.split_once('=').and_then(|(driver, option)| Some((driver, option.split_once('=')?)));
+        let invalid = || Invalid(format!("invalid default network option {text:?}, use DRIVER=NAME=VALUE"));
+        let (driver, (name, value)) = parts.ok_or_else(invalid)?;
+        options.entry(driver.to_owned()).or_default().insert(name.to_owned(), value.to_owned());
+    }
+    Ok((!options.is_empty()).then_some(options))
+}
+
 fn ulimit(text: &str) -> Option<(String, Ulimit)> {
     let (name, values) = text.split_once('=')?;
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
@@ -286,9 +343,12 @@ mod tests {
     fn flags_have_dockerds_names() {
         let said = directives(
             "-H unix:///a -H fd:// -G wheel -D -l warn --log-opt max-size=1m --default-ulimit nofile=10:20 --icc=false \
-             --live-restore --default-address-pool base=10.0.0.0/8,size=24 --feature a --feature b=false -b none",
+             --live-restore --default-address-pool base=10.0.0.0/8,size=24 --feature a --feature b=false -b none \
+             --allow-direct-routing --userland-proxy=false --ipv6 --default-network-opt bridge=a.b=c=d",
         )
         .unwrap();
+        assert_eq!((said.allow_direct_routing, said.userland_proxy, said.ipv6), (Some(true), Some(false), Some(true)));
+        assert_eq!(said.default_network_opts.unwrap()["bridge"]["a.b"], "c=d");
         assert_eq!(said.hosts.unwrap(), ["unix:///a", "fd://"]);
         assert_eq!((said.debug, said.icc, said.live_restore), (Some(true), Some(false), Some(true)));
         assert_eq!(said.log_opts.unwrap()["max-size"], "1m");
@@ -314,6 +374,7 @@ mod tests {
             "--default-address-pool base=1",
             "--feature a=b",
             "--add-runtime crun",
+            "--default-network-opt bridge=x",
         ] {
             assert!(directives(line).is_err(), "{line}");
         }

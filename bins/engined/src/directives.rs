@@ -2,8 +2,9 @@
 //! the daemon's own.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use engine::Settings;
@@ -76,6 +77,17 @@ directives! {
     "ip-forward" ip_forward: bool;
     "iptables" iptables: bool;
     "relay-ports" relay_ports: bool;
+    "allow-direct-routing" allow_direct_routing: bool;
+    "userland-proxy" userland_proxy: bool;
+    "ip6tables" ip6tables: bool;
+    "ip-forward-no-drop" ip_forward_no_drop: bool;
+    "firewall-backend" firewall_backend: String;
+    "ipv6" ipv6: bool;
+    "bip6" bip6: String;
+    "fixed-cidr-v6" fixed_cidr_v6: String;
+    "host-gateway-ip" host_gateway_ip: String;
+    "host-gateway-ips" host_gateway_ips: Vec<String>;
+    "default-network-opts" default_network_opts: BTreeMap<String, BTreeMap<String, String>>;
     "default-address-pools" default_address_pools: Vec<Pool>;
     "dns" dns: Vec<String>;
     "dns-opts" dns_opts: Vec<String>;
@@ -224,8 +236,33 @@ impl Directives {
         bridge.inter_container = self.icc.unwrap_or(bridge.inter_container);
         bridge.masquerade = self.ip_masq.unwrap_or(bridge.masquerade);
         bridge.forward = self.ip_forward.unwrap_or(bridge.forward);
+        bridge.guard_forwarding = !self.ip_forward_no_drop.unwrap_or(false);
+        bridge.ipv6 = self.ipv6.unwrap_or(bridge.ipv6);
+        bridge.address_v6 = self.bip6.as_deref().map(|text| subnet_v6("bip6", text)).transpose()?;
+        bridge.fixed_range_v6 =
+            self.fixed_cidr_v6.as_deref().map(|text| subnet_v6("fixed-cidr-v6", text)).transpose()?;
+        if !bridge.ipv6 && (bridge.address_v6.is_some() || bridge.fixed_range_v6.is_some()) {
+            return Err(Invalid("bip6 and fixed-cidr-v6 need ipv6".to_owned()));
+        }
         settings.firewall = self.iptables.unwrap_or(settings.firewall);
+        if self.ip6tables.is_some_and(|ip6tables| ip6tables != settings.firewall) {
+            return Err(Invalid("ip6tables: rules are kept for both families or for none: see iptables".to_owned()));
+        }
+        if let Some(backend) = self.firewall_backend.filter(|backend| !matches!(backend.as_str(), "" | "nftables")) {
+            return Err(Invalid(format!("invalid firewall-backend {backend:?}: this daemon has nftables")));
+        }
         settings.relay_ports = self.relay_ports.unwrap_or(settings.relay_ports);
+        settings.direct_routing = self.allow_direct_routing.unwrap_or(settings.direct_routing);
+        settings.pass_on = self.userland_proxy.unwrap_or(settings.pass_on);
+        settings.network_options = self.default_network_opts.unwrap_or_default();
+        for address in self.host_gateway_ip.iter().chain(self.host_gateway_ips.iter().flatten()) {
+            let invalid = || Invalid(format!("host-gateway-ips: invalid address {address:?}"));
+            let address: IpAddr = address.parse().map_err(|_| invalid())?;
+            if settings.host_gateways.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
+                return Err(Invalid("host-gateway-ips: at most one address of each family".to_owned()));
+            }
+            settings.host_gateways.push(address);
+        }
         for pool in self.default_address_pools.iter().flatten() {
             let invalid = || Invalid(format!("invalid size {} of the address pool {}", pool.size, pool.base));
             if let Ok(block) = pool.base.parse::<Subnet6>() {
@@ -379,12 +416,17 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn subnet(name: &str, text: &str) -> Result<(Ipv4Addr, u8), Invalid> {
-    let parse = || {
-        let (address, prefix) = text.split_once('/')?;
-        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
-        Some((address.parse().ok()?, prefix))
-    };
-    parse().ok_or_else(|| Invalid(format!("invalid {name} {text:?}: use ADDRESS/PREFIX of IPv4")))
+    block(text, 32).ok_or_else(|| Invalid(format!("invalid {name} {text:?}: use ADDRESS/PREFIX of IPv4")))
+}
+
+fn subnet_v6(name: &str, text: &str) -> Result<(Ipv6Addr, u8), Invalid> {
+    block(text, 126).ok_or_else(|| Invalid(format!("invalid {name} {text:?}: use ADDRESS/PREFIX of IPv6")))
+}
+
+fn block<A: FromStr>(text: &str, longest: u8) -> Option<(A, u8)> {
+    let (address, prefix) = text.split_once('/')?;
+    let prefix = prefix.parse().ok().filter(|prefix| *prefix <= longest)?;
+    Some((address.parse().ok()?, prefix))
 }
 
 #[cfg(test)]
@@ -426,6 +468,20 @@ mod tests {
     }
 
     #[test]
+    fn networks_are_as_the_file_says() {
+        let text = r#"{"ipv6":true,"fixed-cidr-v6":"fd00:1::/64","userland-proxy":false,"allow-direct-routing":true,"ip6tables":true,
+            "ip-forward-no-drop":true,"host-gateway-ips":["10.0.0.1","fd00::1"],"firewall-backend":"nftables",
+            "default-network-opts":{"bridge":{"com.docker.network.driver.mtu":"1300"}}}"#;
+        let settings = Directives::parse(text.as_bytes()).unwrap().decide().unwrap().settings;
+        assert!(
+            settings.bridge.ipv6 && !settings.bridge.guard_forwarding && settings.direct_routing && !settings.pass_on
+        );
+        assert_eq!(settings.bridge.fixed_range_v6.unwrap().1, 64);
+        assert_eq!(settings.host_gateways.len(), 2);
+        assert_eq!(settings.network_options["bridge"]["com.docker.network.driver.mtu"], "1300");
+    }
+
+    #[test]
     fn unknown_directives_are_named() {
         assert_eq!(
             parse(r#"{"nope":1,"debug":true,"tls":true}"#).unwrap_err().0,
@@ -464,6 +520,11 @@ mod tests {
             (r#"{"log-level":"loud"}"#, "invalid logging level \"loud\""),
             (r#"{"hosts":["tcp://127.0.0.1:2375"]}"#, "invalid host tcp://127.0.0.1:2375"),
             (r#"{"bip":"10.0.0.1"}"#, "invalid bip \"10.0.0.1\""),
+            (r#"{"bip6":"fd00::1/64"}"#, "bip6 and fixed-cidr-v6 need ipv6"),
+            (r#"{"ipv6":true,"bip6":"10.0.0.1/24"}"#, "invalid bip6"),
+            (r#"{"ip6tables":false}"#, "ip6tables: rules are kept for both"),
+            (r#"{"firewall-backend":"iptables"}"#, "invalid firewall-backend \"iptables\""),
+            (r#"{"host-gateway-ips":["10.0.0.1","10.0.0.2"]}"#, "host-gateway-ips: at most one"),
             (r#"{"data-root":"relative"}"#, "invalid data-root \"relative\""),
             (r#"{"dns":["x"]}"#, "invalid DNS address \"x\""),
             (r#"{"labels":["x"]}"#, "bad attribute format: x"),

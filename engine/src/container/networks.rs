@@ -12,6 +12,7 @@ use super::live::Live;
 use super::record::Record;
 use super::status::Status;
 use super::{Config, Container, EndpointSpec, Error, NetworkMode};
+use crate::id::ContainerId;
 use crate::network::files::Names;
 use crate::network::{self, Connect, Endpoint, Link, Network, NetworkNamespace, Networks};
 
@@ -178,6 +179,28 @@ pub(super) fn namespace_of(live: &Live) -> Result<NetworkNamespace, Error> {
     let namespace = NetworkNamespace::of_process_blocking(live.pid)?;
     // As long as the process is there, its number is not another's.
     if live.has_ended() { Err(super::inventory::not_running("")) } else { Ok(namespace) }
+}
+
+/// Frees what a container that has ended has on networks. As long as others are in its namespace that does not die, so its
+/// interfaces are taken away.
+pub(super) fn let_go(shared: &Shared, id: &ContainerId) -> Result<(), Error> {
+    let networks = &shared.parts.networks;
+    let shares = |inner: &&Arc<Inner>| match &inner.record().config.host.network_mode {
+        NetworkMode::Container(other) => other == id.as_str(),
+        _ => false,
+    };
+    let all = shared.all();
+    for live in all.iter().filter(shares).filter_map(|inner| inner.live()) {
+        match namespace_of(&live) {
+            Ok(namespace) => {
+                networks.cut_off_blocking(id, &namespace)?;
+                break;
+            }
+            // It has ended too.
+            Err(error) => tracing::debug!(container = %id, %error, "whoever shares a network is gone"),
+        }
+    }
+    Ok(networks.disconnect_blocking(id)?)
 }
 
 fn check_mode(record: &Record, network: &Network) -> Result<(), Error> {

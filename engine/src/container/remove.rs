@@ -120,7 +120,7 @@ impl Container {
         let taken = Arc::clone(&record);
         let cleared = blocking(move || {
             let id = taken.id;
-            work.parts.networks.disconnect_blocking(&id)?;
+            super::networks::let_go(&work, &id)?;
             work.parts.state.write(Durability::Process, |tx| -> Result<(), Error> {
                 tx.delete(Table::Container, id.as_str())?;
                 let holder: Option<String> = tx.get(Table::ContainerName, &taken.name)?;

@@ -1,6 +1,7 @@
 //! Starting a container: its network, its files of names, its bundle, its launch. Undone in reverse when a step fails, and
 //! nothing on the way waits for a disk.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -292,6 +293,16 @@ impl Start {
         !matches!(self.record.config.host.network_mode, NetworkMode::Container(_) | NetworkMode::Host)
     }
 
+    /// What `host-gateway` stands for: as the settings say, else the host as this container reaches it.
+    fn host_gateways(&self, endpoints: &[Endpoint]) -> Result<Vec<IpAddr>, Error> {
+        let parts = &self.shared.parts;
+        Ok(match self.record.config.host.network_mode {
+            _ if !parts.settings.host_gateways.is_empty() => parts.settings.host_gateways.clone(),
+            NetworkMode::Host => vec![Ipv4Addr::LOCALHOST.into()],
+            _ => parts.networks.host_addresses(endpoints)?,
+        })
+    }
+
     fn connect(&self) -> Result<(Option<NetworkNamespace>, Vec<Endpoint>), Error> {
         let networks = &self.shared.parts.networks;
         let id = self.record.id;
@@ -377,7 +388,9 @@ impl Start {
     ) -> Result<(Launched, Clients, u64), Error> {
         let (record, parts) = (&self.record, &self.shared.parts);
         if !matches!(record.config.host.network_mode, NetworkMode::Container(_)) {
-            write_names(&self.shared.directory(&record.id), record, endpoints, &self.linked, &parts.settings.dns)?;
+            let gateways = self.host_gateways(endpoints)?;
+            let directory = self.shared.directory(&record.id);
+            write_names(&directory, record, endpoints, &self.linked, &parts.settings.dns, &gateways)?;
         }
         let network = namespace.as_ref().map(NetworkNamespace::to_fd).transpose()?;
         let launched = prepared.launch(network).map_err(launch_error)?;
@@ -529,12 +542,13 @@ fn write_names(
     endpoints: &[Endpoint],
     linked: &[Linked],
     default: &DnsSettings,
+    gateways: &[IpAddr],
 ) -> Result<(), Error> {
     let config = &record.config;
     let on_host = config.host.network_mode == NetworkMode::Host;
-    let gateway = endpoints.iter().find_map(|endpoint| endpoint.interface.as_ref()?.gateway);
-    let extra = config.host.extra_hosts.iter().map(|line| ExtraHost::parse(line, gateway));
-    let mut extra = extra.collect::<Result<Vec<_>, _>>().map_err(|error| Error::invalid(error.to_string()))?;
+    let extra = config.host.extra_hosts.iter().map(|line| ExtraHost::parse(line, gateways));
+    let extra = extra.collect::<Result<Vec<_>, _>>().map_err(|error| Error::invalid(error.to_string()))?;
+    let mut extra: Vec<ExtraHost> = extra.into_iter().flatten().collect();
     extra.extend(linked.iter().map(Linked::host));
     let hosts = if on_host {
         files::hosts_of_host(&read("/etc/hosts"), &extra)

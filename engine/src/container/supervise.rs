@@ -209,10 +209,10 @@ pub(super) async fn clear(shared: &Arc<Shared>, inner: &Inner) {
     let (shared, id, record) = (Arc::clone(shared), inner.id, inner.record());
     let cleared = blocking(move || {
         sources::let_go(&shared, &record);
-        let network = shared.parts.networks.disconnect_blocking(&id);
+        let network = super::networks::let_go(&shared, &id);
         super::outside::forget(&shared, &record);
         shared.parts.runtime.remove(id.as_str())?;
-        Ok(network?)
+        network
     })
     .await;
     if let Err(error) = cleared {

@@ -3,7 +3,7 @@
 //! A bridge is made when the first container needs it. Everything here is idempotent, since another engine on the
 //! same root may do the same at the same time, and since it may have been interrupted anywhere the last time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use engine_sys::netlink::{self, Netlink, Protocol};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::firewall::{Family, Port};
+use super::firewall::{End, Family, Port};
 use super::link::{self, Link};
 use super::record::{Block, Bridge, Network};
 use super::subnet::{Address, Subnet, Subnet6};
@@ -59,6 +59,13 @@ pub(super) struct Policy {
     pub(super) forward: bool,
     /// Ports are listened at, not translated.
     pub(super) relay: bool,
+    /// Published ports are reached at the containers' own addresses too, from wherever.
+    pub(super) direct_routing: bool,
+    /// The engine passes on what translation does not lead to published ports.
+    pub(super) pass_on: bool,
+    pub(super) guard_forwarding: bool,
+    /// Options of new networks, by driver.
+    pub(super) options: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Host {
@@ -214,11 +221,10 @@ impl Host {
         if !policy.forward || bridge.internal {
             return Ok(taken);
         }
-        if bridge.addresses.v4.is_some() {
-            taken.extend(forwarding::ensure(Family::Ipv4, &mut self.route, self.filter.as_mut())?);
-        }
-        if bridge.addresses.v6.is_some() {
-            taken.extend(forwarding::ensure(Family::Ipv6, &mut self.route, self.filter.as_mut())?);
+        let families = [(Family::Ipv4, bridge.addresses.v4.is_some()), (Family::Ipv6, bridge.addresses.v6.is_some())];
+        for (family, _) in families.into_iter().filter(|(_, wanted)| *wanted) {
+            let filter = self.filter.as_mut().filter(|_| policy.guard_forwarding);
+            taken.extend(forwarding::ensure(family, &mut self.route, filter)?);
         }
         for guard in &taken {
             self.keep_guard(guard.clone());
@@ -238,7 +244,7 @@ impl Host {
     pub(super) fn keep_rules(
         &mut self,
         policy: &Policy,
-        wanted: impl FnOnce() -> Result<(Vec<Bridge>, BTreeSet<Port>), Error>,
+        wanted: impl FnOnce() -> Result<firewall::InUse, Error>,
     ) -> Result<bool, Error> {
         let Some(filter) = &mut self.filter else { return Ok(false) };
         let look = || Error::kernel("look at the packet filter (nftables)");
@@ -246,9 +252,9 @@ impl Host {
         if self.generation == Some(generation) {
             return Ok(false);
         }
-        let (bridges, ports) = wanted()?;
+        let in_use = wanted()?;
         let mut missing = Vec::new();
-        for rules in firewall::rules(&policy.table, &bridges, &ports).iter().chain(&self.guards) {
+        for rules in firewall::tables(&policy.table, &in_use).iter().chain(&self.guards) {
             if !firewall::is_in_place(filter, rules).map_err(look())? {
                 missing.push(rules.clone());
             }
@@ -263,10 +269,66 @@ impl Host {
         Ok(changed)
     }
 
+    /// Whether rules of ours are there, such as they are.
+    pub(super) fn has_rules(&mut self, policy: &Policy) -> Result<bool, Error> {
+        let Some(filter) = &mut self.filter else { return Ok(false) };
+        for family in [Family::Ipv4, Family::Ipv6, Family::Bridge] {
+            let look = Error::kernel("look at the packet filter (nftables)");
+            if firewall::has_table(filter, family, &policy.table).map_err(look)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Lets a port of a bridge send back what came from it: the container may ask its own published port.
     pub(super) fn turn_back(&mut self, host_name: &str) -> Result<(), Error> {
         let message = link::set_hairpin(host_name);
         self.route.request(&mut [message]).map_err(Error::kernel(format!("set the interface {host_name}")))
+    }
+
+    /// Refuses what only the packet filter can do where there is none, or none for bridges.
+    pub(super) fn check_filter(&mut self, bridge: &Bridge, policy: &Policy) -> Result<(), Error> {
+        let closes = bridge.guarded || bridge.without_host || bridge.without_metadata || !bridge.trusted.is_empty();
+        let Some(filter) = self.filter.as_mut().filter(|_| closes) else {
+            return if closes {
+                Err(Error::Refused("the settings turn the packet filter off, which this network needs".to_owned()))
+            } else {
+                Ok(())
+            };
+        };
+        if !bridge.guarded {
+            return Ok(());
+        }
+        let trial = format!("{}_trial", policy.table);
+        match firewall::knows_bridges(filter, &trial) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::Unsupported(
+                "the kernel of this host has no nftables for bridges, by which containers are guarded".to_owned(),
+            )),
+            Err(error) => Err(Error::kernel("try the packet filter for bridges (nftables)")(error)),
+        }
+    }
+
+    /// Guards the end of a container, which is not there yet.
+    pub(super) fn guard(&mut self, end: &End, policy: &Policy) -> Result<(), Error> {
+        let Some(filter) = &mut self.filter else { return Ok(()) };
+        firewall::guard_end(filter, &policy.table, end)
+            .map_err(Error::kernel("guard a container's interface in the packet filter (nftables)"))?;
+        self.count_own_change()
+    }
+
+    /// Ends that; false when the rules are not as they were thought to be and have to be looked at.
+    pub(super) fn unguard(&mut self, end: &End, policy: &Policy) -> Result<bool, Error> {
+        let Some(filter) = &mut self.filter else { return Ok(true) };
+        match firewall::unguard_end(filter, &policy.table, end) {
+            Ok(()) => self.count_own_change().map(|()| true),
+            Err(error) if error.is(Errno::NOENT) => {
+                self.generation = None;
+                Ok(false)
+            }
+            Err(error) => Err(Error::kernel("take a guard out of the packet filter (nftables)")(error)),
+        }
     }
 
     /// Lets ports of the host lead to the bridge's containers.
@@ -310,10 +372,11 @@ impl Host {
         self.generation = None;
     }
 
-    /// The blocks of the host's own addresses.
-    pub(super) fn addresses<A: Address>(&mut self) -> Result<Vec<Subnet<A>>, Error> {
+    /// The blocks of the host's own addresses, but for those of the link `except`.
+    pub(super) fn addresses<A: Address>(&mut self, except: Option<u32>) -> Result<Vec<Subnet<A>>, Error> {
         let addresses = link::addresses(&mut self.route).map_err(Error::kernel("list the addresses"))?;
-        Ok(addresses.into_iter().map(|(.., block)| block).collect())
+        let others = addresses.into_iter().filter(|(index, ..)| Some(*index) != except);
+        Ok(others.map(|(.., block)| block).collect())
     }
 
     /// Removes the bridge of a network, when it is ours.
@@ -364,11 +427,11 @@ impl Host {
     pub(super) fn replace_rules(
         &mut self,
         policy: &Policy,
-        wanted: impl FnOnce() -> Result<(Vec<Bridge>, BTreeSet<Port>), Error>,
+        wanted: impl FnOnce() -> Result<firewall::InUse, Error>,
     ) -> Result<(), Error> {
         let Some(filter) = &mut self.filter else { return Ok(()) };
-        let (bridges, ports) = wanted()?;
-        let rules = firewall::rules(&policy.table, &bridges, &ports);
+        let in_use = wanted()?;
+        let rules = firewall::tables(&policy.table, &in_use);
         firewall::replace(filter, &policy.table, &rules)
             .map_err(Error::kernel("set the rules of the packet filter (nftables)"))?;
         self.generation = None;
@@ -387,9 +450,15 @@ impl Host {
         link::find_link(&mut self.route, name).map_err(Error::kernel(format!("look for the interface {name}")))
     }
 
+    /// That of the link by which the host reaches everything else; one of IPv6 alone counts too.
     fn uplink_mtu(&mut self) -> Result<Option<u32>, Error> {
-        let routes = link::routes::<Ipv4Addr>(&mut self.route).map_err(Error::kernel("list the routes"))?;
-        let Some(uplink) = routes.uplink else { return Ok(None) };
+        let list = || Error::kernel("list the routes");
+        let uplink = link::routes::<Ipv4Addr>(&mut self.route).map_err(list())?.uplink;
+        let uplink = match uplink {
+            None => link::routes::<Ipv6Addr>(&mut self.route).map_err(list())?.uplink,
+            uplink => uplink,
+        };
+        let Some(uplink) = uplink else { return Ok(None) };
         let link = link::find_link_by_index(&mut self.route, uplink).map_err(Error::kernel("look at the uplink"))?;
         Ok(link.map(|link| link.mtu).filter(|mtu| *mtu > 0))
     }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustix::io::Errno;
 
-use super::bridge::Ready;
-use super::firewall::Port;
+use super::bridge::{Policy, Ready};
+use super::firewall::{End, Port};
 use super::gateway::{Way, leading};
 use super::port::{self, Protocol, Publish};
 use super::record::{
@@ -195,11 +195,15 @@ impl Networks {
         loop {
             attempt += 1;
             let (bridge, ready) = self.bridge_in_place(network)?;
-            let (endpoint, mut claims, leads) = self.take(network, &Place::on(&bridge), request)?;
+            let place = Place::on(&bridge, &self.shared.policy);
+            let (endpoint, mut claims, leads) = self.take(network, &place, request)?;
             let Some(interface) = &endpoint.interface else { return Err(no_namespace()) };
             let switches = request.switches(&interface.name);
-            let made = self
-                .make_interface(&bridge, ready, interface, namespace)
+            // Guarded first: nothing comes by a port before it is known who is behind it.
+            let guarded = bridge.guarded.then(|| End::of(interface));
+            let guard = guarded.iter().try_for_each(|end| self.host().guard(end, &self.shared.policy));
+            let made = guard
+                .and_then(|()| self.make_interface(&bridge, ready, interface, namespace))
                 .and_then(|()| self.set_up(interface, namespace, leads, &switches?, Some(ready.index)))
                 .and_then(|()| {
                     if interface.ports.is_empty() {
@@ -219,6 +223,7 @@ impl Networks {
                 self.shared.relays.stop(&request.container);
             }
             self.shared.state.write(Durability::Process, |transaction| free(transaction, &endpoint))?;
+            self.unguard(&bridge, &endpoint)?;
             match error {
                 // The bridge has vanished: somebody removed it, or an engine on this root gave it up.
                 Error::Kernel { source, .. } if is_gone(&source) && attempt < ATTEMPTS => {
@@ -319,7 +324,12 @@ impl Networks {
                 let (addresses, routed) = at.into_iter().partition(|address| !place.is_routed(*address));
                 wanted.push(port::Wanted { publish, addresses, routed });
             }
-            let published = port::take(transaction, container, &wanted, &mut claims)?;
+            let published = port::take(transaction, container, &wanted, &mut claims);
+            let published = published.map_err(|source| Error::Publish {
+                endpoint: request.names.first().map_or(container.short(), String::as_str).to_owned(),
+                id,
+                source: Box::new(source),
+            })?;
             let interface = Interface {
                 ports: published,
                 name: request.interface_name(place.prefix.unwrap_or("eth"), &all)?,
@@ -343,7 +353,7 @@ impl Networks {
 
     /// Lets its ports lead to an endpoint, by the packet filter or by relays that take over `claims`.
     fn lead_here(&self, bridge: &Bridge, endpoint: &Endpoint, claims: &mut port::Claims) -> Result<(), Error> {
-        let (relayed, translated) = self.split(ports(endpoint));
+        let (relayed, translated) = self.split(self.ports_on(Some(bridge), endpoint));
         if !relayed.is_empty() {
             self.shared.relays.start(&endpoint.container, &relayed, std::mem::take(claims))?;
         }
@@ -351,6 +361,14 @@ impl Networks {
             return Ok(());
         }
         self.host().publish(bridge, &translated, &self.shared.policy)
+    }
+
+    /// Where an endpoint's ports lead, and whether they are reached at its own address too, as its network says.
+    pub(super) fn ports_on(&self, bridge: Option<&Bridge>, endpoint: &Endpoint) -> Vec<Port> {
+        let direct = bridge.is_some_and(|bridge| {
+            !bridge.internal && (self.shared.policy.direct_routing || !bridge.trusted.is_empty())
+        });
+        ports(endpoint).into_iter().map(|port| Port { direct, ..port }).collect()
     }
 
     /// The ports that are relayed, and those that the packet filter knows.
@@ -371,7 +389,8 @@ impl Networks {
     pub(super) fn is_relayed(&self, port: &Port) -> bool {
         let at = &port.published;
         let by_loopback = at.host_address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        at.host_port > 0 && at.protocol != Protocol::Sctp && (by_loopback || !self.is_translated(port))
+        let listens = self.shared.policy.relay || self.shared.policy.pass_on;
+        listens && at.host_port > 0 && at.protocol != Protocol::Sctp && (by_loopback || !self.is_translated(port))
     }
 
     /// Holds the ports of connected containers again, after a restart. What cannot be held is told, and keeps no other port and
@@ -440,10 +459,12 @@ pub(super) struct Place<'a> {
     pub(super) masters: bool,
     pub(super) gateway_mode: GatewayMode,
     pub(super) gateway_mode_v6: GatewayMode,
+    /// The engine passes on to ports what comes from the other family.
+    pub(super) passes_on: bool,
 }
 
 impl<'a> Place<'a> {
-    pub(super) fn on(bridge: &'a Bridge) -> Self {
+    pub(super) fn on(bridge: &'a Bridge, policy: &Policy) -> Self {
         Self {
             addresses: &bridge.addresses,
             prefix: bridge.interface_prefix.as_deref(),
@@ -451,6 +472,7 @@ impl<'a> Place<'a> {
             masters: true,
             gateway_mode: bridge.gateway_mode,
             gateway_mode_v6: bridge.gateway_mode_v6,
+            passes_on: policy.pass_on || policy.relay,
         }
     }
 
@@ -472,7 +494,8 @@ impl<'a> Place<'a> {
             None => {
                 let v6 = self.addresses.v6.is_some().then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
                 // The engine passes on from the other family what it can.
-                let v4 = self.addresses.v4.is_some() || wanted.protocol != Protocol::Sctp;
+                let passed_on = self.passes_on && wanted.protocol != Protocol::Sctp;
+                let v4 = self.addresses.v4.is_some() || passed_on;
                 Ok(v4.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).into_iter().chain(v6).collect())
             }
         }
@@ -563,7 +586,7 @@ pub(super) fn ports(endpoint: &Endpoint) -> Vec<Port> {
                 IpAddr::V4(_) if interface.address.is_some() => interface.address.map(IpAddr::V4)?,
                 _ => IpAddr::V6(interface.v6.as_ref()?.address),
             };
-            Some(Port { published: *published, address })
+            Some(Port { published: *published, address, direct: false })
         };
         interface.ports.iter().filter_map(to).collect()
     };

@@ -173,7 +173,8 @@ impl Networks {
         };
         let spec = &match &like {
             Some(like) => made_like(spec, like)?,
-            None => spec,
+            None if spec.config_only => spec,
+            None => self.with_defaults(spec),
         };
         let mut network = if spec.config_only { decide_template(spec)? } else { decide(spec)? };
         network.config_from = like.map(|like| like.name);
@@ -181,13 +182,21 @@ impl Networks {
             let driver = self.driver(name)?;
             driver.check(&network).map_err(|reason| Error::Refused(reason.to_string()))?;
         }
+        if let Some(bridge) = &network.bridge {
+            self.host().check_filter(bridge, &self.shared.policy)?;
+        }
         let used = {
             let mut host = self.host();
+            // A bridge of the host's own may have the addresses that its network is to have.
+            let own = match &network.bridge {
+                Some(bridge) => host.find(&bridge.interface)?.map(|link| link.index),
+                None => None,
+            };
             Used {
                 v4: host.in_use(None)?,
                 v6: host.in_use(None)?,
-                own_v4: host.addresses()?,
-                own_v6: host.addresses()?,
+                beside_v4: Beside { addresses: host.addresses(own)?, all: host.in_use(own)? },
+                beside_v6: Beside { addresses: host.addresses(own)?, all: host.in_use(own)? },
             }
         };
         let policy = &self.shared.policy;
@@ -207,6 +216,15 @@ impl Networks {
         Ok(network)
     }
 
+    /// What is asked for, with the options that the settings have for those who do not say them.
+    fn with_defaults(&self, mut spec: NetworkSpec) -> NetworkSpec {
+        let driver = if matches!(spec.driver.as_str(), "" | "default") { "bridge" } else { spec.driver.as_str() };
+        for (name, value) in self.shared.policy.options.get(driver).into_iter().flatten() {
+            spec.options.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        spec
+    }
+
     /// Tells what happened to a network.
     pub(super) fn tell(&self, action: &str, network: &Network) {
         let event = Event::new(EventType::Network, action, network.id.as_str())
@@ -220,8 +238,14 @@ impl Networks {
 struct Used {
     v4: Vec<Subnet>,
     v6: Vec<Subnet6>,
-    own_v4: Vec<Subnet>,
-    own_v6: Vec<Subnet6>,
+    beside_v4: Beside<Ipv4Addr>,
+    beside_v6: Beside<Ipv6Addr>,
+}
+
+/// What the host has beside a network's own bridge: the blocks of its addresses, and those with the destinations of its routes.
+struct Beside<A> {
+    addresses: Vec<Subnet<A>>,
+    all: Vec<Subnet<A>>,
 }
 
 /// What the other networks of this root have.
@@ -338,6 +362,11 @@ fn decide(spec: &NetworkSpec) -> Result<Network, Error> {
                 gateway_mode: options.gateway_mode,
                 gateway_mode_v6: options.gateway_mode_v6,
                 inhibit_v4: options.inhibit_v4,
+                trusted: options.trusted,
+                direct_routing: false,
+                guarded: options.guarded,
+                without_host: options.without_host,
+                without_metadata: options.without_metadata,
             });
         }
         Driver::Macvlan | Driver::Ipvlan => {
@@ -496,7 +525,7 @@ fn settle(
         taken.extend(&others.v4);
         *block = Block::whole(subnet::choose(&policy.pools, &taken).ok_or_else(exhausted)?, true);
     } else if let Some(block) = addresses.v4.filter(|_| on_its_own) {
-        check_overlap(block.subnet, others.v4.iter().chain(&used.own_v4))?;
+        check_overlap(block.subnet, &others.v4, &used.beside_v4)?;
     }
     if let Some(block) = addresses.v6.as_mut().filter(|block| block.chosen && !policy.pools_v6.is_empty()) {
         let mut taken = used.v6.clone();
@@ -504,16 +533,18 @@ fn settle(
         *block = Block::whole(subnet::choose(&policy.pools_v6, &taken).ok_or_else(exhausted)?, true);
     }
     if let Some(block) = addresses.v6.as_ref().filter(|_| on_its_own) {
-        check_overlap(block.subnet, others.v6.iter().chain(&used.own_v6))?;
+        check_overlap(block.subnet, &others.v6, &used.beside_v6)?;
     }
     Ok(())
 }
 
-fn check_overlap<'a, A: Address + 'a>(
-    subnet: Subnet<A>,
-    mut others: impl Iterator<Item = &'a Subnet<A>>,
-) -> Result<(), Error> {
-    match others.find(|other| other.overlaps(subnet)) {
+/// Refuses a block that another network of this root has addresses of, or that the host has addresses of or routes into. A
+/// route to more than the block (of a tunnel to everywhere, say) is none of these, nor is one to a single address in it: the kernel
+/// goes by what is said most exactly.
+fn check_overlap<A: Address>(subnet: Subnet<A>, others: &[Subnet<A>], host: &Beside<A>) -> Result<(), Error> {
+    let into = |route: &&Subnet<A>| subnet.covers(**route) && route.prefix_len() < A::BITS;
+    let clashes = others.iter().chain(&host.addresses).filter(|other| other.overlaps(subnet));
+    match clashes.chain(host.all.iter().filter(into)).next() {
         Some(other) => Err(Error::Overlap { subnet: subnet.to_string(), other: other.to_string() }),
         None => Ok(()),
     }

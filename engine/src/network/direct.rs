@@ -23,6 +23,7 @@ impl Networks {
             masters: false,
             gateway_mode: GatewayMode::Nat,
             gateway_mode_v6: GatewayMode::Nat,
+            passes_on: false,
         };
         let (mut endpoint, _, leads) = self.take(network, &place, request)?;
         let made = (|| {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::bridge::Policy;
 use super::connect::{Leads, Place, endpoint_key, endpoints_key, free, ports};
+use super::firewall::End;
 use super::gateway::{Way, leading};
 use super::interface::lead_elsewhere;
 use super::port::{self, Protocol, Publish, PublishedPort};
-use super::record::{Driver, Endpoint, Network};
+use super::record::{Bridge, Driver, Endpoint, Network};
 use super::{Error, NetworkNamespace, Networks, off_thread};
 use crate::id::ContainerId;
 use crate::state::{Durability, Table, Transaction};
@@ -54,18 +56,41 @@ impl Networks {
             }
             Ok::<_, Error>(endpoints)
         })?;
+        let mut networks = Vec::with_capacity(freed.len());
         for (_, endpoint) in &freed {
-            self.unpublish(endpoint)?;
+            let network = self.get(endpoint.network.as_str());
+            let bridge = network.as_ref().ok().and_then(|network| network.bridge.as_ref());
+            self.unpublish(bridge, endpoint)?;
+            if let Some(bridge) = bridge {
+                self.unguard(bridge, endpoint)?;
+            }
+            networks.push(network);
         }
         self.claims().remove(container);
         self.shared.relays.stop(container);
-        for (_, endpoint) in &freed {
-            let network = self.get(endpoint.network.as_str());
+        for ((_, endpoint), network) in freed.iter().zip(networks) {
             let driver = network.as_ref().map_or(Driver::Bridge, |network| network.driver.clone());
             if let Ok(network) = &network {
                 self.let_go(network, endpoint, None)?;
             }
             self.publish("disconnect", endpoint, &driver);
+        }
+        Ok(())
+    }
+
+    /// Takes the interfaces of a container out of a namespace that goes on living, because others are in it: they would keep
+    /// addresses that are somebody else's soon. To be called before [`Self::disconnect`].
+    ///
+    /// # Errors
+    /// When the state fails or the kernel refuses.
+    pub fn cut_off_blocking(&self, container: &ContainerId, namespace: &NetworkNamespace) -> Result<(), Error> {
+        for endpoint in self.endpoints_of(container)? {
+            let Some(interface) = &endpoint.interface else { continue };
+            if interface.host_name.is_empty() {
+                self.let_go(&self.get(endpoint.network.as_str())?, &endpoint, Some(namespace))?;
+            } else {
+                self.remove_port(&interface.host_name)?;
+            }
         }
         Ok(())
     }
@@ -120,12 +145,15 @@ impl Networks {
                 && let Some(next) = left.iter_mut().find(|endpoint| endpoint.id == next)
                 && !had.is_empty()
             {
-                take_over(transaction, next, &had, publish, &mut claims)?;
+                take_over(transaction, next, &had, publish, &self.shared.policy, &mut claims)?;
                 transaction.put(Table::Endpoint, &endpoint_key(container, &next.network), next)?;
             }
             Ok::<_, Error>(left)
         })?;
-        self.unpublish(&endpoint)?;
+        self.unpublish(network.bridge.as_ref(), &endpoint)?;
+        if let Some(bridge) = &network.bridge {
+            self.unguard(bridge, &endpoint)?;
+        }
         let mut ports_left = false;
         for next in &left {
             let Some(interface) = &next.interface else { continue };
@@ -141,7 +169,14 @@ impl Networks {
                 self.publish_again(next, std::mem::take(&mut claims))?;
             }
         }
-        if !ports_left {
+        if ports_left {
+            let ports = left.iter().filter_map(|next| next.interface.as_ref()).flat_map(|interface| &interface.ports);
+            let places = port::Places::of(ports);
+            if let Some(claims) = self.claims().get_mut(container) {
+                port::keep_claims(claims, &places);
+            }
+            self.shared.relays.keep(container, &places);
+        } else {
             self.claims().remove(container);
             self.shared.relays.stop(container);
         }
@@ -157,7 +192,7 @@ impl Networks {
         if let Some(interface) = &endpoint.interface {
             host.turn_back(&interface.host_name)?;
         }
-        let (relayed, translated) = self.split(ports(endpoint));
+        let (relayed, translated) = self.split(self.ports_on(Some(bridge), endpoint));
         if !translated.is_empty() {
             host.publish(bridge, &translated, &self.shared.policy)?;
         }
@@ -172,8 +207,8 @@ impl Networks {
     }
 
     /// The state has forgotten the ports already, so the rules are made from it again when something is odd.
-    pub(super) fn unpublish(&self, endpoint: &Endpoint) -> Result<(), Error> {
-        let (_, ports) = self.split(ports(endpoint));
+    pub(super) fn unpublish(&self, bridge: Option<&Bridge>, endpoint: &Endpoint) -> Result<(), Error> {
+        let (_, ports) = self.split(self.ports_on(bridge, endpoint));
         if ports.is_empty() {
             return Ok(());
         }
@@ -185,6 +220,16 @@ impl Networks {
         self.forget_flows(&ports);
         Ok(())
     }
+
+    /// Guards an end no longer, where its network is guarded. The state has forgotten it already.
+    pub(super) fn unguard(&self, bridge: &Bridge, endpoint: &Endpoint) -> Result<(), Error> {
+        let Some(interface) = endpoint.interface.as_ref().filter(|_| bridge.guarded) else { return Ok(()) };
+        let mut host = self.host();
+        if !host.unguard(&End::of(interface), &self.shared.policy)? {
+            host.keep_rules(&self.shared.policy, || self.in_use())?;
+        }
+        Ok(())
+    }
 }
 
 /// Gives an endpoint the ports that another one of its container had: the host's ports stay the same where both networks have
@@ -194,11 +239,12 @@ fn take_over(
     next: &mut Endpoint,
     had: &[PublishedPort],
     publish: &[Publish],
+    policy: &Policy,
     claims: &mut port::Claims,
 ) -> Result<(), Error> {
     let Some(network) = transaction.get::<Network>(Table::Network, next.network.as_str())? else { return Ok(()) };
     let (Some(interface), Some(bridge)) = (&mut next.interface, &network.bridge) else { return Ok(()) };
-    let place = Place::on(bridge);
+    let place = Place::on(bridge, policy);
     let has = |address: IpAddr| address.is_ipv4() || interface.v6.is_some();
     let kept =
         had.iter().filter(|port| port.host_port > 0 && has(port.host_address) && !place.is_routed(port.host_address));

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use engine_sys::netlink;
 
+use super::Protocol;
 use crate::error::ErrorKind;
+use crate::id::EndpointId;
 use crate::state;
 
 /// An error of the networks.
@@ -127,12 +129,26 @@ pub enum Error {
         port: u16,
     },
     /// A program of the host has the port.
-    #[error("failed to bind host port {}: address already in use", SocketAddr::new(*address, *port))]
+    #[error("failed to bind host port {}/{protocol}: address already in use", SocketAddr::new(*address, *port))]
     PortInUse {
+        /// What is carried.
+        protocol: Protocol,
         /// The host's address.
         address: IpAddr,
         /// The host's port.
         port: u16,
+    },
+    /// A container's ports cannot be published. The words are Docker's, which its users look for.
+    #[error(
+        "failed to set up container networking: driver failed programming external connectivity on endpoint {endpoint} ({id}): {source}"
+    )]
+    Publish {
+        /// What the container is called.
+        endpoint: String,
+        /// The id of its end.
+        id: EndpointId,
+        /// Why.
+        source: Box<Self>,
     },
     /// No port of the host is free.
     #[error("no port of the host is free to be published")]
@@ -215,6 +231,7 @@ impl Error {
             Self::System { source, .. } | Self::Switch { source, .. } => system(source),
             Self::NoBridge { .. } => ErrorKind::Conflict,
             // Docker answers these with its code for internal errors.
+            Self::Publish { source, .. } => source.kind(),
             Self::PortAllocated { .. } | Self::PortInUse { .. } | Self::Driver { .. } => ErrorKind::Internal,
             Self::Protocol { .. } | Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::State(error) => error.kind(),

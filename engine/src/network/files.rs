@@ -105,25 +105,26 @@ pub enum InvalidHost {
 }
 
 impl ExtraHost {
-    /// Reads `name:address` or `name=address`; the address may be `host-gateway`, which stands for `gateway`.
+    /// Reads `name:address` or `name=address`; the address may be `host-gateway`, which stands for each of `gateways`.
     ///
     /// # Errors
-    /// When it is neither.
-    pub fn parse(text: &str, gateway: Option<Ipv4Addr>) -> Result<Self, InvalidHost> {
+    /// When it is neither, or there is no gateway.
+    pub fn parse(text: &str, gateways: &[IpAddr]) -> Result<Vec<Self>, InvalidHost> {
         let short = |text: &str| text.chars().take(256).collect::<String>();
         let parts = text.split_once('=').or_else(|| text.split_once(':'));
         let (name, address) = parts.ok_or_else(|| InvalidHost::Format(short(text)))?;
         if !is_word(name) {
             return Err(InvalidHost::Format(short(text)));
         }
-        let address = match address {
-            HOST_GATEWAY => gateway.ok_or(InvalidHost::NoGateway)?.into(),
+        let addresses = match address {
+            HOST_GATEWAY if gateways.is_empty() => return Err(InvalidHost::NoGateway),
+            HOST_GATEWAY => gateways.to_vec(),
             other => {
                 let bare = other.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(other);
-                bare.parse().map_err(|_| InvalidHost::Address(short(other)))?
+                vec![bare.parse().map_err(|_| InvalidHost::Address(short(other)))?]
             }
         };
-        Ok(Self { name: name.to_owned(), address })
+        Ok(addresses.into_iter().map(|address| Self { name: name.to_owned(), address }).collect())
     }
 }
 
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn hosts_has_the_usual_lines_then_the_extra_ones_then_itself() {
-        let extra = [ExtraHost::parse("db:10.0.0.5", None).unwrap()];
+        let extra = ExtraHost::parse("db:10.0.0.5", &[]).unwrap();
         let text = hosts("web", "", &["172.17.0.2".parse().unwrap()], &extra);
         let expected = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n\
             ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n10.0.0.5\tdb\n172.17.0.2\tweb\n";
@@ -284,13 +285,18 @@ mod tests {
 
     #[test]
     fn extra_hosts_are_names_and_addresses() {
-        let gateway = Some(Ipv4Addr::new(172, 17, 0, 1));
-        let parse = |text| ExtraHost::parse(text, gateway).map(|host| (host.name, host.address.to_string()));
+        let gateways: [IpAddr; 2] = ["172.17.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let parse = |text| {
+            let mut hosts = ExtraHost::parse(text, &gateways[..1])?;
+            Ok::<_, InvalidHost>(hosts.pop().map(|host| (host.name, host.address.to_string())).unwrap())
+        };
         assert_eq!(parse("a:1.2.3.4").unwrap(), ("a".into(), "1.2.3.4".into()));
         assert_eq!(parse("a:::1").unwrap(), ("a".into(), "::1".into()));
         assert_eq!(parse("a=[::1]").unwrap(), ("a".into(), "::1".into()));
         assert_eq!(parse("host:host-gateway").unwrap(), ("host".into(), "172.17.0.1".into()));
-        assert_eq!(ExtraHost::parse("h:host-gateway", None), Err(InvalidHost::NoGateway));
+        let both = ExtraHost::parse("host:host-gateway", &gateways).unwrap();
+        assert_eq!(both.iter().map(|host| host.address).collect::<Vec<_>>(), gateways);
+        assert_eq!(ExtraHost::parse("h:host-gateway", &[]), Err(InvalidHost::NoGateway));
         assert_eq!(parse("a").unwrap_err().to_string(), "bad format for add-host: \"a\"");
         assert_eq!(parse("a:b").unwrap_err().to_string(), "invalid IP address in add-host: \"b\"");
         for wrong in [":1.2.3.4", "a\nb:1.2.3.4", "a b:1.2.3.4", "a:1.2.3.4\n"] {

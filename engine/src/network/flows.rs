@@ -62,7 +62,7 @@ fn forget(socket: &mut Netlink, family: Family, ports: &BTreeSet<u16>) -> Result
 }
 
 /// The tuple of a flow of datagrams to one of the ports, as it came.
-fn read(content: &[u8], ports: &BTreeSet<u16>) -> Option<Vec<u8>> {
+pub(super) fn read(content: &[u8], ports: &BTreeSet<u16>) -> Option<Vec<u8>> {
     const UDP: u8 = 17;
     let tuple = attributes(content.get(4..)?).find(|attribute| attribute.kind == ORIGINAL)?;
     let protocol = attributes(tuple.content).find(|attribute| attribute.kind == TUPLE_PROTOCOL)?;

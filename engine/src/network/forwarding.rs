@@ -24,8 +24,8 @@ pub(super) fn ensure(
     filter: Option<&mut Netlink>,
 ) -> Result<Option<firewall::Ruleset>, Error> {
     let (name, switch) = match family {
-        Family::Ipv4 => ("IPv4", "/proc/sys/net/ipv4/ip_forward"),
         Family::Ipv6 => ("IPv6", "/proc/sys/net/ipv6/conf/all/forwarding"),
+        _ => ("IPv4", "/proc/sys/net/ipv4/ip_forward"),
     };
     let path = Path::new(switch);
     let value = match std::fs::read(path) {

@@ -241,7 +241,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    fn read(content: &[u8]) -> Option<Self> {
+    pub(super) fn read(content: &[u8]) -> Option<Self> {
         let mut found = Self {
             index: u32_native(content.get(4..)?)?,
             up: u32_native(content.get(8..)?)? & UP != 0,
@@ -310,7 +310,7 @@ pub(super) fn addresses<A: Address>(socket: &mut Netlink) -> Result<Vec<(u32, A,
     Ok(found)
 }
 
-fn read_address<A: Address>(content: &[u8]) -> Option<(u32, A, Subnet<A>)> {
+pub(super) fn read_address<A: Address>(content: &[u8]) -> Option<(u32, A, Subnet<A>)> {
     if *content.first()? != family::<A>() {
         return None;
     }
@@ -356,7 +356,7 @@ pub(super) fn routes<A: Address>(socket: &mut Netlink) -> Result<Routes<A>, Erro
     Ok(found)
 }
 
-fn read_route<A: Address>(content: &[u8]) -> Option<(Subnet<A>, u32, u32)> {
+pub(super) fn read_route<A: Address>(content: &[u8]) -> Option<(Subnet<A>, u32, u32)> {
     if *content.first()? != family::<A>() {
         return None;
     }

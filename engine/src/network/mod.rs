@@ -17,6 +17,7 @@ mod flows;
 mod forwarding;
 mod gateway;
 mod interface;
+mod kernel;
 mod lease;
 mod link;
 mod namespace;
@@ -30,7 +31,8 @@ mod resolver;
 mod subnet;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -38,6 +40,7 @@ pub use connect::Connect;
 pub use create::{BlockSpec, NetworkSpec};
 pub use driver::{DriverError, NetworkDriver};
 pub use error::Error;
+pub use kernel::read_kernel_message;
 pub use namespace::NetworkNamespace;
 pub use notice::Notice;
 pub use port::{Protocol, Publish, PublishedPort};
@@ -102,6 +105,10 @@ impl Networks {
             firewall: settings.firewall,
             forward: settings.bridge.forward,
             relay: settings.relay_ports,
+            direct_routing: settings.direct_routing,
+            pass_on: settings.pass_on,
+            guard_forwarding: settings.bridge.guard_forwarding,
+            options: settings.network_options.clone(),
         };
         let mut host = Host::open(&policy)?;
         // What makes no sense is refused even when nothing would be decided by it now.
@@ -177,6 +184,29 @@ impl Networks {
         Ok(endpoints.into_iter().map(|(_, endpoint)| endpoint).collect())
     }
 
+    /// The host's addresses as a container with these ends reaches them, of the family of its way out first; those of the default
+    /// bridge when it is on no network of the host's.
+    ///
+    /// # Errors
+    /// When the state fails.
+    pub fn host_addresses(&self, endpoints: &[Endpoint]) -> Result<Vec<IpAddr>, Error> {
+        let of = |bridge: &Bridge| -> Vec<IpAddr> {
+            let v4 = bridge.own_v4().and_then(|block| block.gateway).map(IpAddr::V4);
+            v4.into_iter().chain(bridge.own_v6().and_then(|block| block.gateway).map(IpAddr::V6)).collect()
+        };
+        self.shared.state.read(|look| {
+            let bridge = |id: &str| Ok::<_, Error>(look.get::<Network>(Table::Network, id)?.and_then(|one| one.bridge));
+            let leader = gateway::leading(endpoints, gateway::Way::V4);
+            for endpoint in leader.into_iter().chain(endpoints) {
+                let found = bridge(endpoint.network.as_str())?.map(|bridge| of(&bridge)).unwrap_or_default();
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+            Ok(find(look, BRIDGE)?.bridge.map(|bridge| of(&bridge)).unwrap_or_default())
+        })
+    }
+
     /// Brings state and kernel together again, as at the start of an engine: the ends of containers that are gone are
     /// freed, and bridges that somebody is connected to are put in place with their rules.
     ///
@@ -205,7 +235,13 @@ impl Networks {
                 self.bridge_in_place(network)?;
             }
         }
-        self.keep_rules_blocking()?;
+        {
+            // What an engine that was killed has left of its rules may lead to nobody.
+            let mut host = self.host();
+            if host.is_in_use() || host.has_rules(&self.shared.policy)? {
+                host.keep_rules(&self.shared.policy, || self.in_use())?;
+            }
+        }
         self.claim_again()
     }
 
@@ -256,15 +292,24 @@ impl Networks {
         })
     }
 
-    /// The bridges that are in use, and the ports that lead to their containers.
-    fn in_use(&self) -> Result<(Vec<Bridge>, BTreeSet<firewall::Port>), Error> {
+    /// The bridges that are in use, the ports that lead to their containers, and the ends that are guarded.
+    fn in_use(&self) -> Result<firewall::InUse, Error> {
         self.shared.state.read(|look| {
-            let networks = look.list::<Network>(Table::Network)?;
-            let bridges = networks.into_iter().filter_map(|(_, network)| network.bridge);
-            let endpoints = look.list::<Endpoint>(Table::Endpoint)?;
-            let mut ports: BTreeSet<_> = endpoints.iter().flat_map(|(_, endpoint)| connect::ports(endpoint)).collect();
-            ports.retain(|port| self.is_translated(port));
-            Ok((bridges.filter(|bridge| bridge.settled).collect(), ports))
+            let mut in_use = firewall::InUse::default();
+            let mut bridges = BTreeMap::new();
+            for (_, network) in look.list::<Network>(Table::Network)? {
+                let Some(bridge) = network.bridge.filter(|bridge| bridge.settled) else { continue };
+                bridges.insert(network.id, Bridge { direct_routing: self.shared.policy.direct_routing, ..bridge });
+            }
+            for (_, endpoint) in look.list::<Endpoint>(Table::Endpoint)? {
+                let bridge = bridges.get(&endpoint.network);
+                let ports = self.ports_on(bridge, &endpoint);
+                in_use.ports.extend(ports.into_iter().filter(|port| self.is_translated(port)));
+                let guarded = bridge.is_some_and(|bridge| bridge.guarded);
+                in_use.ends.extend(endpoint.interface.iter().filter(|_| guarded).map(firewall::End::of));
+            }
+            in_use.bridges = bridges.into_values().collect();
+            Ok(in_use)
         })
     }
 
@@ -364,7 +409,14 @@ fn is_outdated(network: &Network, settings: &BridgeSettings, name: &str) -> bool
         }
         None => !block.chosen,
     };
+    let v6_differs = match (&bridge.addresses.v6, settings.address_v6.or(settings.fixed_range_v6)) {
+        (None, _) => settings.ipv6,
+        (Some(_), _) if !settings.ipv6 => true,
+        (Some(block), None) => !block.chosen,
+        (Some(block), Some(_)) => block_v6(settings).ok().flatten() != Some(*block),
+    };
     address_differs
+        || v6_differs
         || bridge.interface != settings.name.as_deref().unwrap_or(name)
         || bridge.mtu != settings.mtu
         || bridge.inter_container != settings.inter_container
@@ -373,7 +425,34 @@ fn is_outdated(network: &Network, settings: &BridgeSettings, name: &str) -> bool
         || settings.fixed_range.is_some_and(|(first, prefix_len)| Subnet::of(first, prefix_len) != Some(block.range))
 }
 
-/// What the default bridge is to be. Decides purely.
+/// The default bridge's block of IPv6 that the settings name.
+fn block_v6(settings: &BridgeSettings) -> Result<Option<Block<Ipv6Addr>>, Error> {
+    if !settings.ipv6 {
+        return Ok(None);
+    }
+    let invalid = |reason: String| Error::Invalid { network: BRIDGE.to_owned(), reason };
+    let range = settings.fixed_range_v6.and_then(|(first, prefix_len)| Subnet6::of(first, prefix_len));
+    let block = match (settings.address_v6, range) {
+        (None, None) => return Ok(None),
+        (None, Some(subnet)) => Block::whole(subnet, false),
+        (Some((address, prefix_len)), range) => {
+            let subnet = Subnet6::of(address, prefix_len).filter(|subnet| subnet.first() != address);
+            let subnet =
+                subnet.ok_or_else(|| invalid(format!("{address}/{prefix_len} is no address for the bridge")))?;
+            let range = range.unwrap_or(subnet);
+            if !subnet.covers(range) {
+                return Err(invalid(format!("the range {range} for containers is not in {subnet}")));
+            }
+            Block { subnet, gateway: Some(address), range, chosen: false }
+        }
+    };
+    if !(8..=126).contains(&block.subnet.prefix_len()) {
+        return Err(invalid(format!("invalid prefix length of {}: expected 8 to 126", block.subnet)));
+    }
+    Ok(Some(block))
+}
+
+/// What the default bridge is to be. Decides purely, but for a private block of IPv6, which is made of random bytes.
 fn decide_bridge(settings: &BridgeSettings, name: &str, policy: &Policy, in_use: &[Subnet]) -> Result<Bridge, Error> {
     let invalid = |reason: String| Error::Invalid { network: BRIDGE.to_owned(), reason };
     let interface = settings.name.clone().unwrap_or_else(|| name.to_owned());
@@ -403,9 +482,17 @@ fn decide_bridge(settings: &BridgeSettings, name: &str, policy: &Policy, in_use:
         None => subnet,
     };
     let v4 = Block { subnet, gateway: Some(gateway), range, chosen: settings.address.is_none() };
+    let chosen_v6 = || match subnet::choose(&policy.pools_v6, &[]) {
+        Some(free) => Ok(free),
+        None => subnet::random_v6().map_err(|error| invalid(format!("no block of IPv6 can be made: {error}"))),
+    };
+    let v6 = match block_v6(settings)? {
+        None if settings.ipv6 => Some(Block::whole(chosen_v6()?, true)),
+        block => block,
+    };
     Ok(Bridge {
         interface,
-        addresses: Addresses { v4: Some(v4), v6: None, auxiliary: BTreeMap::new() },
+        addresses: Addresses { v4: Some(v4), v6, auxiliary: BTreeMap::new() },
         settled: false,
         mtu: settings.mtu,
         inter_container: settings.inter_container,
@@ -417,6 +504,11 @@ fn decide_bridge(settings: &BridgeSettings, name: &str, policy: &Policy, in_use:
         gateway_mode: GatewayMode::Nat,
         gateway_mode_v6: GatewayMode::Nat,
         inhibit_v4: false,
+        trusted: Vec::new(),
+        direct_routing: false,
+        guarded: false,
+        without_host: false,
+        without_metadata: false,
     })
 }
 

@@ -19,6 +19,13 @@ const GATEWAY_MODE: &str = "com.docker.network.bridge.gateway_mode_ipv4";
 const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
 const INHIBIT_V4: &str = "com.docker.network.bridge.inhibit_ipv4";
 const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+/// Of our own: what Docker has no word for. Each closes something that its users are used to, so none is on by itself.
+const GUARD: &str = "engine.bridge.guard";
+const HOST: &str = "engine.bridge.host";
+const METADATA: &str = "engine.bridge.metadata";
+/// The most interfaces that are trusted.
+const MAX_TRUSTED: usize = 64;
 
 /// What the options of a bridge say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +39,10 @@ pub(super) struct BridgeOptions {
     pub(super) gateway_mode: GatewayMode,
     pub(super) gateway_mode_v6: GatewayMode,
     pub(super) inhibit_v4: bool,
+    pub(super) trusted: Vec<String>,
+    pub(super) guarded: bool,
+    pub(super) without_host: bool,
+    pub(super) without_metadata: bool,
 }
 
 impl BridgeOptions {
@@ -46,6 +57,10 @@ impl BridgeOptions {
             gateway_mode: GatewayMode::Nat,
             gateway_mode_v6: GatewayMode::Nat,
             inhibit_v4: false,
+            trusted: Vec::new(),
+            guarded: false,
+            without_host: false,
+            without_metadata: false,
         };
         for (option, value) in options {
             match option.as_str() {
@@ -73,6 +88,10 @@ impl BridgeOptions {
                 GATEWAY_MODE => read.gateway_mode = gateway_mode(option, value)?,
                 GATEWAY_MODE_V6 => read.gateway_mode_v6 = gateway_mode(option, value)?,
                 INHIBIT_V4 => read.inhibit_v4 = truth(option, value)?,
+                TRUSTED => read.trusted = interfaces(value)?,
+                GUARD => read.guarded = truth(option, value)?,
+                HOST => read.without_host = !truth(option, value)?,
+                METADATA => read.without_metadata = !truth(option, value)?,
                 _ => return Err(unknown("bridge", option)),
             }
         }
@@ -149,6 +168,16 @@ fn truth(option: &str, value: &str) -> Result<bool, Error> {
     }
 }
 
+/// Names of interfaces with colons between; Docker takes commas too.
+fn interfaces(value: &str) -> Result<Vec<String>, Error> {
+    let names = value.split([':', ',']).map(str::trim).filter(|name| !name.is_empty());
+    let names = names.map(interface_name).collect::<Result<Vec<_>, _>>()?;
+    if names.len() > MAX_TRUSTED {
+        return Err(Error::Refused(format!("{TRUSTED}: more than {MAX_TRUSTED} interfaces")));
+    }
+    Ok(names)
+}
+
 /// A name that the kernel takes and no path or pattern can be made of.
 pub(super) fn interface_name(name: &str) -> Result<String, Error> {
     let bad = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
@@ -177,6 +206,11 @@ mod tests {
         assert_eq!((read.name.as_deref(), read.mtu), (Some("br9"), Some(1300)));
         assert!(!read.inter_container && !read.masquerade);
         assert_eq!(BridgeOptions::read(&map(&[(MTU, "0")])).unwrap().mtu, None);
+        let read = BridgeOptions::read(&map(&[(TRUSTED, "vxlan.1:eth3")])).unwrap();
+        assert_eq!(read.trusted, ["vxlan.1", "eth3"]);
+        assert!(!read.guarded && !read.without_host && !read.without_metadata);
+        let read = BridgeOptions::read(&map(&[(GUARD, "true"), (HOST, "false"), (METADATA, "0")])).unwrap();
+        assert!(read.guarded && read.without_host && read.without_metadata);
         let direct = DirectOptions::read("macvlan", &map(&[("parent", "eth0.5"), ("macvlan_mode", "vepa")])).unwrap();
         assert_eq!((direct.parent.as_str(), direct.mode.as_str()), ("eth0.5", "vepa"));
     }
@@ -192,6 +226,9 @@ mod tests {
             (HOST_BINDING, "here"),
             (DEFAULT_BRIDGE, "true"),
             (GATEWAY_MODE, "bridged"),
+            (TRUSTED, "eth0:a b"),
+            (GUARD, "yes"),
+            (HOST, ""),
             ("foo", "bar"),
         ] {
             assert!(BridgeOptions::read(&map(&[(name, value)])).is_err(), "{name}={value}");

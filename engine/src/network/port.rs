@@ -286,7 +286,7 @@ fn choose(
         match claim_at(wanted.protocol, addresses, port) {
             Ok(sockets) => claims.extend(sockets),
             Err((address, Errno::ADDRINUSE)) => {
-                refusal.get_or_insert(Error::PortInUse { address, port });
+                refusal.get_or_insert(Error::PortInUse { protocol: wanted.protocol, address, port });
                 continue;
             }
             Err((address, errno)) => {
@@ -351,6 +351,63 @@ pub(super) fn claim(ports: &[PublishedPort]) -> (Claims, Vec<PublishedPort>) {
         }
     }
     (claims, lost)
+}
+
+/// Ports of the host, one by one.
+#[derive(Debug)]
+pub(super) struct Places(BTreeSet<(Protocol, SocketAddr)>);
+
+impl Places {
+    pub(super) fn of<'a>(ports: impl IntoIterator<Item = &'a PublishedPort>) -> Self {
+        let each = ports.into_iter().flat_map(|port| port.each()).filter(|port| port.host_port > 0);
+        Self(each.map(|port| (port.protocol, SocketAddr::new(port.host_address, port.host_port))).collect())
+    }
+
+    /// Which of the addresses are needed that a socket is bound to; `both` makes that of IPv6 two.
+    pub(super) fn needed(&self, protocol: Protocol, at: SocketAddr, both: bool) -> Vec<IpAddr> {
+        // What a socket says of its scope is no part of what was asked for.
+        let of_v4 = both.then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let addresses = [at.ip()].into_iter().chain(of_v4);
+        addresses.filter(|address| self.0.contains(&(protocol, SocketAddr::new(*address, at.port())))).collect()
+    }
+}
+
+/// Lets go of the ports that are none of these.
+pub(super) fn keep_claims(claims: &mut Claims, places: &Places) {
+    let all = std::mem::take(claims);
+    for claim in all {
+        // One that says nothing of itself is rather kept.
+        let Some((protocol, at, both)) = place_of(&claim) else {
+            claims.push(claim);
+            continue;
+        };
+        let needed = places.needed(protocol, at, both);
+        if needed.len() == 1 + usize::from(both) {
+            claims.push(claim);
+            continue;
+        }
+        drop(claim);
+        // One socket was for both families: what is left of it takes one of its own.
+        for address in needed {
+            match claim_one(protocol, address, at.port(), false) {
+                Ok(held) => claims.push(held),
+                Err(error) => tracing::warn!(%address, port = at.port(), %error, "a published port is no longer held"),
+            }
+        }
+    }
+}
+
+/// What a claim is for, and whether it is for both families.
+fn place_of(claim: &OwnedFd) -> Option<(Protocol, SocketAddr, bool)> {
+    use rustix::net::sockopt;
+    let at = SocketAddr::try_from(rustix::net::getsockname(claim).ok()?).ok()?;
+    let protocol = match sockopt::socket_type(claim).ok()? {
+        SocketType::DGRAM => Protocol::Udp,
+        _ if sockopt::socket_protocol(claim).is_ok_and(|protocol| protocol == Some(ipproto::SCTP)) => Protocol::Sctp,
+        _ => Protocol::Tcp,
+    };
+    let both = at.is_ipv6() && at.ip().is_unspecified() && !sockopt::ipv6_v6only(claim).ok()?;
+    Some((protocol, at, both))
 }
 
 /// Sockets that keep a port at these addresses from the host's programs.
@@ -434,12 +491,39 @@ mod tests {
             // A program of the host has it.
             let _program = std::net::TcpListener::bind("0.0.0.0:90")?;
             let in_use = take(wanted([0, 0, 0, 0], Some(90..=90))).unwrap_err();
-            assert_eq!(in_use, "failed to bind host port 0.0.0.0:90: address already in use");
+            assert_eq!(in_use, "failed to bind host port 0.0.0.0:90/tcp: address already in use");
             assert!(take(wanted([9, 9, 9, 9], Some(90..=90))).unwrap_err().contains("9.9.9.9:90/tcp"));
             // What we hold, no program of the host gets.
             assert!(std::net::TcpListener::bind("0.0.0.0:81").is_err());
             claims.clear();
             assert!(std::net::TcpListener::bind("0.0.0.0:81").is_ok());
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn claims_of_ports_that_were_given_up_are_let_go() {
+        let (_namespace, ()) = engine_sys::namespace::new_network(|| {
+            let mut inside = engine_sys::netlink::Netlink::open(engine_sys::netlink::Protocol::Route)?;
+            inside.request(&mut [crate::network::link::bring_up(1)]).map_err(|error| error.source)?;
+            let of = |protocol, address: &str, host_port| {
+                let host_address = address.parse().unwrap();
+                PublishedPort { protocol, port: 80, host_address, host_port, count: 1 }
+            };
+            let tcp = |address, port| of(Protocol::Tcp, address, port);
+            let both = [tcp("0.0.0.0", 80), tcp("::", 80)];
+            let others = [tcp("127.0.0.1", 81), of(Protocol::Udp, "127.0.0.1", 81), tcp("127.0.0.1", 82)];
+            let (mut claims, lost) = claim(&[&both[..], &others].concat());
+            assert_eq!((claims.len(), lost.len()), (4, 0));
+            keep_claims(&mut claims, &Places::of(&[both[0], others[1], others[2]]));
+            let free = |address: &str| std::net::TcpListener::bind(address).is_ok();
+            // What is left of both families is one; the other is free.
+            assert!(free("[::1]:80") && !free("127.0.0.1:80"));
+            assert!(free("127.0.0.1:81") && !free("127.0.0.1:82"));
+            assert!(std::net::UdpSocket::bind("127.0.0.1:81").is_err());
+            keep_claims(&mut claims, &Places::of(&[]));
+            assert!(claims.is_empty() && free("127.0.0.1:80"));
             Ok(())
         })
         .unwrap();

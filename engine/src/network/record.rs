@@ -234,6 +234,21 @@ pub struct Bridge {
     /// The bridge has no IPv4 address of its own.
     #[serde(default)]
     pub inhibit_v4: bool,
+    /// Interfaces of the host by which published ports are reached at the containers' own addresses too.
+    #[serde(default)]
+    pub trusted: Vec<String>,
+    /// They are reached there from wherever: as the settings say, which is not remembered.
+    #[serde(skip)]
+    pub direct_routing: bool,
+    /// What a container sends has its own addresses, or is thrown away.
+    #[serde(default)]
+    pub guarded: bool,
+    /// Containers do not reach the host itself, only its published ports.
+    #[serde(default)]
+    pub without_host: bool,
+    /// Containers do not reach the addresses at which a cloud tells a machine of itself.
+    #[serde(default)]
+    pub without_metadata: bool,
 }
 
 /// How the containers of a bridge and the world beyond the host reach each other. The names are Docker's.
@@ -399,7 +414,7 @@ pub struct Interface6 {
 }
 
 /// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddress([u8; 6]);
 
 impl MacAddress {

@@ -23,7 +23,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::firewall::Port;
-use super::port::Claims;
+use super::port::{Claims, Places};
 use super::{Error, Protocol};
 use crate::id::ContainerId;
 
@@ -63,16 +63,24 @@ pub(super) struct Relays {
 #[derive(Debug, Default)]
 struct Relay {
     targets: Targets,
-    tasks: Vec<AbortHandle>,
+    tasks: Vec<Listening>,
     /// Ports that are only held.
     held: Vec<OwnedFd>,
 }
 
-impl Drop for Relay {
+/// A port that is listened at, until this is dropped.
+#[derive(Debug)]
+struct Listening {
+    protocol: Protocol,
+    at: SocketAddr,
+    /// It is for both families of addresses.
+    both: bool,
+    task: AbortHandle,
+}
+
+impl Drop for Listening {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.task.abort();
     }
 }
 
@@ -133,6 +141,14 @@ impl Relays {
         Ok(failed)
     }
 
+    /// Listens no longer at a container's ports that are none of these.
+    pub(super) fn keep(&self, container: &ContainerId, places: &Places) {
+        let mut running = self.running();
+        let Some(relay) = running.get_mut(container) else { return };
+        relay.tasks.retain(|one| !places.needed(one.protocol, one.at, one.both).is_empty());
+        super::port::keep_claims(&mut relay.held, places);
+    }
+
     /// Whether a container's ports are relayed here.
     pub(super) fn has(&self, container: &ContainerId) -> bool {
         self.running().contains_key(container)
@@ -144,7 +160,7 @@ impl Relays {
     }
 }
 
-fn listen(claim: OwnedFd, targets: &Targets, runtime: &Handle, host: &Host) -> io::Result<AbortHandle> {
+fn listen(claim: OwnedFd, targets: &Targets, runtime: &Handle, host: &Host) -> io::Result<Listening> {
     let kind = sockopt::socket_type(&claim)?;
     let (targets, host) = (Arc::clone(targets), host.clone());
     let both = sockopt::socket_domain(&claim)? == AddressFamily::INET6 && !sockopt::ipv6_v6only(&claim)?;
@@ -154,13 +170,15 @@ fn listen(claim: OwnedFd, targets: &Targets, runtime: &Handle, host: &Host) -> i
         let socket = UdpSocket::from_std(claim.into())?;
         let at = socket.local_addr()?;
         let target = move || find(&targets, Protocol::Udp, at, both);
-        return Ok(runtime.spawn(datagrams(Arc::new(socket), target, host)).abort_handle());
+        let task = runtime.spawn(datagrams(Arc::new(socket), target, host)).abort_handle();
+        return Ok(Listening { protocol: Protocol::Udp, at, both, task });
     }
     rustix::net::listen(&claim, BACKLOG)?;
     let listener = TcpListener::from_std(claim.into())?;
     let at = listener.local_addr()?;
     let target = move || find(&targets, Protocol::Tcp, at, both);
-    Ok(runtime.spawn(connections(listener, target, host)).abort_handle())
+    let task = runtime.spawn(connections(listener, target, host)).abort_handle();
+    Ok(Listening { protocol: Protocol::Tcp, at, both, task })
 }
 
 /// Where what comes to a socket goes. One socket may be for both families: then IPv4 leads to the container, if it has any.

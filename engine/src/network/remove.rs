@@ -2,6 +2,7 @@
 
 use super::record::{Driver, Network};
 use super::{Error, Networks, connect, endpoints_on, find, lease, off_thread};
+use crate::events::{Event, EventType};
 use crate::state::{Durability, Table};
 
 impl Networks {
@@ -84,6 +85,7 @@ impl Networks {
                     Err(error) => return Err(error),
                 }
             }
+            this.shared.events.publish(Event::new(EventType::Network, "prune", "").attribute("reclaimed", "0"));
             Ok(removed)
         })
         .await

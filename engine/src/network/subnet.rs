@@ -200,6 +200,13 @@ pub(super) fn private_v6(random: [u8; 7]) -> Subnet6 {
     Subnet { first: Ipv6Addr::from(bytes), prefix_len: 64 }
 }
 
+/// One of that kind.
+pub(super) fn random_v6() -> Result<Subnet6, getrandom::Error> {
+    let mut random = [0; 7];
+    getrandom::fill(&mut random)?;
+    Ok(private_v6(random))
+}
+
 /// The first block of the pools that overlaps nothing in use. Decides purely.
 pub(super) fn choose<A: Address>(pools: &[AddressPool<A>], in_use: &[Subnet<A>]) -> Option<Subnet<A>> {
     pools.iter().find_map(|pool| {

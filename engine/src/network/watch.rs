@@ -77,8 +77,8 @@ impl Networks {
 
 fn guard_key(family: Family) -> &'static str {
     match family {
-        Family::Ipv4 => "forwarding-guard",
         Family::Ipv6 => "forwarding-guard-6",
+        _ => "forwarding-guard",
     }
 }
 

@@ -12,6 +12,7 @@ const KEY: u32 = 8;
 const FOUND: u32 = 16;
 /// Where verdicts go.
 const VERDICT_REGISTER: u32 = 0;
+const FRAME_HEADER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const DATA_VALUE: u16 = 1;
@@ -42,6 +43,8 @@ pub(crate) enum Expression {
     Different(Vec<u8>),
     /// Goes on when what was loaded is in the set.
     In(&'static str),
+    /// Goes on when what was loaded is not in the set.
+    NotIn(&'static str),
     /// First part of the key of [`Self::Find`]: the destination address.
     KeyDestination,
     /// First part of the key of [`Self::Find`]: no address in particular.
@@ -62,6 +65,22 @@ pub(crate) enum Expression {
     Protocol,
     /// Loads the destination port.
     DestinationPort,
+    /// Loads the source port.
+    SourcePort,
+    /// Loads what a frame carries.
+    FrameType,
+    /// Loads the kind of a message of the network (ICMP).
+    MessageKind,
+    /// Second part of a key, behind [`Self::KeyInput`]: the hardware address that a frame comes from.
+    KeyFrameSource,
+    /// Second part of such a key: the address that a packet comes from.
+    KeySource(Family),
+    /// Second part of such a key: the hardware address that a message of ARP tells of.
+    KeyArpHardware,
+    /// Second part of such a key: the address that a message of ARP tells of.
+    KeyArpAddress,
+    /// Second part of such a key: the address that a neighbour of IPv6 tells of.
+    KeyNeighbour,
     /// As if [`Self::Find`] had found this address.
     GiveAddress(Vec<u8>),
     /// As if [`Self::Find`] had found this port.
@@ -78,6 +97,27 @@ pub(crate) enum Expression {
     Drop,
     /// Puts the address of the outgoing interface in place of the source.
     Masquerade,
+}
+
+/// The number of the messages of the network in IPv6.
+const MESSAGES_V6: u8 = 58;
+
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrameType {
+    Ipv4,
+    Arp,
+    Ipv6,
+}
+
+impl FrameType {
+    pub(crate) fn bytes(self) -> [u8; 2] {
+        match self {
+            Self::Ipv4 => [0x08, 0x00],
+            Self::Arp => [0x08, 0x06],
+            Self::Ipv6 => [0x86, 0xdd],
+        }
+    }
 }
 
 /// Bits of [`Expression::ConnectionState`].
@@ -115,11 +155,28 @@ impl Expression {
         [Self::Protocol, Self::Equal(vec![protocol]), Self::DestinationPort, Self::Equal(port)]
     }
 
+    /// The frame carries this.
+    pub(crate) fn carries(frame: FrameType) -> [Self; 2] {
+        [Self::FrameType, Self::Equal(frame.bytes().to_vec())]
+    }
+
+    /// The packet is a message of IPv6's network of this kind.
+    pub(crate) fn is_a_message_of_v6(kind: u8) -> [Self; 4] {
+        [Self::Protocol, Self::Equal(vec![MESSAGES_V6]), Self::MessageKind, Self::Equal(vec![kind])]
+    }
+
+    /// The packet comes from this port of datagrams.
+    pub(crate) fn from_datagram_port(port: u16) -> [Self; 4] {
+        const UDP: u8 = 17;
+        let port = port.to_be_bytes().to_vec();
+        [Self::Protocol, Self::Equal(vec![UDP]), Self::SourcePort, Self::Equal(port)]
+    }
+
     /// The packet is one by which hosts tell of errors and reachability.
     pub(crate) fn is_a_message_of_the_network(family: Family) -> [Self; 2] {
         let number = match family {
-            Family::Ipv4 => 1,
-            Family::Ipv6 => 58,
+            Family::Ipv6 => MESSAGES_V6,
+            _ => 1,
         };
         [Self::Protocol, Self::Equal(vec![number])]
     }
@@ -153,14 +210,17 @@ impl Expression {
             Self::KeyAnyAddress => "immediate",
             Self::KeyProtocol => "meta",
             Self::Protocol => "meta",
-            Self::DestinationPort => "payload",
+            Self::DestinationPort | Self::SourcePort | Self::MessageKind => "payload",
+            Self::FrameType => "meta",
+            Self::KeyFrameSource | Self::KeySource(_) | Self::KeyNeighbour => "payload",
+            Self::KeyArpHardware | Self::KeyArpAddress => "payload",
             Self::GiveAddress(_) | Self::GivePort(_) => "immediate",
             Self::Find(_) | Self::Decide(_) => "lookup",
             Self::TranslateDestination | Self::TranslateAddress => "nat",
             Self::ConnectionState | Self::ConnectionStatus => "ct",
             Self::Mask(_) => "bitwise",
             Self::Equal(_) | Self::Different(_) => "cmp",
-            Self::In(_) => "lookup",
+            Self::In(_) | Self::NotIn(_) => "lookup",
             Self::Counter => "counter",
             Self::Accept | Self::Drop => "immediate",
             Self::Masquerade => "masq",
@@ -171,9 +231,11 @@ impl Expression {
         let width = u32::from(family.width());
         // Where the addresses are in the header, source and destination.
         let (source, destination) = match family {
-            Family::Ipv4 => (12, 16),
             Family::Ipv6 => (8, 24),
+            _ => (12, 16),
         };
+        // Behind the name of an interface.
+        const BEHIND_NAME: u32 = KEY + 4;
         // In registers of four bytes.
         let behind_address = KEY + width / 4;
         match self {
@@ -191,11 +253,20 @@ impl Expression {
             Self::KeyPort => payload(into, behind_address + 1, TRANSPORT_HEADER, 2, 2),
             Self::Find(map) => into.text(1, map).u32_be(2, KEY).u32_be(3, FOUND),
             Self::KeyInput => into.u32_be(1, KEY).u32_be(2, 6),
-            Self::KeyOutput => into.u32_be(1, KEY + 4).u32_be(2, 7),
+            Self::KeyOutput => into.u32_be(1, BEHIND_NAME).u32_be(2, 7),
             Self::Decide(map) => into.text(1, map).u32_be(2, KEY).u32_be(3, VERDICT_REGISTER),
             Self::TranslateAddress => into.u32_be(1, 1).u32_be(2, family.number().into()).u32_be(3, FOUND),
             Self::Protocol => into.u32_be(1, REGISTER).u32_be(2, 16),
             Self::DestinationPort => payload(into, REGISTER, TRANSPORT_HEADER, 2, 2),
+            Self::SourcePort => payload(into, REGISTER, TRANSPORT_HEADER, 0, 2),
+            Self::MessageKind => payload(into, REGISTER, TRANSPORT_HEADER, 0, 1),
+            Self::FrameType => into.u32_be(1, REGISTER).u32_be(2, 1),
+            Self::KeyFrameSource => payload(into, BEHIND_NAME, FRAME_HEADER, 6, 6),
+            Self::KeySource(Family::Ipv6) => payload(into, BEHIND_NAME, NETWORK_HEADER, 8, 16),
+            Self::KeySource(_) => payload(into, BEHIND_NAME, NETWORK_HEADER, 12, 4),
+            Self::KeyArpHardware => payload(into, BEHIND_NAME, NETWORK_HEADER, 8, 6),
+            Self::KeyArpAddress => payload(into, BEHIND_NAME, NETWORK_HEADER, 14, 4),
+            Self::KeyNeighbour => payload(into, BEHIND_NAME, TRANSPORT_HEADER, 8, 16),
             Self::GiveAddress(address) => into.u32_be(1, FOUND).nest(2, |data| data.attribute(DATA_VALUE, address)),
             Self::GivePort(port) => {
                 into.u32_be(1, FOUND + width / 4).nest(2, |data| data.attribute(DATA_VALUE, &port.to_be_bytes()))
@@ -215,6 +286,8 @@ impl Expression {
             Self::Equal(value) => compare(into, 0, value),
             Self::Different(value) => compare(into, 1, value),
             Self::In(set) => into.text(1, set).u32_be(2, REGISTER),
+            // The flag: what is found ends the rule.
+            Self::NotIn(set) => into.text(1, set).u32_be(2, REGISTER).u32_be(5, 1),
             Self::Counter | Self::Masquerade => into,
             Self::Accept => verdict(into, 1),
             Self::Drop => verdict(into, 0),

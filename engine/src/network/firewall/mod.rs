@@ -4,6 +4,7 @@ mod expression;
 mod rules;
 mod ruleset;
 mod set;
+mod spoof;
 
 use std::collections::BTreeSet;
 
@@ -14,14 +15,38 @@ pub(crate) use rules::{guard, names, rules};
 pub(crate) use ruleset::{Family, Ruleset};
 use set::Element;
 pub(crate) use set::{Port, Set};
+pub(crate) use spoof::End;
+
+use super::record::Bridge;
 
 /// The multicast group of changes (`NFNLGRP_NFTABLES`).
 pub(super) const CHANGES: u32 = 7;
 
+const GET_TABLE: u16 = 1;
 const GET_CHAIN: u16 = 4;
 const GET_RULE: u16 = 7;
 const GET_ELEMENTS: u16 = 13;
 const GET_GENERATION: u16 = 16;
+
+/// What the tables are made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct InUse {
+    /// The bridges that are in use.
+    pub(super) bridges: Vec<Bridge>,
+    /// The ports that lead to containers on them.
+    pub(super) ports: BTreeSet<Port>,
+    /// The ends on guarded ones.
+    pub(super) ends: BTreeSet<End>,
+}
+
+/// The tables of one engine's networks: one for each family that a network has, and one for the frames of guarded bridges.
+pub(super) fn tables(table: &str, in_use: &InUse) -> Vec<Ruleset> {
+    let mut tables = rules(table, &in_use.bridges, &in_use.ports);
+    if in_use.bridges.iter().any(|bridge| bridge.guarded) {
+        tables.push(spoof::guarded(table, &in_use.ends));
+    }
+    tables
+}
 
 /// Makes the tables what they should be, in one transaction.
 pub(super) fn apply(socket: &mut Netlink, rulesets: &[Ruleset]) -> Result<(), Error> {
@@ -37,15 +62,20 @@ pub(super) fn make(socket: &mut Netlink, ruleset: &Ruleset) -> Result<(), Error>
     }
 }
 
-/// Removes the table of both families. It need not be there.
+/// Removes the table of all families. It need not be there.
 pub(super) fn remove(socket: &mut Netlink, table: &str) -> Result<(), Error> {
-    socket.request(&mut ruleset::exchange(&[empty(Family::Ipv4, table), empty(Family::Ipv6, table)], &[]))
+    replace(socket, table, &[])
 }
 
 /// Makes the tables what they should be, and takes away those of a family that has none any more, in one transaction.
 pub(super) fn replace(socket: &mut Netlink, table: &str, rulesets: &[Ruleset]) -> Result<(), Error> {
     let missing = |family: &Family| !rulesets.iter().any(|ruleset| ruleset.family == *family);
-    let gone: Vec<_> = [Family::Ipv4, Family::Ipv6].into_iter().filter(missing).map(|one| empty(one, table)).collect();
+    let mut families = vec![Family::Ipv4, Family::Ipv6];
+    // Not every kernel knows tables of bridges, so that of ours is only taken away where it is.
+    if has_table(socket, Family::Bridge, table)? {
+        families.push(Family::Bridge);
+    }
+    let gone: Vec<_> = families.into_iter().filter(missing).map(|one| empty(one, table)).collect();
     socket.request(&mut ruleset::exchange(&gone, rulesets))
 }
 
@@ -61,6 +91,35 @@ pub(super) fn publish(socket: &mut Netlink, table: &str, ports: &[Port]) -> Resu
 /// Removes ports from the table. Refused as a whole when one is not there.
 pub(super) fn unpublish(socket: &mut Netlink, table: &str, ports: &[Port]) -> Result<(), Error> {
     socket.request(&mut ruleset::port_change(false, table, ports))
+}
+
+/// Guards an end, before it is there.
+pub(super) fn guard_end(socket: &mut Netlink, table: &str, end: &End) -> Result<(), Error> {
+    socket.request(&mut ruleset::set_change(true, Family::Bridge, table, &spoof::of_ends([end])))
+}
+
+/// Ends that. Refused as a whole when a part of it is not there.
+pub(super) fn unguard_end(socket: &mut Netlink, table: &str, end: &End) -> Result<(), Error> {
+    socket.request(&mut ruleset::set_change(false, Family::Bridge, table, &spoof::of_ends([end])))
+}
+
+/// Whether the kernel has tables of bridges; `table` is a name that nobody has.
+pub(super) fn knows_bridges(socket: &mut Netlink, table: &str) -> Result<bool, Error> {
+    match socket.request(&mut ruleset::trial(Family::Bridge, table)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is(Errno::OPNOTSUPP) || error.is(Errno::NOENT) || error.is(Errno::AFNOSUPPORT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether somebody has made such a table.
+pub(super) fn has_table(socket: &mut Netlink, family: Family, table: &str) -> Result<bool, Error> {
+    let question = ruleset::message(family, GET_TABLE, engine_sys::netlink::ACK).text(1, table);
+    match socket.ask(question, |_, _| {}) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is(Errno::NOENT) || error.is(Errno::OPNOTSUPP) || error.is(Errno::AFNOSUPPORT) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A number that changes with every change of the packet filter, by whomever.
@@ -132,6 +191,19 @@ fn elements(socket: &mut Netlink, family: Family, table: &str, set: &str) -> Res
         Err(error) if error.is(Errno::NOENT) => Ok(BTreeSet::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Reads the content of a message as each of those that are asked for here, and says how many it is.
+pub(super) fn read_anything(content: &[u8]) -> usize {
+    let list = attributes(content.get(4..).unwrap_or_default()).find(|attribute| attribute.kind == 3);
+    let elements = attributes(list.map_or(&[][..], |list| list.content)).filter_map(|item| Element::read(item.content));
+    let known = [
+        read_rule(content, "engine").is_some(),
+        read_dropping_chain(content).is_some(),
+        Element::read(content).is_some(),
+        elements.count() > 0,
+    ];
+    known.into_iter().filter(|known| *known).count()
 }
 
 /// A chain of somebody's that drops what it does not let pass.

@@ -26,10 +26,22 @@ const AMONG: &str = "among";
 const LEAVING: &str = "leaving";
 /// What becomes of packets that come to a bridge from elsewhere.
 const COMING: &str = "coming";
+/// Interfaces of the host whose packets reach published ports at the containers' own addresses, each with such a bridge.
+const TRUSTED: &str = "trusted";
+/// Bridges whose containers do not reach the host itself.
+const WITHOUT_HOST: &str = "without_host";
+/// Bridges whose containers do not reach what tells a machine of itself.
+const WITHOUT_METADATA: &str = "without_metadata";
+
+/// Where clouds tell a machine of itself, its keys too. Addresses of the link (169.254.0.0/16) are nothing that a router passes on.
+const METADATA: &[(Ipv4Addr, u8)] = &[(Ipv4Addr::new(169, 254, 0, 0), 16), (Ipv4Addr::new(100, 100, 100, 200), 32)];
+const METADATA_V6: &[Ipv6Addr] =
+    &[Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
 
 /// The chains that maps lead to.
 const TO_PUBLISHED: &str = "to_published";
 const TO_ROUTED: &str = "to_routed";
+const TO_DIRECT: &str = "to_direct";
 const REFUSED: &str = "refused";
 
 /// The tables of one engine's networks: that of IPv4, and that of IPv6 when a network has it.
@@ -65,6 +77,11 @@ struct Rules {
     among: BTreeSet<Element>,
     leaving: BTreeSet<Element>,
     coming: BTreeSet<Element>,
+    trusted: BTreeSet<Element>,
+    without_host: BTreeSet<Element>,
+    without_metadata: BTreeSet<Element>,
+    /// Some bridge lets published ports be reached at the containers' own addresses, from wherever.
+    direct: bool,
     leave: Vec<Rule>,
 }
 
@@ -82,8 +99,21 @@ impl Rules {
         if closed {
             self.leaving.insert(Element::interfaces(&[name], go_to(REFUSED)));
         }
+        for (closed, set) in
+            [(bridge.without_host, &mut self.without_host), (bridge.without_metadata, &mut self.without_metadata)]
+        {
+            set.extend(closed.then(|| Element::interfaces(&[name], Data::Nothing)));
+        }
+        if !closed && mode == GatewayMode::Nat {
+            let trusted = bridge.trusted.iter().map(|trusted| Element::interfaces(&[trusted, name], Data::Nothing));
+            self.trusted.extend(trusted);
+        }
         let coming = match mode {
             _ if closed => go_to(REFUSED),
+            GatewayMode::Nat if bridge.direct_routing => {
+                self.direct = true;
+                go_to(TO_DIRECT)
+            }
             GatewayMode::NatUnprotected => Data::Verdict(Verdict::Accept),
             GatewayMode::Routed => go_to(TO_ROUTED),
             _ => go_to(TO_PUBLISHED),
@@ -132,6 +162,12 @@ impl Rules {
             // Neighbours on the link can send packets to the loopback; what is published there only is not for them.
             come.push(rule("the loopback is the host's own".to_owned(), [&E::to(loopback)[..], &[E::Accept]]));
         }
+        if !self.without_metadata.is_empty() {
+            let by = E::comes_by_one_of(WITHOUT_METADATA);
+            raw.extend(to_metadata(family).into_iter().map(|to| {
+                rule("nothing to what tells this machine of itself".to_owned(), [&by[..], &to, &[E::Counter, E::Drop]])
+            }));
+        }
         come.extend(to_ports());
         let mut out = Vec::new();
         if let Some(loopback) = Subnet::of(Ipv6Addr::LOCALHOST, 128).filter(|_| family == Family::Ipv6) {
@@ -164,8 +200,13 @@ impl Rules {
         ];
         let chain = |name, hook, rules| Chain { name, hook: Some(hook), rules };
         let inner = |name, rules| Chain { name, hook: None, rules };
-        let chains = vec![
-            inner(TO_PUBLISHED, known().into_iter().chain([refuse()]).collect()),
+        let direct = || rule("ports at the containers' own addresses".to_owned(), [&own[..]]);
+        let by_trusted = (!self.trusted.is_empty()).then(|| {
+            let by = [E::KeyInput, E::KeyOutput, E::In(TRUSTED)];
+            rule("the same by interfaces that are trusted".to_owned(), [&by[..], &own])
+        });
+        let mut chains = vec![
+            inner(TO_PUBLISHED, known().into_iter().chain(by_trusted).chain([refuse()]).collect()),
             inner(TO_ROUTED, known().into_iter().chain(routed).chain([refuse()]).collect()),
             inner(REFUSED, vec![refuse()]),
             chain("raw", Hook::Raw, raw),
@@ -174,6 +215,23 @@ impl Rules {
             chain("forward", Hook::Forward, forward),
             chain("postrouting", Hook::TranslateSource, self.leave),
         ];
+        if self.direct {
+            chains.push(inner(TO_DIRECT, known().into_iter().chain([direct(), refuse()]).collect()));
+        }
+        if !self.without_host.is_empty() {
+            let by = E::comes_by_one_of(WITHOUT_HOST);
+            let errors = E::is_a_message_of_the_network(family);
+            let answers = [&by[..], &E::of_a_known_connection(), &[E::Accept]];
+            chains.push(chain(
+                "input",
+                Hook::Input,
+                vec![
+                    rule("answers to the host".to_owned(), answers),
+                    rule("errors and reachability".to_owned(), [&by[..], &errors, &[E::Accept]]),
+                    rule("nothing else to the host".to_owned(), [&by[..], &[E::Counter, E::Drop]]),
+                ],
+            ));
+        }
         let of_bridges = |name, key, holds, elements| Set { name, key, holds, ranges: false, elements };
         let mut sets = of_ports(ports.iter().filter(|port| port.family() == family));
         sets.extend([
@@ -182,6 +240,14 @@ impl Rules {
             of_bridges(LEAVING, &[Part::Interface], Holds::Verdict, self.leaving),
             of_bridges(COMING, &[Part::Interface], Holds::Verdict, self.coming),
         ]);
+        // Those that hardly any host has are there where they are asked.
+        let rare: [(_, &[Part], _); 3] = [
+            (TRUSTED, &[Part::Interface, Part::Interface], self.trusted),
+            (WITHOUT_HOST, &[Part::Interface], self.without_host),
+            (WITHOUT_METADATA, &[Part::Interface], self.without_metadata),
+        ];
+        let rare = rare.into_iter().filter(|(.., elements)| !elements.is_empty());
+        sets.extend(rare.map(|(name, key, elements)| of_bridges(name, key, Holds::Nothing, elements)));
         Ruleset { family, table: table.to_owned(), sets, chains }
     }
 }
@@ -191,6 +257,9 @@ pub(super) fn of_ports<'a>(ports: impl Iterator<Item = &'a Port>) -> Vec<Set> {
     const KEY: &[Part] = &[Part::Address, Part::Protocol, Part::Port];
     let (mut one, mut rows, mut own) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for port in ports {
+        if port.direct && port.published.host_port > 0 {
+            own.insert(port.to_own());
+        }
         if port.published.host_port == 0 {
             own.insert(port.to_own());
         } else if port.is_straight() {
@@ -204,6 +273,13 @@ pub(super) fn of_ports<'a>(ports: impl Iterator<Item = &'a Port>) -> Vec<Set> {
         Set { name: ROWS, key: KEY, holds: Holds::Value(&[Part::Address]), ranges: true, elements: rows },
         Set { name: OWN, key: KEY, holds: Holds::Nothing, ranges: true, elements: apart(own) },
     ]
+}
+
+/// The packet goes to what tells a machine of itself.
+fn to_metadata(family: Family) -> Vec<Vec<E>> {
+    let v4 = METADATA.iter().filter_map(|(first, len)| Some(E::to(Subnet::of(*first, *len)?).to_vec()));
+    let v6 = METADATA_V6.iter().filter_map(|one| Some(E::to(Subnet::of(*one, 128)?).to_vec()));
+    if family == Family::Ipv4 { v4.collect() } else { v6.collect() }
 }
 
 /// Ranges of which none shares a key with another: those that do are one. They are in order by their first key.

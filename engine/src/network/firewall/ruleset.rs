@@ -26,6 +26,8 @@ pub(super) const NAME: usize = 16;
 pub(crate) enum Family {
     Ipv4,
     Ipv6,
+    /// Frames that bridges pass on, whatever they carry.
+    Bridge,
 }
 
 impl Family {
@@ -34,14 +36,16 @@ impl Family {
         match self {
             Self::Ipv4 => 2,
             Self::Ipv6 => 10,
+            Self::Bridge => 7,
         }
     }
 
-    /// Bytes of an address.
+    /// Bytes of an address, where there is one kind of it.
     pub(super) fn width(self) -> u8 {
         match self {
             Self::Ipv4 => 4,
             Self::Ipv6 => 16,
+            Self::Bridge => 0,
         }
     }
 }
@@ -69,6 +73,8 @@ pub(crate) struct Chain {
 pub(crate) enum Hook {
     /// What the host routes through, at the usual place of filters.
     Forward,
+    /// What is for the host itself, at the usual place of filters.
+    Input,
     /// What comes in, before anything else has looked at it.
     Raw,
     /// What comes in, where destinations are translated.
@@ -84,6 +90,7 @@ impl Hook {
     fn place(self) -> (&'static str, u32, i32) {
         match self {
             Self::Forward => ("filter", 2, 0),
+            Self::Input => ("filter", 1, 0),
             Self::Raw => ("filter", 0, -300),
             Self::TranslateDestination => ("nat", 0, -100),
             Self::TranslateOwnDestination => ("nat", 3, -100),
@@ -202,6 +209,18 @@ pub(super) fn port_change(add: bool, table: &str, ports: &[Port]) -> Vec<Message
         let sets = rules::of_ports(ports.iter().filter(|port| port.family() == family));
         sets.into_iter().flat_map(move |set| set.change(kind, family, table))
     }))
+}
+
+/// One transaction that adds elements to the sets of a table, or removes them.
+pub(super) fn set_change(add: bool, family: Family, table: &str, sets: &[Set]) -> Vec<Message> {
+    let kind = if add { NEW_ELEMENTS } else { DELETE_ELEMENTS };
+    transaction(sets.iter().flat_map(|set| set.change(kind, family, table)))
+}
+
+/// One transaction that makes a table and takes it away: it tells whether the kernel has tables of the family.
+pub(super) fn trial(family: Family, table: &str) -> Vec<Message> {
+    let empty = Ruleset { family, table: table.to_owned(), sets: Vec::new(), chains: Vec::new() };
+    transaction(empty.removal().into_iter())
 }
 
 /// The layout in which `nft` keeps comments: a type, a length, and the text with its closing zero.

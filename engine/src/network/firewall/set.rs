@@ -19,7 +19,12 @@ const KEY_END: u16 = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     Interface,
+    /// An address of the table's family.
     Address,
+    /// An address of this family, in tables that see several.
+    AddressOf(Family),
+    Hardware,
+    FrameType,
     Protocol,
     Port,
 }
@@ -29,8 +34,10 @@ impl Part {
     fn number(self, family: Family) -> u32 {
         match (self, family) {
             (Self::Interface, _) => 41,
-            (Self::Address, Family::Ipv4) => 7,
-            (Self::Address, Family::Ipv6) => 8,
+            (Self::Address | Self::AddressOf(Family::Ipv6), Family::Ipv6) | (Self::AddressOf(Family::Ipv6), _) => 8,
+            (Self::Address | Self::AddressOf(_), _) => 7,
+            (Self::Hardware, _) => 9,
+            (Self::FrameType, _) => 10,
             (Self::Protocol, _) => 12,
             (Self::Port, _) => 13,
         }
@@ -40,6 +47,9 @@ impl Part {
         match self {
             Self::Interface => NAME as u32,
             Self::Address => family.width().into(),
+            Self::AddressOf(family) => family.width().into(),
+            Self::Hardware => 6,
+            Self::FrameType => 2,
             Self::Protocol => 1,
             Self::Port => 2,
         }
@@ -233,6 +243,8 @@ impl Set {
 pub(crate) struct Port {
     pub(crate) published: PublishedPort,
     pub(crate) address: IpAddr,
+    /// They are known at the container's own address too, for those who may reach it there.
+    pub(crate) direct: bool,
 }
 
 impl Port {
@@ -289,7 +301,7 @@ fn port_bytes(port: u16) -> [u8; 4] {
     [high, low, 0, 0]
 }
 
-fn bytes(address: IpAddr) -> Vec<u8> {
+pub(super) fn bytes(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

@@ -35,7 +35,7 @@ fn port(number: u16) -> Port {
         host_port: number,
         count: 1,
     };
-    Port { published, address: "10.0.0.2".parse().unwrap() }
+    Port { published, address: "10.0.0.2".parse().unwrap(), direct: false }
 }
 
 #[test]
@@ -243,6 +243,7 @@ fn both_families_come_and_go_together() {
     let v6 = |number| Port {
         published: PublishedPort { host_address: "::".parse().unwrap(), ..port(number).published },
         address: "fd00:1::2".parse().unwrap(),
+        direct: false,
     };
     let both = rules("engine_1", &[dual], &[port(80), v6(80)].into());
     assert_eq!(both.len(), 2);

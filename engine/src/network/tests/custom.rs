@@ -245,8 +245,7 @@ fn a_network_may_have_ipv6_only() {
     // The other family leads there too, from outside and from the host.
     wait_until(|| dial(machine.world.as_fd(), &UPLINK.to_string(), 8080));
     wait_until(|| dial(machine.host.as_fd(), "127.0.0.1", 8080));
-    let (bridges, ports) = networks.in_use().unwrap();
-    let rules = firewall::rules(&networks.shared.policy.table, &bridges, &ports);
+    let rules = wanted_tables(&networks);
     assert!(rules.iter().all(|ruleset| firewall::is_in_place(&mut machine.filter(), ruleset).unwrap()));
     for container in [&one, &two] {
         networks.disconnect_blocking(&container.id).unwrap();
@@ -294,10 +293,9 @@ fn both_families_reach_and_are_kept_apart() {
     assert_eq!(machine.read_switch(&format!("/proc/sys/net/ipv6/conf/{bridge}/accept_ra")), "0");
     let inside = || std::fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra");
     assert_eq!(in_network(two.namespace.as_fd(), inside).unwrap().trim(), "0");
-    let (bridges, ports) = networks.in_use().unwrap();
-    let rules = firewall::rules(&networks.shared.policy.table, &bridges, &ports);
+    let rules = wanted_tables(&networks);
     assert!(rules.iter().all(|ruleset| firewall::is_in_place(&mut machine.filter(), ruleset).unwrap()));
-    assert_eq!(ports.len(), 2);
+    assert_eq!(networks.in_use().unwrap().ports.len(), 2);
     for container in [&one, &two, &far] {
         networks.disconnect_blocking(&container.id).unwrap();
     }

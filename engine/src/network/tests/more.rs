@@ -43,7 +43,7 @@ fn two_hundred_at_once_have_addresses_of_their_own_and_leave_nothing() {
     for table in [Table::Address, Table::Endpoint, Table::Port] {
         assert!(networks.shared.state.read(|look| look.keys(table)).unwrap().is_empty(), "{table}");
     }
-    assert!(networks.in_use().unwrap().1.is_empty());
+    assert!(networks.in_use().unwrap().ports.is_empty());
     assert!(firewall::is_in_place(&mut machine.filter(), &wanted_rules(&networks)).unwrap());
     drop((listener, taken));
     assert!(networks.teardown_blocking().unwrap());

@@ -242,7 +242,7 @@ fn relayed_ports_obey_what_the_host_lets_in() {
     let (_, from) = echo.recv_from(&mut buffer).unwrap();
     echo.send_to(b"yes", from).unwrap();
     assert_eq!(asking.recv(&mut buffer).unwrap(), 3);
-    assert!(networks.in_use().unwrap().1.is_empty(), "nothing is translated");
+    assert!(networks.in_use().unwrap().ports.is_empty(), "nothing is translated");
     // The next engine goes on with it, but for what somebody has taken meanwhile.
     drop(networks);
     let networks = open();
