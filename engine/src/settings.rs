@@ -81,7 +81,7 @@ pub struct Settings {
 }
 
 /// An OCI runtime of the host, called as containerd calls `runc`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OciRuntime {
     /// The program: a path, or a name that is looked for where programs are.
     pub path: String,

@@ -1,5 +1,6 @@
 //! Containers that another OCI runtime makes, a program of the host that is called as containerd calls it: `create`, `start`,
-//! `exec`, `delete`.
+//! `exec`, `delete`. It is never a child of this program: the container's monitor calls it, and for `start` and `delete` a
+//! process that the spawner makes. Each call has a bound in time.
 //!
 //! The container's root and its mounts that are no path of the host are put together in a mount namespace that only the runtime is
 //! in, so that nothing is mounted on the host. The monitor is the runtime's parent and the nearest subreaper: the process that the
@@ -10,13 +11,14 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, Process, Spec};
+use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Failure, Reason};
-use crate::{Bundle, Error, Host, Runtime, seccomp};
+use crate::spawner::LaunchError;
+use crate::{Bundle, Error, Host, Runtime, plan, seccomp};
 
 /// Where programs are looked for that are named without a slash.
 pub(crate) const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -26,27 +28,48 @@ pub(crate) const TREES: &str = "trees";
 pub(crate) const INIT: &str = "init";
 const STATE: &str = "runtime";
 const CONFIG: &str = "config.json";
+const BY: &str = "made-by.json";
 /// The version of the specification that runtimes are told: every one of them knows it.
 const VERSION: &str = "1.0.2";
-/// How long a runtime may take to start or delete a container.
+/// How long a runtime may take for one call. Those that begin with a virtual machine take some seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The most of what a runtime says that is read, in bytes.
 const MAX_SAID: u64 = 64 << 10;
 
 /// An OCI runtime of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct External {
     /// The program: a path, or a name that is looked for in the usual directories of programs.
     pub program: String,
     /// What comes before the engine's own arguments.
     pub arguments: Vec<String>,
+    /// How long it may take for one call; then it is killed, and the call has failed.
+    pub patience: Duration,
 }
 
 impl External {
-    /// A runtime without arguments of its own.
+    /// A runtime without arguments of its own, that may take a minute.
     #[must_use]
     pub fn new(program: impl Into<String>) -> Self {
-        Self { program: program.into(), arguments: Vec::new() }
+        Self { program: program.into(), arguments: Vec::new(), patience: PATIENCE }
+    }
+
+    /// The same with the path of its program, which is looked for now and is not again: what a name means may change while a
+    /// container lives.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when no program is there that can be executed.
+    pub fn found(mut self) -> Result<Self, Error> {
+        let (_, directories) = SEARCH_PATH.split_once('=').unwrap_or_default();
+        let named = Path::new(&self.program);
+        let places: Vec<PathBuf> = match self.program.contains('/') {
+            true => vec![named.to_owned()],
+            false => directories.split(':').map(|directory| Path::new(directory).join(named)).collect(),
+        };
+        let program = places.into_iter().find(|path| is_program(path));
+        let missing = || Error::io("find the OCI runtime", named)(io::ErrorKind::NotFound.into());
+        self.program = program.and_then(|path| path.to_str().map(str::to_owned)).ok_or_else(missing)?;
+        Ok(self)
     }
 
     /// The program and everything before the verb, for a container with this run directory; what goes wrong is written to `NAME.log`.
@@ -60,46 +83,6 @@ impl External {
         words
     }
 
-    /// Calls the runtime and waits for its end.
-    fn call(&self, directory: &Path, name: &str, verb: &[&str]) -> Result<(), Error> {
-        let words = self.words(directory, name);
-        let failed = |source| Error::io("run the OCI runtime", &self.program)(source);
-        let (_, path) = SEARCH_PATH.split_once('=').unwrap_or_default();
-        let mut child = Command::new(&self.program)
-            .args(&words[1..])
-            .args(verb)
-            .env_clear()
-            .env("PATH", path)
-            .current_dir(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut pause = Duration::from_millis(1);
-        let status = loop {
-            match child.try_wait().map_err(failed)? {
-                Some(status) => break status,
-                None if Instant::now() > deadline => {
-                    let _ = child.kill();
-                    let _ = child.wait();
-                    return Err(Error::Process {
-                        message: format!("{} {} did not end in {} s", self.program, verb[0], PATIENCE.as_secs()),
-                        exit_code: 128,
-                    });
-                }
-                None => std::thread::sleep(pause),
-            }
-            pause = (pause * 2).min(Duration::from_millis(20));
-        };
-        if status.success() {
-            Ok(())
-        } else {
-            Err(self.failure(directory, name, verb[0], status.code().unwrap_or(128)))
-        }
-    }
-
     /// Why a call failed that ended with this code.
     fn failure(&self, directory: &Path, name: &str, verb: &str, code: i32) -> Error {
         let message = said(&directory.join(format!("{name}.log"))).unwrap_or_else(|| match code {
@@ -109,6 +92,11 @@ impl External {
         let exit_code = exit_code(&message);
         Error::Process { message, exit_code }
     }
+}
+
+fn is_program(path: &Path) -> bool {
+    let executable = rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
+    executable && path.metadata().is_ok_and(|found| found.is_file())
 }
 
 /// Where a runtime that a monitor calls says what went wrong.
@@ -129,6 +117,11 @@ impl Outcome {
                 let Error::Process { message, exit_code } = error else { return Some(error) };
                 let message = message.strip_prefix("exec failed: ").map(str::to_owned).unwrap_or(message);
                 Some(Error::Process { message, exit_code })
+            }
+            Reason::RuntimeTimedOut => {
+                let (program, seconds) = (&self.by.program, self.by.patience.as_secs_f32());
+                let message = format!("{program} {} did not end in {seconds} s and was killed", self.verb);
+                Some(Error::Process { message, exit_code: 128 })
             }
             Reason::NotInPath | Reason::NotFound | Reason::PermissionDenied | Reason::IsDirectory | Reason::Execute => {
                 Some(Error::Process {
@@ -197,6 +190,11 @@ impl Outside {
         let outcome =
             Outcome { by: by.clone(), directory: directory.to_owned(), name: INIT.to_owned(), verb: "create" };
         Ok(Self { spec, outcome })
+    }
+
+    /// Writes down by whom the container is made: whoever has to do with it later asks the same program.
+    pub(crate) fn remember(&self) -> Result<(), Error> {
+        write_json(&self.outcome.directory.join(BY), &self.outcome.by)
     }
 
     /// Writes the bundle's configuration, with the network namespace that was handed over.
@@ -297,24 +295,58 @@ impl Drop for ExecFiles {
 }
 
 impl Runtime {
+    /// The runtime that a container was made by, when that was another one and the container was not removed.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no name of a container, [`Error::Io`].
+    pub fn external(&self, id: &str) -> Result<Option<External>, Error> {
+        let path = self.run_directory(id)?.join(BY);
+        match File::open(&path) {
+            Ok(file) => serde_json::from_reader(file.take(MAX_SAID))
+                .map(Some)
+                .map_err(|error| Error::io("read", &path)(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", &path)(error)),
+        }
+    }
+
     /// Has a container started that an external runtime has made and that waits for it. Blocks.
     ///
     /// # Errors
-    /// [`Error::Process`] with what the runtime says, [`Error::Io`].
-    pub fn start_external(&self, id: &str, by: &External) -> Result<(), Error> {
-        by.call(&self.run_directory(id)?, "start", &["start", id])
+    /// [`Error::Process`] with what the runtime says, [`Error::NotFound`] when none has made it, [`Error::Io`].
+    pub fn start_external(&self, id: &str) -> Result<(), Error> {
+        let by = self.external(id)?.ok_or_else(|| Error::NotFound(id.to_owned()))?;
+        self.call(&by, id, "start", &["start"])
     }
 
-    /// Has an external runtime forget a container, killing what is left of it. Nothing when it has made none. Blocks.
+    /// Has the external runtime that made a container forget it, killing what is left of it. Nothing when none has made it.
+    /// Blocks.
     ///
     /// # Errors
     /// [`Error::Process`] with what the runtime says, [`Error::Io`].
-    pub fn delete_external(&self, id: &str, by: &External) -> Result<(), Error> {
-        let directory = self.run_directory(id)?;
-        if !directory.join(STATE).exists() {
+    pub fn delete_external(&self, id: &str) -> Result<(), Error> {
+        let Some(by) = self.external(id)? else { return Ok(()) };
+        if !self.run_directory(id)?.join(STATE).exists() {
             return Ok(());
         }
-        by.call(&directory, "delete", &["delete", "--force", id])
+        self.call(&by, id, "delete", &["delete", "--force"])
+    }
+
+    /// Calls a runtime for something else than to make a process, and waits for its end.
+    fn call(&self, by: &External, id: &str, name: &str, verb: &[&'static str]) -> Result<(), Error> {
+        let directory = self.run_directory(id)?;
+        let plan = plan::external::call(id, by, &directory, name, verb, self.host())?;
+        let outcome = Outcome { by: by.clone(), directory, name: name.to_owned(), verb: verb[0] };
+        // Nobody but a container is launched so that it stays: what is told is the end.
+        match self.spawner().launch(plan.bytes(), &[]) {
+            Ok(_) => Ok(()),
+            Err(LaunchError::Step { index, errno, reason }) => {
+                let failure = Failure { index, errno, reason };
+                let message = || format!("call {} {}: {reason:?}, errno {errno}", by.program, verb[0]);
+                Err(outcome.error(failure).unwrap_or_else(|| Error::Process { message: message(), exit_code: 128 }))
+            }
+            Err(error) => Err(Error::Spawner(error)),
+        }
     }
 }
 
@@ -346,11 +378,13 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_that_is_missing_or_fails_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let call = |program: &str| External::new(program).call(directory.path(), "x", &["start", "c"]);
-        assert!(call("true").is_ok());
-        assert_eq!(call("/bin/false").unwrap_err().to_string(), "/bin/false start ended with code 1 and said nothing");
-        assert!(call("no-such-runtime").unwrap_err().to_string().starts_with("run the OCI runtime no-such-runtime"));
+    fn a_program_is_found_once() {
+        let found = External::new("true").found().unwrap();
+        assert!(found.program.ends_with("/bin/true"), "{found:?}");
+        assert_eq!(found.clone().found().unwrap(), found);
+        for nothing in ["no-such-runtime", "/no/such/runtime", "/etc/passwd", "/bin", ""] {
+            let error = External::new(nothing).found().unwrap_err().to_string();
+            assert!(error.starts_with("find the OCI runtime"), "{error}");
+        }
     }
 }

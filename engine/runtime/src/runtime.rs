@@ -180,7 +180,7 @@ impl Runtime {
         made.cgroup = Some(cgroup);
         let outside = bundle.spec.hooks().is_some() || hooks::is_waited_for(bundle);
         let hooks = outside.then(|| Box::new(bundle.clone()));
-        Ok(Prepared { spawner: &self.shared.spawner, plan, made, hooks, outside: None })
+        Ok(Prepared { runtime: self, plan, made, hooks, outside: None })
     }
 
     /// As [`Runtime::prepare`], for a container that another OCI runtime makes. Launched, it waits for
@@ -199,6 +199,7 @@ impl Runtime {
         let outside = Outside::new(bundle, by, &directory, cgroup.path(), host)?;
         let mut made = Made { directory, cgroup: None, first: None, trees: bundle.trees.clone() };
         made.make_directory(&bundle.id)?;
+        outside.remember()?;
         remember_cgroup(&made.directory, cgroup.places().name())
             .map_err(Error::io("write", made.directory.join(CGROUP)))?;
         // The runtime takes it over, empty as it is; what memory it lacks is counted there from the beginning.
@@ -206,10 +207,11 @@ impl Runtime {
         let linux = bundle.spec.linux().as_ref();
         cgroup.create(linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none))?;
         made.cgroup = Some(cgroup);
-        Ok(Prepared { spawner: &self.shared.spawner, plan, made, hooks: None, outside: Some(Box::new(outside)) })
+        let outside = Some((bundle.id.clone(), Box::new(outside)));
+        Ok(Prepared { runtime: self, plan, made, hooks: None, outside })
     }
 
-    /// Compiles an exec by the OCI runtime that made the container. `number` is one that no other exec of it has; `command` has
+    /// Compiles an exec by the OCI runtime that made the container (see [`Runtime::external`]). `number` is one that no other exec of it has; `command` has
     /// numbers for users and groups.
     ///
     /// # Errors
@@ -439,13 +441,13 @@ enum Wanted {
 /// A container that can be launched. Dropped without a launch, it leaves nothing.
 #[derive(Debug)]
 pub struct Prepared<'a> {
-    spawner: &'a Spawner,
+    runtime: &'a Runtime,
     plan: Plan,
     made: Made,
     /// The bundle of a container that has hooks, or gets interfaces.
     hooks: Option<Box<Bundle>>,
-    /// Another runtime makes it.
-    outside: Option<Box<Outside>>,
+    /// Another runtime makes the container of this id.
+    outside: Option<(String, Box<Outside>)>,
 }
 
 impl Prepared<'_> {
@@ -456,8 +458,8 @@ impl Prepared<'_> {
     /// [`Error::Process`] when the reason lies in the container, with the words of the OCI runtimes, [`Error::Hook`] when one of its
     /// hooks fails. Nothing is left then, and after any other error neither.
     pub fn launch(self, network: Option<OwnedFd>) -> Result<Launched, Error> {
-        let spawner = self.spawner;
-        let outcome: Option<Outcome> = self.outside.as_ref().map(|outside| outside.outcome.clone());
+        let spawner = self.runtime.spawner();
+        let outcome: Option<Outcome> = self.outside.as_ref().map(|(_, outside)| outside.outcome.clone());
         self.launch_by(network, |plan, descriptors, hooks| {
             let mut hooks = |pid| hooks(pid).map_err(Box::new).map_err(LaunchError::Hooks);
             let launched = spawner.launch_with(plan.bytes(), descriptors, &mut hooks).map_err(|error| match error {
@@ -480,7 +482,7 @@ impl Prepared<'_> {
         launch: impl FnOnce(&Plan, &[BorrowedFd<'_>], &dyn Fn(u32) -> Result<(), Error>) -> Result<(u32, bool, T), Error>,
     ) -> Result<T, Error> {
         let (mut network, mut kept) = (network, None);
-        if let Some(outside) = &mut self.outside {
+        if let Some((_, outside)) = &mut self.outside {
             outside.write(network.as_ref())?;
             // Open until the runtime has joined it.
             kept = network.take();
@@ -489,7 +491,12 @@ impl Prepared<'_> {
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         let bundle = self.hooks.as_deref();
         let before = |pid| bundle.map_or(Ok(()), |bundle| hooks::before(bundle, pid));
-        let (pid, waits, launched) = launch(&self.plan, &borrowed, &before)?;
+        let (pid, waits, launched) = launch(&self.plan, &borrowed, &before).inspect_err(|_| {
+            if let Some((id, _)) = &self.outside {
+                // What it has begun and not undone. The failure that led here is the one that is reported.
+                let _ = self.runtime.delete_external(id);
+            }
+        })?;
         if let Some(bundle) = bundle.filter(|_| !waits) {
             // Dropped on failure, what was made goes, and the container with it.
             hooks::after(bundle, pid)?;

@@ -20,7 +20,7 @@ use table::Table;
 use crate::executor::decimal;
 use crate::plan::{Op, Plan};
 use crate::protocol::{Event, Failure, INIT, MAX_MESSAGE, Reason, Stage};
-use crate::system::{self, Descriptor, Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, PollEntry};
+use crate::system::{self, Descriptor, Ended, Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, PollEntry};
 
 const MAX_CONNECTIONS: usize = 64;
 const MAX_CLIENTS: usize = 512;
@@ -80,6 +80,8 @@ struct Monitor {
     log: Log,
     connections: Table<Connection>,
     processes: Table<Process>,
+    /// Children that nobody knew and that ended while an OCI runtime was at work: what it makes may be over before it is.
+    strays: Table<Ended>,
     clients: Table<Client>,
     entries: Table<PollEntry>,
     sources: Table<Source>,
@@ -140,6 +142,7 @@ impl Monitor {
             log: Log::none(),
             connections,
             processes: Table::new(MAX_PROCESSES)?,
+            strays: Table::new(MAX_PROCESSES)?,
             clients: Table::new(MAX_CLIENTS)?,
             entries: Table::new(MAX_ENTRIES)?,
             sources: Table::new(MAX_ENTRIES)?,
@@ -216,6 +219,7 @@ impl Monitor {
             } else {
                 None
             };
+            let timeout = self.patience(timeout);
             match system::poll(&mut self.entries, timeout) {
                 Ok(0) if self.oom_looks > 0 => {
                     self.oom_looks -= 1;
@@ -232,6 +236,7 @@ impl Monitor {
                 // Only for lack of memory: do not spin.
                 Err(_) => drop(system::poll(&mut [], Some(50))),
             }
+            self.give_up_runtimes();
             self.sweep();
         }
     }
@@ -410,6 +415,10 @@ impl Monitor {
 
     fn kill(&self, which: impl Fn(&Process) -> bool) {
         for process in self.processes.iter().filter(|process| which(process)) {
+            if process.is_adopting() {
+                // What an OCI runtime runs goes with it.
+                let _ = system::signal_group(process.pid, system::SIGKILL);
+            }
             let _ = system::signal_process(process.pidfd, system::SIGKILL);
         }
     }

@@ -95,8 +95,9 @@ operations! {
     WaitAtListener = 0x00c { socket: Fd }
     /// Monitor: the program is an OCI runtime that makes a process and ends; with it the monitor is the nearest subreaper. When it
     /// has ended well the process is the one whose pid is in `pid_file` beneath the run directory, a child of the monitor by then.
-    /// Init made so waits for its start, to which the runtime leads it.
-    Adopt = 0x010 { pid_file: &'a CStr }
+    /// Init made so waits for its start, to which the runtime leads it. With an empty `pid_file` the runtime is to leave no process,
+    /// and its end is the start that is told. A runtime that has not ended in `milliseconds` is killed with its process group.
+    Adopt = 0x010 { pid_file: &'a CStr, milliseconds: u32 }
     /// Monitor: with [`Op::Adopt`], the listening stream socket to which the runtime sends the master of the terminal.
     ConsoleAt = 0x011 { socket: Fd }
     /// Whether the process keeps the session keyring of whoever launched it; without this operation it gets a new one.

@@ -60,6 +60,8 @@ pub enum Reason {
     /// The OCI runtime that was to make the process ended with a code other than 0, which stands in place of the errno, or
     /// left no process.
     RuntimeFailed = 17,
+    /// The OCI runtime that was to make the process did not end in its time.
+    RuntimeTimedOut = 18,
 }
 
 impl Reason {
@@ -84,6 +86,7 @@ impl Reason {
             15 => Self::HookFailed,
             16 => Self::HookTimedOut,
             17 => Self::RuntimeFailed,
+            18 => Self::RuntimeTimedOut,
             _ => return None,
         })
     }
@@ -602,6 +605,6 @@ mod tests {
         for number in 0..100 {
             assert!(Reason::from_number(number).is_none_or(|reason| reason as u32 == number));
         }
-        assert_eq!((1..=14).filter_map(Reason::from_number).count(), 14);
+        assert_eq!((1..=18).filter_map(Reason::from_number).count(), 18);
     }
 }

@@ -669,6 +669,11 @@ pub(crate) fn open_process(pid: i32) -> Result<Descriptor> {
     syscall!(PIDFD_OPEN, pid, 0).map(|opened| opened as Descriptor)
 }
 
+/// Signals every process of the group that a child has begun which was not reaped yet.
+pub(crate) fn signal_group(leader: i32, signal: i32) -> Result<()> {
+    syscall!(KILL, -leader, signal).map(drop)
+}
+
 pub(crate) fn signal_process(pidfd: Descriptor, signal: i32) -> Result<()> {
     syscall!(PIDFD_SEND_SIGNAL, pidfd, signal, 0, 0).map(drop)
 }

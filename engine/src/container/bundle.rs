@@ -356,6 +356,7 @@ mod tests {
             platform: String::new(),
             layers: Vec::new(),
             owner: String::new(),
+            outside: None,
             config,
             mounts,
             endpoints: Vec::new(),

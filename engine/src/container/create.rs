@@ -14,7 +14,7 @@ use super::record::Record;
 use super::status::ContainerState;
 use super::{
     Config, Container, ContainerSpec, Containers, Error, IpcMode, NamespaceMode, NetworkMode, config, devices, names,
-    security, sources, validate,
+    outside, security, sources, validate,
 };
 use crate::id::ContainerId;
 use crate::image::Image;
@@ -52,6 +52,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         shared.abilities().check(&config.host.resources)?;
     }
     validate::check(&config, &shared.parts.settings, std::thread::available_parallelism().map_or(1, usize::from))?;
+    let outside = outside::decide(&config.host, &shared.parts.settings)?;
     security::options(&config.host)?;
     security::capability_set(&config.host, shared.parts.runtime.host())?;
     let unconfined = security::system_paths_unconfined(&config.host);
@@ -92,6 +93,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         layers,
         owner: shared.instance.name().to_owned(),
         config,
+        outside,
         mounts,
         endpoints: Vec::new(),
         state: ContainerState::default(),

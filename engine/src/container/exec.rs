@@ -407,7 +407,8 @@ impl Exec {
                 command.set_console_size(BoxBuilder::default().height(rows).width(columns).build().ok());
             }
             let user = Some(spec.user.as_str()).filter(|user| !user.is_empty()).or(of.user.as_deref());
-            let by = outside::find(&record.config.host.runtime, &shared.parts.settings)?;
+            // Whoever made it, whatever the name means by now.
+            let by = shared.parts.runtime.external(record.id.as_str())?;
             if by.is_some() {
                 outside::name_users_of(&mut command, &live, user, &of.additional_groups)?;
             }

@@ -209,6 +209,7 @@ mod tests {
             platform: String::new(),
             layers: Vec::new(),
             owner: String::new(),
+            outside: None,
             config,
             mounts: Vec::<MountPoint>::new(),
             endpoints: Vec::new(),

@@ -11,7 +11,8 @@ use super::inventory::Shared;
 use super::live::Live;
 use super::record::Record;
 use super::{Error, HostConfig, accounts};
-use crate::settings::Settings;
+use crate::id::ContainerId;
+use crate::settings::{OciRuntime, Settings};
 use crate::snapshot::{Upper, merged};
 
 /// The name of the engine's own runtime that tools know.
@@ -20,16 +21,16 @@ pub(super) const RUNTIME: &str = "runc";
 const OWN: [&str; 2] = ["engine", "io.containerd.runc.v2"];
 
 /// The runtime of the host that is meant by a name; `None` for the engine's own.
-pub(super) fn find(name: &str, settings: &Settings) -> Result<Option<External>, Error> {
+fn find(name: &str, settings: &Settings) -> Result<Option<OciRuntime>, Error> {
     match settings.runtimes.get(name) {
-        Some(found) => Ok(Some(External { program: found.path.clone(), arguments: found.arguments.clone() })),
+        Some(found) => Ok(Some(found.clone())),
         // Containers of earlier engines have no name of one.
         None if name == RUNTIME || name.is_empty() || OWN.contains(&name) => Ok(None),
         None => Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))),
     }
 }
 
-/// Refuses a runtime that is not there, and what cannot be had with it.
+/// Refuses a runtime that nobody knows, and what cannot be had with it.
 pub(super) fn check(host: &HostConfig, settings: &Settings) -> Result<(), Error> {
     if find(&host.runtime, settings)?.is_some() && host.init == Some(true) {
         return Err(Error::unsupported(format!("an init of the engine's (--init) with the runtime {}", host.runtime)));
@@ -37,11 +38,25 @@ pub(super) fn check(host: &HostConfig, settings: &Settings) -> Result<(), Error>
     Ok(())
 }
 
-/// Has the runtime forget a container. What it does not take away is taken away without it.
-pub(super) fn forget(shared: &Shared, record: &Record) {
-    let Ok(Some(by)) = find(&record.config.host.runtime, &shared.parts.settings) else { return };
-    if let Err(error) = shared.parts.runtime.delete_external(record.id.as_str(), &by) {
-        tracing::warn!(container = %record.id, %error, "the runtime of the container cannot delete it");
+/// What is written down of the runtime of a new container: what its name means now, and the path of its program.
+pub(super) fn decide(host: &HostConfig, settings: &Settings) -> Result<Option<OciRuntime>, Error> {
+    let Some(named) = find(&host.runtime, settings)? else { return Ok(None) };
+    let found = External::new(named.path.as_str()).found().map_err(|error| {
+        Error::invalid(format!("the program of the runtime {} cannot be used: {error}", host.runtime))
+    })?;
+    Ok(Some(OciRuntime { path: found.program, ..named }))
+}
+
+/// By whom the next run of a container is made; `None`: by the engine itself.
+pub(super) fn of(record: &Record) -> Option<External> {
+    let by = record.outside.as_ref()?;
+    Some(External { arguments: by.arguments.clone(), ..External::new(by.path.as_str()) })
+}
+
+/// Has the runtime that made a container forget it. What it does not take away is taken away without it.
+pub(super) fn forget(shared: &Shared, id: &ContainerId) {
+    if let Err(error) = shared.parts.runtime.delete_external(id.as_str()) {
+        tracing::warn!(container = %id, %error, "the runtime of the container cannot delete it");
     }
 }
 
@@ -90,7 +105,7 @@ mod tests {
     #[test]
     fn names_mean_runtimes() {
         let settings = Settings::default().runtime("crun", "/usr/bin/crun");
-        assert_eq!(find("crun", &settings).unwrap(), Some(External::new("/usr/bin/crun")));
+        assert_eq!(find("crun", &settings).unwrap().unwrap().path, "/usr/bin/crun");
         for own in ["", "runc", "engine", "io.containerd.runc.v2"] {
             assert_eq!(find(own, &settings).unwrap(), None);
         }
@@ -98,8 +113,18 @@ mod tests {
         assert_eq!(error.to_string(), "unknown or invalid runtime name: kata");
         // Who calls another one so means that.
         let settings = settings.runtime("runc", "/usr/sbin/runc");
-        assert_eq!(find("runc", &settings).unwrap(), Some(External::new("/usr/sbin/runc")));
+        assert_eq!(find("runc", &settings).unwrap().unwrap().path, "/usr/sbin/runc");
         assert_eq!(find("engine", &settings).unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_name_means_is_decided_once() {
+        let settings = Settings::default().runtime("one", "true").runtime("none", "/no/such/runtime");
+        let decide = |name: &str| decide(&HostConfig { runtime: name.to_owned(), ..HostConfig::default() }, &settings);
+        assert_eq!(decide("runc").unwrap(), None);
+        assert!(decide("one").unwrap().unwrap().path.ends_with("/bin/true"));
+        let error = decide("none").unwrap_err().to_string();
+        assert!(error.contains("the runtime none") && error.contains("/no/such/runtime"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::status::ContainerState;
 use crate::id::{ContainerId, ImageId};
 use crate::network::Endpoint;
 use crate::oci::Digest;
+use crate::settings::OciRuntime;
 
 /// A container as it is kept in the state and shown by list and inspect: what was decided and how it stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Record {
     pub owner: String,
     /// What was decided.
     pub config: Config,
+    /// The OCI runtime of the host that makes it, with the path that its name meant at create; nothing for the engine itself.
+    #[serde(default)]
+    pub outside: Option<OciRuntime>,
     /// What is mounted into it besides its root.
     #[serde(default)]
     pub mounts: Vec<MountPoint>,
@@ -60,6 +64,7 @@ impl Record {
             layers: Vec::new(),
             owner: String::new(),
             config,
+            outside: None,
             mounts: Vec::new(),
             endpoints: Vec::new(),
             state,

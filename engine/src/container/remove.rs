@@ -177,6 +177,7 @@ impl Remains {
 
 impl Drop for Remains {
     fn drop(&mut self) {
+        super::outside::forget(&self.shared, &self.id);
         let stopped = self.shared.parts.runtime.remove(self.id.as_str()).map_err(Error::from);
         if let Err(error) = stopped.and_then(|()| remove_directory(&self.shared, &self.id)) {
             tracing::error!(container = %self.id, %error, "what is left of a removed container cannot be taken away");

@@ -253,6 +253,7 @@ fn sweep(shared: &Shared) -> Result<(), Error> {
     };
     for id in shared.parts.runtime.containers()?.iter().filter_map(|id| id.parse::<ContainerId>().ok()) {
         if !known(&id)? {
+            super::outside::forget(shared, &id);
             shared.parts.runtime.remove(id.as_str())?;
         }
     }

@@ -252,7 +252,7 @@ impl Start {
         // Also before the first start: somebody may have looked at its files.
         clean_volatile(&overlay)?;
         let pending = std::mem::take(&mut self.pending);
-        let by = outside::find(&self.record.config.host.runtime, &parts.settings)?;
+        let by = outside::of(&self.record);
         let again = by.is_some().then(|| overlay.clone());
         let mut bundle = self.bundle(overlay, !pending.is_empty())?;
         if let Some(overlay) = again {
@@ -400,8 +400,8 @@ impl Start {
         let why = |failure| launch_error(parts.runtime.start_failed(bundle, self.has_namespace(), failure));
         let let_go = match by {
             None => connect_pending(&launched.monitor, record, pending, || Ok(()), why),
-            Some(by) => {
-                let start = || parts.runtime.start_external(record.id.as_str(), by).map_err(launch_error);
+            Some(_) => {
+                let start = || parts.runtime.start_external(record.id.as_str()).map_err(launch_error);
                 connect_pending(&launched.monitor, record, pending, start, why)
             }
         };
@@ -409,7 +409,7 @@ impl Start {
             Ok((clients, next)) => Ok((launched, clients, next)),
             Err(error) => {
                 drop(launched);
-                outside::forget(&self.shared, record);
+                outside::forget(&self.shared, &record.id);
                 if let Err(error) = parts.runtime.remove(record.id.as_str()) {
                     tracing::error!(container = %record.id, %error, "a container that did not start cannot be taken away");
                 }

@@ -210,7 +210,7 @@ pub(super) async fn clear(shared: &Arc<Shared>, inner: &Inner) {
     let cleared = blocking(move || {
         sources::let_go(&shared, &record);
         let network = super::networks::let_go(&shared, &id);
-        super::outside::forget(&shared, &record);
+        super::outside::forget(&shared, &id);
         shared.parts.runtime.remove(id.as_str())?;
         network
     })

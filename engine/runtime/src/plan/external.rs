@@ -29,7 +29,7 @@ pub(crate) fn create(bundle: &Bundle, by: &External, directory: &Path, host: &Ho
     let mut words = by.words(directory, INIT);
     words.push("create".to_owned());
     words.extend(["--bundle".to_owned(), directory.display().to_string()]);
-    adopted(&mut plan, &mut words, directory, INIT, of.terminal().unwrap_or(false));
+    adopted(&mut plan, &mut words, by, (directory, INIT), of.terminal().unwrap_or(false));
     words.push(bundle.id.clone());
     // Nothing of what follows reaches the host.
     plan.push(Op::Propagation { flags: MS_SLAVE | MS_REC });
@@ -47,7 +47,27 @@ pub(crate) fn create(bundle: &Bundle, by: &External, directory: &Path, host: &Ho
         plan.with_text(path, |path| Op::MoveMount { slot, path, strict: 0 });
         plan.release(slot);
     }
-    call(&mut plan, words, directory, host)?;
+    execute(&mut plan, words, directory, host)?;
+    plan.finish()
+}
+
+/// Compiles a call of `by` that is to leave no process.
+pub(crate) fn call(
+    id: &str,
+    by: &External,
+    directory: &Path,
+    name: &str,
+    verb: &[&str],
+    host: &Host,
+) -> Result<Plan, Error> {
+    let mut plan = Writer::default();
+    plan.push(Op::DiscardOutput {});
+    plan.push(Op::DieWithLauncher {});
+    plan.with_text("", |pid_file| Op::Adopt { pid_file, milliseconds: milliseconds(by) });
+    let mut words = by.words(directory, name);
+    words.extend(verb.iter().map(|&word| word.to_owned()));
+    words.push(id.to_owned());
+    execute(&mut plan, words, directory, host)?;
     plan.finish()
 }
 
@@ -77,16 +97,22 @@ pub(crate) fn exec(
     words.push("exec".to_owned());
     words.extend(["--process".to_owned(), files.path("json").display().to_string()]);
     words.push("--detach".to_owned());
-    adopted(&mut plan, &mut words, &files.directory, &files.name, command.terminal().unwrap_or(false));
+    adopted(&mut plan, &mut words, by, (&files.directory, &files.name), command.terminal().unwrap_or(false));
     words.push(id.to_owned());
-    call(&mut plan, words, &files.directory, host)?;
+    execute(&mut plan, words, &files.directory, host)?;
     plan.finish()
 }
 
 /// What is left is a child of the monitor, with a terminal of its own perhaps.
-fn adopted(plan: &mut Writer, words: &mut Vec<String>, directory: &Path, name: &str, terminal: bool) {
+fn adopted(
+    plan: &mut Writer,
+    words: &mut Vec<String>,
+    by: &External,
+    (directory, name): (&Path, &str),
+    terminal: bool,
+) {
     let pid_file = format!("{name}.pid");
-    plan.with_text(&pid_file, |pid_file| Op::Adopt { pid_file });
+    plan.with_text(&pid_file, |pid_file| Op::Adopt { pid_file, milliseconds: milliseconds(by) });
     words.extend(["--pid-file".to_owned(), directory.join(pid_file).display().to_string()]);
     if terminal {
         let socket = format!("{name}.sock");
@@ -97,8 +123,13 @@ fn adopted(plan: &mut Writer, words: &mut Vec<String>, directory: &Path, name: &
     }
 }
 
+/// The bound on one call.
+fn milliseconds(by: &External) -> u32 {
+    u32::try_from(by.patience.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// The call itself, as the superuser of the host with all that it may.
-fn call(plan: &mut Writer, words: Vec<String>, directory: &Path, host: &Host) -> Result<(), Error> {
+fn execute(plan: &mut Writer, words: Vec<String>, directory: &Path, host: &Host) -> Result<(), Error> {
     let all = crate::capabilities::set(host.bounding);
     let mut caller = Process::default();
     caller

@@ -13,5 +13,6 @@ mod isolation;
 mod limits;
 mod mounts;
 mod namespaces;
+mod outside;
 mod place;
 mod refusals;

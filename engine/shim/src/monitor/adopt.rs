@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use super::Monitor;
 use super::processes::Process;
 use crate::protocol::{Event, Failure, INIT, Reason, Stage};
-use crate::system::{self, Descriptor, MAX_RIGHTS};
+use crate::system::{self, Descriptor, Ended, MAX_RIGHTS};
 
 /// The longest name of a file with a pid, with its NUL.
 const MAX_NAME: usize = 48;
@@ -18,15 +18,23 @@ pub(super) struct Adoption {
     pub(super) console: Descriptor,
     /// The first size of that terminal.
     pub(super) size: Option<(u16, u16)>,
+    /// When the runtime is given up, in ticks.
+    until: u64,
 }
 
 impl Adoption {
     /// `None` when the name is too long.
-    pub(super) fn new(pid_file: &CStr) -> Option<Self> {
+    pub(super) fn new(pid_file: &CStr, milliseconds: u32) -> Option<Self> {
         let name = pid_file.to_bytes_with_nul();
-        let mut adoption = Self { pid_file: [0; MAX_NAME], console: -1, size: None };
+        let until = system::ticks() + u64::from(milliseconds);
+        let mut adoption = Self { pid_file: [0; MAX_NAME], console: -1, size: None, until };
         adoption.pid_file.get_mut(..name.len())?.copy_from_slice(name);
         Some(adoption)
+    }
+
+    /// The runtime was called for something else than to make a process.
+    fn leaves_nothing(&self) -> bool {
+        self.pid_file[0] == 0
     }
 
     /// The pid that the runtime has written down; its file is not needed any more.
@@ -71,16 +79,20 @@ impl Process {
         self.adoption.is_some() && self.executing && self.failure.is_none()
     }
 
-    /// Takes the place of the runtime that has ended. Says whether there is a process.
-    fn adopt(&mut self, adoption: &Adoption, directory: Descriptor) -> bool {
+    /// Takes the place of the runtime that has ended. Says whether there is a process, or was one.
+    fn adopt(&mut self, adoption: &Adoption, directory: Descriptor, strays: &[Ended]) -> bool {
         let Some(pid) = adoption.pid(directory) else { return false };
         // Who is no child of ours could be anybody's.
-        if system::look_for_ended(Some(pid), false).is_err() {
-            return false;
-        }
-        self.move_to(pid);
-        if self.pid != pid {
-            return false;
+        if system::look_for_ended(Some(pid), false).is_ok() {
+            self.move_to(pid);
+            if self.pid != pid {
+                return false;
+            }
+        } else {
+            // It may have been one, and ended before the runtime. An init that does not wait for its start is none.
+            let Some(ended) = strays.iter().find(|ended| ended.pid == pid && self.id != INIT) else { return false };
+            self.pid = pid;
+            self.code = Some(ended.code);
         }
         if self.has_terminal {
             let Some(master) = adoption.terminal() else { return false };
@@ -104,7 +116,13 @@ impl Monitor {
         let directory = self.run_directory;
         let Some(process) = self.processes.get_mut(place) else { return };
         let Some(adoption) = process.adoption.take() else { return };
-        let found = code == 0 && process.adopt(&adoption, directory);
+        if code == 0 && adoption.leaves_nothing() {
+            process.code = Some(0);
+            self.finished = true;
+            let (pid, pidfd) = (process.pid as u32, process.pidfd);
+            return self.broadcast(&Event::Started { pid }, Some(pidfd));
+        }
+        let found = code == 0 && process.adopt(&adoption, directory, &self.strays);
         system::close(adoption.console);
         if !found {
             let failure = Failure { index: 0, errno: code, reason: Reason::RuntimeFailed };
@@ -120,6 +138,40 @@ impl Monitor {
             self.broadcast(&Event::Waiting { pid }, Some(pidfd));
         } else {
             self.broadcast_and_tell(requester, &Event::ExecStarted { id, pid }, Some(pidfd));
+        }
+    }
+
+    /// How long may be waited until a runtime is to be given up, at most `otherwise`.
+    pub(super) fn patience(&self, otherwise: Option<u32>) -> Option<u32> {
+        let adopting = self.processes.iter().filter(|process| process.is_adopting());
+        let next = adopting.filter_map(|process| process.adoption.as_ref()).map(|adoption| adoption.until).min();
+        let Some(next) = next else { return otherwise };
+        let left = u32::try_from(next.saturating_sub(system::ticks())).unwrap_or(u32::MAX);
+        Some(otherwise.map_or(left, |otherwise| otherwise.min(left)))
+    }
+
+    /// Ends the runtimes that have taken too long, with whatever they have begun.
+    pub(super) fn give_up_runtimes(&mut self) {
+        for place in 0..self.processes.len() {
+            let Some(process) = self.processes.get_mut(place).filter(|process| process.is_adopting()) else { continue };
+            if process.adoption.as_ref().is_none_or(|adoption| adoption.until > system::ticks()) {
+                continue;
+            }
+            let Some(adoption) = process.adoption.take() else { continue };
+            system::close(adoption.console);
+            let failure = Failure { index: 0, errno: 0, reason: Reason::RuntimeTimedOut };
+            process.failure = Some(failure);
+            let _ = system::signal_group(process.pid, system::SIGKILL);
+            self.start_failed(place, failure);
+            // What it has made is ours by now.
+            if !adoption.leaves_nothing()
+                && let Some(pid) = adoption.pid(self.run_directory)
+                && system::look_for_ended(Some(pid), false).is_ok()
+                && let Ok(made) = system::open_process(pid)
+            {
+                let _ = system::signal_process(made, system::SIGKILL);
+                system::close(made);
+            }
         }
     }
 
@@ -149,7 +201,8 @@ mod tests {
 
     #[test]
     fn a_name_has_a_bound() {
-        assert!(Adoption::new(c"init.pid").is_some());
-        assert!(Adoption::new(c"a-name-that-is-longer-than-any-that-an-engine-gives").is_none());
+        assert!(Adoption::new(c"init.pid", 1000).is_some_and(|adoption| !adoption.leaves_nothing()));
+        assert!(Adoption::new(c"", 1000).is_some_and(|adoption| adoption.leaves_nothing()));
+        assert!(Adoption::new(c"a-name-that-is-longer-than-any-that-an-engine-gives", 0).is_none());
     }
 }

@@ -276,9 +276,9 @@ impl Monitor {
                 Op::OpenStdin { .. } => opens_input = true,
                 Op::DiscardOutput {} => output = false,
                 Op::Console {} => has_terminal = true,
-                Op::Adopt { pid_file } => {
+                Op::Adopt { pid_file, milliseconds } => {
                     let _ = system::control_process(PR_SET_CHILD_SUBREAPER, 1, 0);
-                    adoption = Adoption::new(pid_file);
+                    adoption = Adoption::new(pid_file, milliseconds);
                     blame = index as u32;
                     if adoption.is_none() {
                         return Err(Failure { index: blame, errno: Errno::NAMETOOLONG.0, reason: Reason::Syscall });
@@ -433,7 +433,7 @@ impl Monitor {
     }
 
     pub(super) fn start_failed(&mut self, place: usize, failure: Failure) {
-        let Some(process) = self.processes.get_mut(place) else { return };
+        let Some(process) = self.processes.get_mut(place).filter(|process| !process.told) else { return };
         let (id, requester, pidfd) = (process.id, process.requester, process.pidfd);
         // Nothing of it may be left when this is known. It has ended or is about to.
         process.told = true;
@@ -472,8 +472,17 @@ impl Monitor {
                     self.ended = Some(exit);
                     let _ = exit::write_record(self.run_directory, exit);
                 }
+            } else if self.processes.iter().any(Process::is_adopting)
+                && let Err(ended) = self.strays.push(ended)
+            {
+                // So many have come since that the older ones will not be asked for.
+                self.strays.clear();
+                let _ = self.strays.push(ended);
             }
             let _ = system::look_for_ended(Some(ended.pid), true);
+        }
+        if !self.processes.iter().any(Process::is_adopting) {
+            self.strays.clear();
         }
     }
 
