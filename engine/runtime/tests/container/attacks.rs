@@ -12,7 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use crate::exec::Running;
 use crate::place::{Place, linux, process};
 
-fn mount(destination: &str, typ: &str, source: &std::path::Path, options: &[&str]) -> Mount {
+pub(crate) fn mount(destination: &str, typ: &str, source: &std::path::Path, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
     mount
         .set_destination(destination.into())
@@ -22,7 +22,7 @@ fn mount(destination: &str, typ: &str, source: &std::path::Path, options: &[&str
     mount
 }
 
-fn add(bundle: &mut Bundle, mount: Mount) {
+pub(crate) fn add(bundle: &mut Bundle, mount: Mount) {
     bundle.spec.mounts_mut().as_mut().unwrap().push(mount);
 }
 
@@ -358,4 +358,89 @@ fn without_new_privileges_nobody_becomes_root() {
     let mut exec = Exec::new(&bound.id, launched.process.as_fd(), &bound.spec, &command);
     exec.user = Some("build");
     assert_ne!(place.exec(&launched, &exec).unwrap(), 3);
+}
+
+#[test]
+fn nothing_is_written_outside_the_root() {
+    let place = Place::new();
+    let outside = place.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(place.path("hosts"), "hosts").unwrap();
+    let is = |path: &std::path::Path| {
+        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    for name in ["etc", "dev", "tmp", "root", "home", "var", "run", "work", "sys", "proc"] {
+        for target in [outside.display().to_string(), format!("../../../../../../..{}", outside.display())] {
+            let lower = place.lower();
+            let (kept, aside) = (lower.join(name), place.path("aside"));
+            let was_there = fs::rename(&kept, &aside).is_ok();
+            symlink(&target, &kept).unwrap();
+            let before = is(&place.path(""));
+            // All that a specification has made in a root: places of mounts, a working directory, devices, links, what is hidden.
+            let mut bundle = place.shell("true");
+            for at in ["/etc/hosts", "/var/file", "/work/deep/file"] {
+                add(&mut bundle, mount(at, "bind", &place.path("hosts"), &["rbind"]));
+            }
+            for at in ["/run", "/home/deep", "/var/lib", "/tmp/x"] {
+                add(&mut bundle, mount(at, "tmpfs", "tmpfs".as_ref(), &["tmpcopyup"]));
+            }
+            process(&mut bundle.spec).set_cwd("/root/made/here".into());
+            bundle.make_working_directory = true;
+            let masked = linux(&mut bundle.spec).masked_paths_mut().as_mut().unwrap();
+            masked.extend(["/etc/hosts", "/var/none"].map(str::to_owned));
+            // Words that steer other runtimes are words.
+            let file = outside.join("annotated").display().to_string();
+            let words = ["run.oci.hooks.stdout", "run.oci.hooks.stderr", "run.oci.pidfd_receiver", "run.oci.handler"];
+            bundle.spec.set_annotations(Some(words.map(|word| (word.to_owned(), file.clone())).into()));
+            let id = bundle.id.clone();
+            if let Ok(launched) = place.runtime.launch(&bundle, None) {
+                place.end(&bundle, &launched);
+            }
+            let mut after = is(&place.path(""));
+            after.retain(|known| *known != *id && !before.is_empty());
+            let mut known = before.clone();
+            known.retain(|known| *known != *id);
+            assert_eq!(after, known, "{name} -> {target}");
+            assert!(is(&outside).is_empty(), "{name} -> {target}: {:?}", is(&outside));
+            assert_eq!(fs::read_to_string(place.path("hosts")).unwrap(), "hosts");
+            fs::remove_file(&kept).unwrap();
+            if was_there {
+                fs::rename(&aside, &kept).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn no_stream_is_a_file_of_the_host() {
+    let running = Running::new();
+    let kinds = "for n in 0 1 2; do stat -L -c %F /proc/self/fd/$n; done; stat -L -c %t:%T /proc/self/fd/0; \
+                 (: <>/proc/self/fd/0) && echo null; readlink /proc/self/fd/1 | cut -d: -f1";
+    let expected = "character special file\nfifo\nfifo\n1:3\nnull\npipe\n";
+    assert_eq!(running.place.says(&running.place.shell(kinds)), expected);
+    // Anew by their names, also as somebody who is not root, on a root where nothing else can be written.
+    let line = "echo one >/dev/stdout; echo two >/proc/self/fd/1; echo three >/dev/stderr; echo four >/dev/fd/2; \
+                (: </dev/stdin) && echo read; id -u";
+    for user in [None, Some("build"), Some("4242:4242")] {
+        for terminal in [false, true] {
+            let mut bundle = running.place.shell(line);
+            bundle.user = user.map(str::to_owned);
+            bundle.spec.root_mut().as_mut().unwrap().set_readonly(Some(true));
+            process(&mut bundle.spec).set_terminal(Some(terminal));
+            let said = running.place.says(&bundle).replace('\r', "");
+            let mut lines: Vec<_> = said.lines().collect();
+            lines.sort_unstable();
+            let id = user.map_or("0", |user| if user == "build" { "1001" } else { "4242" });
+            let mut expected = ["one", "two", "three", "four", "read", id];
+            expected.sort_unstable();
+            assert_eq!(lines, expected, "{user:?} {terminal}");
+        }
+    }
+    // An exec likewise.
+    let command = running.command(&["sh", "-c", &format!("({kinds}) >/tmp/kinds; {line}")]);
+    let mut exec = Exec::new(&running.bundle.id, running.launched.process.as_fd(), &running.bundle.spec, &command);
+    exec.user = Some("build");
+    assert_eq!(running.place.exec(&running.launched, &exec).unwrap(), 0);
 }

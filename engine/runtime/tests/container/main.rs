@@ -15,4 +15,5 @@ mod mounts;
 mod namespaces;
 mod outside;
 mod place;
+mod races;
 mod refusals;

@@ -131,8 +131,10 @@ impl Executor<'_> {
         let is_directory = system::metadata(mount)?.is(system::S_IFDIR);
         let leaf = if is_directory { Leaf::Directory(0o755) } else { Leaf::File };
         let target = beneath::ensure(root, path, leaf, if strict { Links::Refuse } else { Links::Follow })?;
-        // A link of the image must not lead into the container's /proc, which other operations write through.
-        let leads_astray = !strict && system::file_system_of(target)? == PROC_SUPER_MAGIC && has_links(root, path)?;
+        // A link of the image must not lead into the container's /proc, which other operations write through. One that is put
+        // in the place of a directory meanwhile is seen too: without links the path would end there now as before.
+        let leads_astray =
+            !strict && system::file_system_of(target)? == PROC_SUPER_MAGIC && !leads_straight_to_proc(root, path)?;
         let attached = if leads_astray { Err(Errno::LOOP) } else { system::attach_mount(mount, target) };
         system::close(target);
         attached?;
@@ -312,13 +314,14 @@ impl Executor<'_> {
     }
 }
 
-fn has_links(root: Descriptor, path: &CStr) -> system::Result<bool> {
+fn leads_straight_to_proc(root: Descriptor, path: &CStr) -> system::Result<bool> {
     match beneath::open(root, path, system::O_PATH, Links::Refuse) {
         Ok(direct) => {
+            let found = system::file_system_of(direct);
             system::close(direct);
-            Ok(false)
+            Ok(found? == PROC_SUPER_MAGIC)
         }
-        Err(Errno::LOOP) => Ok(true),
+        Err(Errno::LOOP | Errno::NOENT | Errno::NOTDIR) => Ok(false),
         Err(error) => Err(error),
     }
 }
