@@ -17,6 +17,8 @@ pub mod tar;
 pub(crate) mod tree;
 mod upper;
 
+use std::io::{self, BufRead, Read};
+
 use crate::error::ErrorKind;
 use crate::oci::Digest;
 use crate::state;
@@ -81,6 +83,14 @@ pub enum Error {
     /// The state store failed.
     #[error(transparent)]
     State(#[from] state::Error),
+}
+
+/// What was compressed with gzip or zstd, as layers are; bytes that are not are given as they are.
+///
+/// # Errors
+/// When the first bytes cannot be read, or are those of a compression that is known and not supported here.
+pub fn uncompressed<R: BufRead>(reader: R) -> io::Result<impl Read> {
+    decode::Decoded::new(reader)
 }
 
 impl Error {
