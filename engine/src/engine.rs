@@ -165,6 +165,7 @@ impl Engine {
         let containers = Containers::open(parts, instance).await?;
         networks.restore().await?;
         containers.revive();
+        images.keep_to_quota();
         Ok(Self { inner: Arc::new(Inner { settings, id, runtime, events, images, networks, volumes, containers }) })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::BufReader;
 
 use super::unpack::{self, PIECE};
-use super::{Error, Images};
+use super::{Error, Image, Images};
 use crate::blob::BlobRecord;
 use crate::oci::Digest;
 use crate::snapshot::decode::Decoded;
@@ -14,11 +14,17 @@ use crate::state::{Durability, Table};
 
 impl Images {
     /// Gives up compressed layers, those of the images that nobody has used for the longest time first: how many. A layer
-    /// whose archive cannot be put together again keeps its compressed form. It ends when it is `enough`. Blocks.
-    pub(super) fn compact(&self, enough: impl Fn() -> Result<bool, Error>) -> Result<usize, Error> {
+    /// whose archive cannot be put together again keeps its compressed form. What an image has
+    /// that was used after `last` stays. It ends when it is `enough`. Blocks.
+    pub(super) fn compact(&self, last: i64, enough: impl Fn() -> Result<bool, Error>) -> Result<usize, Error> {
         let mut count = 0;
         let mut forms = self.forms()?;
-        for image in self.by_last_use()? {
+        let (unused, spared): (Vec<_>, Vec<_>) =
+            self.by_last_use()?.into_iter().partition(|image| image.last_used() <= last);
+        for diff_id in spared.iter().flat_map(Image::layers) {
+            forms.remove(diff_id);
+        }
+        for image in unused {
             for diff_id in image.layers() {
                 let Some(blobs) = forms.remove(diff_id) else { continue };
                 if enough()? {

@@ -91,6 +91,11 @@ async fn whoever_stores_an_image_makes_room() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(names(&other).await, ["a:1", "b:1", "c:1", "d:1"]);
+    // And goes later, though nobody stores anything any more.
+    let third = Scene::new();
+    let brief = third.images.clone().within(crate::settings::RoomSettings::quota(1).spare(Duration::from_millis(50)));
+    brief.load(std::io::Cursor::new(saved(&["a:1"], &[noise(1, 100_000)]))).await.unwrap();
+    gone(&third, "a:1").await;
 }
 
 async fn gone(scene: &Scene, name: &str) {

@@ -2,10 +2,11 @@
 //! without a name before the others, and at last the compressed layers of what is left. What a container has stays, and so
 //! does what somebody has used a moment ago or is pulling.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Error, Image, Images, Removed, Task, tag};
+use super::{Error, Image, Images, Removed, Task, tag, unpack};
 use crate::state::Table;
 
 /// How room is made.
@@ -55,11 +56,16 @@ pub struct Trimmed {
     pub taken: u64,
 }
 
+/// So much later than what was spared may go is looked again.
+const AFTERWARDS: Duration = Duration::from_millis(100);
+
 /// Whether somebody in this program is making room by itself, or has still to.
 #[derive(Debug, Default)]
 pub(super) struct Trimming {
     wanted: AtomicBool,
     running: AtomicBool,
+    /// Somebody looks again later.
+    waiting: AtomicBool,
 }
 
 #[cfg(test)]
@@ -109,7 +115,7 @@ impl Images {
             }
         }
         if options.compressed || !fits()? {
-            trimmed.compressed = self.compact(|| if options.compressed { Ok(false) } else { fits() })?;
+            trimmed.compressed = self.compact(last, || if options.compressed { Ok(false) } else { fits() })?;
         }
         let after = self.costs()?;
         trimmed.reclaimed = before.gone(&after);
@@ -147,7 +153,7 @@ impl Images {
     }
 
     /// Makes room beside, if images take more than they may. Whoever has stored something has not to wait for it.
-    pub(super) fn keep_to_quota(&self) {
+    pub(crate) fn keep_to_quota(&self) {
         let Some(quota) = self.room.quota else { return };
         let trimming = &self.shared.trimming;
         trimming.wanted.store(true, Ordering::SeqCst);
@@ -155,8 +161,7 @@ impl Images {
             return;
         }
         let images = self.clone();
-        let work = move || images.keep_to(quota);
-        if let Err(error) = std::thread::Builder::new().name("engine-trim".to_owned()).spawn(work) {
+        if let Err(error) = unpack::spawn("engine-trim", move || images.keep_to(quota)) {
             self.shared.trimming.running.store(false, Ordering::SeqCst);
             tracing::warn!(%error, "no room is made for images");
         }
@@ -176,6 +181,35 @@ impl Images {
         }
     }
 
+    /// Makes room once more when what was used a moment ago no longer was. Whoever closes the engine has not to wait for it.
+    fn look_again(&self) -> Result<(), Error> {
+        let mut spared = None;
+        for image in self.by_last_use()? {
+            if !self.has_container(&image)? {
+                spared = Some(image.last_used());
+                break;
+            }
+        }
+        let Some(used) = spared else { return Ok(()) };
+        if self.shared.trimming.waiting.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let since = Duration::from_nanos(u64::try_from(tag::now().saturating_sub(used)).unwrap_or(0));
+        let wait = self.room.spare.saturating_sub(since).saturating_add(AFTERWARDS);
+        let (shared, room) = (Arc::downgrade(&self.shared), self.room.clone());
+        let later = move || {
+            std::thread::sleep(wait);
+            let Some(shared) = shared.upgrade() else { return };
+            shared.trimming.waiting.store(false, Ordering::SeqCst);
+            Self { shared, room }.keep_to_quota();
+        };
+        let started = unpack::spawn("engine-trim", later);
+        if started.is_err() {
+            self.shared.trimming.waiting.store(false, Ordering::SeqCst);
+        }
+        started.map(drop)
+    }
+
     fn keep_to_once(&self, quota: u64) {
         if self.costs().is_ok_and(|costs| costs.total() <= quota) {
             return;
@@ -186,6 +220,9 @@ impl Images {
             }
             Ok(Trimmed { taken, .. }) => {
                 tracing::warn!(taken, quota, "images take more room than they may, and all of them are in use");
+                if let Err(error) = self.look_again() {
+                    tracing::warn!(%error, "nobody looks again whether there is room for images");
+                }
             }
             Err(error) => tracing::warn!(%error, "room cannot be made for images"),
         }

@@ -147,7 +147,7 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         containers_stopped: counts.stopped,
         images: counts.images,
         driver: "overlay2".to_owned(),
-        driver_status: vec![["Layers".to_owned(), "unpacked once, shared by digest".to_owned()]],
+        driver_status: driver_status(settings),
         plugins: wire::PluginsInfo {
             volume: strings(&["local"]),
             network: strings(&["bridge", "host", "ipvlan", "macvlan", "null"]),
@@ -210,6 +210,13 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
             .then(|| wire::FirewallInfo { driver: "nftables".to_owned(), info: Vec::new() }),
         ..wire::SystemInfo::default()
     }
+}
+
+/// How images are kept.
+fn driver_status(settings: &Settings) -> Vec<[String; 2]> {
+    let mut status = vec![["Layers".to_owned(), "unpacked once, shared by digest".to_owned()]];
+    status.extend(settings.room.quota.map(|quota| ["Image quota".to_owned(), format!("{quota} bytes")]));
+    status
 }
 
 /// The engine's own runtime by the names that it is known by, and those of the host.
@@ -311,6 +318,9 @@ mod tests {
             notices: &[],
         };
         let info = info(&about, MAX);
+        assert_eq!(info.driver_status.len(), 1);
+        let bounded = Settings::default().room(engine::settings::RoomSettings::quota(5));
+        assert_eq!(driver_status(&bounded)[1], ["Image quota", "5 bytes"]);
         assert_eq!((info.containers, info.images, info.swarm.local_node_state.as_str()), (6, 4, "inactive"));
         assert_eq!(info.index_server_address, "https://index.docker.io/v1/");
         assert!(info.registry_config.index_configs["docker.io"].official);
