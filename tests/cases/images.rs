@@ -332,6 +332,9 @@ pub fn room_is_made(client: Client) {
             listed.split_whitespace().collect::<Vec<_>>(),
             ["DIGEST", "ARTIFACT", "TYPE", "SIZE", "CREATED", "AT"]
         );
+        let raw = client.run(&daemon, &["manifest", "inspect", "--raw", "127.0.0.1:5000/one:1"]).ok();
+        let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
+        assert_eq!(manifest["config"]["digest"], busybox().id());
         let said = client.run(&daemon, &["image", "referrers", "127.0.0.1:5000/nothing:1"]).code(1);
         assert!(said.stderr.contains("not found"), "{said:?}");
         // The compressed layers go, and a push needs none of them.

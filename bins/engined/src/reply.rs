@@ -88,6 +88,11 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response {
     with_body(status, Some("text/plain; charset=utf-8"), Body::Full(text.into()))
 }
 
+/// A JSON document that somebody else wrote, as it is.
+pub(crate) fn document(bytes: Vec<u8>) -> Response {
+    with_body(StatusCode::OK, Some("application/json"), Body::Full(bytes.into()))
+}
+
 /// A stream. The head is sent at once.
 pub(crate) fn stream(content_type: &'static str, stream: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     with_body(StatusCode::OK, Some(content_type), Body::Stream(Box::pin(stream)))

@@ -111,6 +111,7 @@ static ROUTES: &[Route] = table! {
     POST "/images/{name}/push" While transfers::push;
     DELETE "/images/{name}" Finish images::remove;
     GET "/distribution/{name}/json" While registries::distribution;
+    GET "/distribution/{name}/manifest" While registries::document;
     GET "/distribution/{name}/referrers" While registries::referrers;
     POST "/build" While unsupported::not_built;
     POST "/build/prune" While unsupported::no_build_cache;

@@ -41,6 +41,14 @@ pub(crate) async fn distribution(call: Call) -> Result<Response, Error> {
     Ok(reply::json(StatusCode::OK, &answer))
 }
 
+/// `GET /distribution/{name}/manifest`, which is this engine's own: the manifest or index, byte for byte.
+pub(crate) async fn document(call: Call) -> Result<Response, Error> {
+    let reference: Reference = call.name.parse().map_err(|error| Error::invalid(format!("{error}")))?;
+    let auth = auth(call.headers.get("X-Registry-Auth"));
+    let found = call.daemon.engine.images().look_up(&reference, &auth).await?;
+    Ok(reply::document(found.document))
+}
+
 /// `GET /distribution/{name}/referrers`: signatures, bills of materials and what else refers to an image.
 pub(crate) async fn referrers(call: Call) -> Result<Response, Error> {
     let reference: Reference = call.name.parse().map_err(|error| Error::invalid(format!("{error}")))?;
