@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine_runtime::cgroup::Usage;
+use engine_runtime::cgroup::{CpuUsage, Usage};
 
 use super::inventory::{blocking, now};
 use super::{Container, Error, NetworkMode};
@@ -33,6 +33,17 @@ pub struct Sample {
     pub memory: u64,
     /// Its network interfaces, the loopback apart; none when it has the host's.
     pub interfaces: Vec<InterfaceUsage>,
+}
+
+impl Sample {
+    /// The sample of the same container at its start, when it had used nothing.
+    fn at_start(&self, started: i64) -> Self {
+        let elapsed = u64::try_from(self.at - started).unwrap_or(0).saturating_mul(u64::from(self.processors));
+        let by_processor = vec![0; self.usage.cpu.by_processor.len()];
+        let cpu = CpuUsage { by_processor, ..CpuUsage::default() };
+        let usage = Usage { cpu, ..Usage::default() };
+        Self { at: started, usage, system: self.system.saturating_sub(elapsed), interfaces: Vec::new(), ..*self }
+    }
 }
 
 /// What went over a network interface since it was made.
@@ -99,19 +110,22 @@ impl Container {
     }
 
     /// What it has used so far, and an earlier sample to compare with, which takes a tenth of a second when nobody has asked
-    /// in the last ten; nothing when it does not run.
+    /// in the last ten seconds and it has run for longer; nothing when it does not run.
     ///
     /// # Errors
     /// As [`Container::sample`].
     pub async fn sample_twice(&self) -> Result<Option<(Arc<Sample>, Arc<Sample>)>, Error> {
         let started = self.inner.record().state.started_at;
-        let age = |sample: &Sample| Duration::from_nanos(u64::try_from(now() - sample.at).unwrap_or(0));
-        let kept = self
-            .inner
-            .kept_sample()
-            .filter(|kept| kept.at > started && age(kept) >= COMPARABLE.0 && age(kept) <= COMPARABLE.1);
+        let comparable = |at: i64| {
+            let age = Duration::from_nanos(u64::try_from(now() - at).unwrap_or(0));
+            (COMPARABLE.0..=COMPARABLE.1).contains(&age)
+        };
+        let kept = self.inner.kept_sample().filter(|kept| kept.at > started && comparable(kept.at));
         let before = match kept {
             Some(kept) => kept,
+            None if comparable(started) => {
+                return Ok(self.sample().await?.map(|now| (Arc::new(now.at_start(started)), now)));
+            }
             None => {
                 let Some(first) = self.sample().await? else { return Ok(None) };
                 tokio::time::sleep(APART).await;
@@ -179,6 +193,16 @@ mod tests {
             InterfaceUsage { name: "eth0".to_owned(), received: traffic(1234, 5, 6, 7), sent: traffic(890, 1, 2, 3) };
         assert_eq!(parse(text), [eth0]);
         assert!(parse("").is_empty());
+    }
+
+    #[test]
+    fn at_its_start_a_container_had_used_nothing() {
+        let cpu = CpuUsage { total: 700, by_processor: vec![300, 400], ..CpuUsage::default() };
+        let usage = Usage { cpu, ..Usage::default() };
+        let sample = Sample { at: 5000, usage, system: 90_000, processors: 2, memory: 7, ..Sample::default() };
+        let start = sample.at_start(2000);
+        assert_eq!((start.at, start.system, start.usage.cpu.total), (2000, 84_000, 0));
+        assert_eq!((start.usage.cpu.by_processor.as_slice(), start.processors, start.memory), (&[0, 0][..], 2, 7));
     }
 
     #[test]

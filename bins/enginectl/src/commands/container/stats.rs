@@ -63,8 +63,8 @@ const SHOWN: &[&str] = &["ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO"
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How many requests are under way at once.
-const AT_ONCE: usize = 32;
+/// How many requests are under way at once: most of the time of each the daemon waits.
+const AT_ONCE: usize = 128;
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let client = session.client()?;
