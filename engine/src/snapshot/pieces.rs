@@ -47,12 +47,18 @@ impl Sink {
         loop {
             let mut buffer = BytesMut::with_capacity(most);
             let mut ended = source.read_buf(&mut buffer).await? == 0;
-            // Small ones would wake the thread for each.
+            // Small ones would wake the thread for each. Who gives them, as the connection of a request, may be in the same task and
+            // need a turn before it has more.
+            let mut had_turn = false;
             while !ended && buffer.len() < most {
                 let more = std::pin::pin!(source.read_buf(&mut buffer));
                 match futures_util::poll!(more) {
-                    Poll::Ready(read) => ended = read? == 0,
-                    Poll::Pending => break,
+                    Poll::Ready(read) => (ended, had_turn) = (read? == 0, false),
+                    Poll::Pending if had_turn => break,
+                    Poll::Pending => {
+                        had_turn = true;
+                        tokio::task::yield_now().await;
+                    }
                 }
             }
             // A reader that is gone has its reasons, which its thread tells.
@@ -116,6 +122,9 @@ pub(crate) fn read_buffered(reader: &mut impl BufRead, target: &mut [u8]) -> io:
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::pin::Pin;
+    use std::task::Context;
+
     use super::*;
 
     #[tokio::test]
@@ -140,6 +149,39 @@ mod tests {
         sink.feed(tokio::io::AsyncReadExt::chain(slices, &[8; 200][..]), 1000).await.unwrap();
         let first = std::thread::spawn(move || source.fill_buf().unwrap().len());
         assert_eq!(first.join().unwrap(), 1000);
+    }
+
+    /// Has ten bytes at every other turn.
+    struct Turns {
+        left: usize,
+        waits: bool,
+    }
+
+    impl AsyncRead for Turns {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            into: &mut tokio::io::ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.waits = !self.waits;
+            if self.waits {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.left > 0 {
+                self.left -= 1;
+                into.put_slice(&[9; 10]);
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_a_little_at_each_turn_is_waited_for() {
+        let (sink, mut source) = channel(8);
+        sink.feed(Turns { left: 50, waits: false }, 1000).await.unwrap();
+        let first = std::thread::spawn(move || source.fill_buf().unwrap().len());
+        assert_eq!(first.join().unwrap(), 500);
     }
 
     #[test]

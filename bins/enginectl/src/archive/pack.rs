@@ -11,6 +11,10 @@ use tar::{Builder, EntryType, Header};
 
 /// Deeper directories are a loop of mounts, or a joke.
 const DEEPEST: usize = 1024;
+/// What is read of a file at once.
+const BUFFER: usize = 256 << 10;
+/// What the contents of a file are filled up to a multiple of.
+const BLOCK: u64 = 512;
 
 /// What is packed, and what it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub(crate) struct Source {
 
 /// Packs it. Links are packed as links.
 pub(crate) fn pack(source: &Source, out: &mut dyn Write) -> io::Result<()> {
-    let mut packer = Packer { builder: Builder::new(out), linked: HashMap::new() };
+    let mut packer = Packer { builder: Builder::new(out), buffer: vec![0; BUFFER], linked: HashMap::new() };
     let metadata = fs::symlink_metadata(&source.path).map_err(about(&source.path))?;
     match &source.name {
         Some(name) => packer.entry(&source.path, Path::new(name), &metadata, 0)?,
@@ -34,6 +38,7 @@ pub(crate) fn pack(source: &Source, out: &mut dyn Write) -> io::Result<()> {
 
 struct Packer<W: Write> {
     builder: Builder<W>,
+    buffer: Vec<u8>,
     linked: HashMap<(u64, u64), PathBuf>,
 }
 
@@ -66,9 +71,8 @@ impl<W: Write> Packer<W> {
             let metadata = file.metadata().map_err(about(path))?;
             header.set_entry_type(EntryType::Regular);
             header.set_size(metadata.len());
-            // A file that grows has the size that was said; one that shrinks is filled up.
-            let contents = file.take(metadata.len()).chain(io::repeat(0)).take(metadata.len());
-            return self.builder.append_data(&mut header, name, contents);
+            self.builder.append_data(&mut header, name, io::empty())?;
+            return self.contents(&file, metadata.len(), path);
         }
         if kind.is_socket() {
             return Ok(());
@@ -85,6 +89,20 @@ impl<W: Write> Packer<W> {
             header.set_device_minor(rustix::fs::minor(metadata.rdev()))?;
         }
         self.builder.append_data(&mut header, name, io::empty())
+    }
+
+    /// The contents behind a header, in large pieces, and the zeros that fill the last block. A file that grows has the size that
+    /// was said; one that shrinks is filled up.
+    fn contents(&mut self, file: &File, size: u64, path: &Path) -> io::Result<()> {
+        let mut contents = file.take(size).chain(io::repeat(0)).take(size.next_multiple_of(BLOCK));
+        loop {
+            match contents.read(&mut self.buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => self.builder.get_mut().write_all(&self.buffer[..read])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(about(path)(error)),
+            }
+        }
     }
 
     fn children(&mut self, path: &Path, name: &Path, depth: usize) -> io::Result<()> {

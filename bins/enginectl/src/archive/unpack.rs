@@ -234,6 +234,9 @@ mod tests {
         let from = room.path().join("from");
         std::fs::create_dir_all(from.join("deep")).unwrap();
         std::fs::write(from.join("deep/file"), "contents").unwrap();
+        for size in [0, 511, 512, 600_001] {
+            std::fs::write(from.join(format!("deep/{size}")), vec![7; size]).unwrap();
+        }
         std::fs::set_permissions(from.join("deep"), PermissionsExt::from_mode(0o500)).unwrap();
         symlink("deep/file", from.join("link")).unwrap();
         std::fs::hard_link(from.join("deep/file"), from.join("twin")).unwrap();
@@ -244,6 +247,9 @@ mod tests {
         unpack(&mut bytes.as_slice(), &to, &renamed("name", Some("other"))).unwrap();
         assert_eq!(std::fs::read_to_string(to.join("other/link")).unwrap(), "contents");
         assert_eq!(std::fs::read_to_string(to.join("other/twin")).unwrap(), "contents");
+        for size in [0, 511, 512, 600_001] {
+            assert_eq!(std::fs::read(to.join(format!("other/deep/{size}"))).unwrap(), vec![7; size]);
+        }
         assert_eq!(to.join("other/deep").metadata().unwrap().permissions().mode() & 0o777, 0o500);
         std::fs::create_dir(to.join("flat")).unwrap();
         unpack(&mut bytes.as_slice(), &to.join("flat"), &renamed("name", None)).unwrap();
