@@ -62,8 +62,7 @@ const USAGE: u8 = 125;
 
 /// Understands the command line, or prints why not (or the help that was asked for) and gives the exit code.
 pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
-    let mut command = command(!names_command(&arguments));
-    let mut matches = command.try_get_matches_from_mut(&arguments).map_err(|error| explain(&error, io))?;
+    let mut matches = matches(&arguments).map_err(|error| explain(&error, io))?;
     let host = matches.remove_one::<String>("host");
     let Some((name, mut matches)) = matches.remove_subcommand() else { return Err(USAGE) };
     let mut entry = commands::TOP.iter().find(|entry| entry.name == name);
@@ -83,24 +82,49 @@ pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
     }
 }
 
-/// Whether there is a word that should be a command. If not, help wants to know all commands with all they are.
-fn names_command(arguments: &[OsString]) -> bool {
-    let mut words = arguments.iter().skip(1).map(|word| word.as_encoded_bytes());
+fn matches(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let made = match word(arguments) {
+        Some(word) => Made::Named(word),
+        None => Made::All,
+    };
+    match command(made).try_get_matches_from(arguments) {
+        // What is told of a mistake may be about the other commands.
+        Err(_) if matches!(made, Made::Named(_)) => command(Made::Names).try_get_matches_from(arguments),
+        matches => matches,
+    }
+}
+
+/// The word that should be a command.
+fn word(arguments: &[OsString]) -> Option<&str> {
+    let mut words = arguments.iter().skip(1);
     while let Some(word) = words.next() {
-        match word {
+        match word.as_encoded_bytes() {
             b"-H" | b"--host" => {
                 words.next();
             }
-            b"-v" | b"--version" => return true,
+            b"-v" | b"--version" => return Some(""),
             [b'-', ..] => {}
-            _ => return true,
+            _ => return Some(word.to_str().unwrap_or("")),
         }
     }
-    false
+    None
 }
 
-/// The whole command. Unless `eager`, the flags of a command are made when it turns out to be the one.
-pub(crate) fn command(eager: bool) -> Command {
+/// How much of the whole command is made: making all of it takes longer than most commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made<'a> {
+    /// All commands with all they are, as help wants to know them.
+    All,
+    /// All commands; the flags of one when it turns out to be the one.
+    Names,
+    /// As [`Made::Names`], but only the command, or the noun, of this name.
+    Named(&'a str),
+}
+
+/// The whole command.
+pub(crate) fn command(made: Made<'_>) -> Command {
+    let wanted = |name: &str| !matches!(made, Made::Named(only) if only != name);
+    let eager = made == Made::All;
     let mut top =
         Command::new("enginectl")
             .about("A client of the engine, with the commands and flags of docker")
@@ -124,10 +148,10 @@ pub(crate) fn command(eager: bool) -> Command {
                     "Where the engine listens [env: ENGINE_HOST, DOCKER_HOST] [default: unix:///run/engine.sock]",
                 ),
             );
-    for entry in commands::TOP {
+    for entry in commands::TOP.iter().filter(|entry| wanted(entry.name)) {
         top = top.subcommand(verb(entry, eager));
     }
-    for noun in commands::NOUNS {
+    for noun in commands::NOUNS.iter().filter(|noun| wanted(noun.name)) {
         let mut group = Command::new(noun.name)
             .about(noun.about)
             .subcommand_required(true)
@@ -137,6 +161,9 @@ pub(crate) fn command(eager: bool) -> Command {
             group = group.subcommand(verb(entry, eager));
         }
         top = top.subcommand(group);
+    }
+    if !wanted("oci") {
+        return top;
     }
     top.subcommand(Command::new("oci").about("An OCI runtime for other engines: see enginectl oci --help"))
 }
@@ -254,8 +281,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
     fn matches(line: &str) -> Result<ArgMatches, clap::Error> {
-        command(false).try_get_matches_from(line.split(' '))
+        super::matches(&words(line))
     }
 
     fn inner(line: &str) -> ArgMatches {
@@ -264,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_commands_are_sound() {
-        command(true).debug_assert();
+        command(Made::All).debug_assert();
     }
 
     #[test]
@@ -299,14 +330,27 @@ mod tests {
 
     #[test]
     fn all_is_only_made_for_help() {
-        let names = |line: &str| names_command(&line.split(' ').map(OsString::from).collect::<Vec<_>>());
-        assert!(
-            names("enginectl ps")
-                && names("enginectl -H x ps")
-                && names("enginectl --host=x ps")
-                && names("enginectl -v")
-        );
-        assert!(!names("enginectl --help") && !names("enginectl -H x --help") && !names("enginectl -H ps"));
+        let named = |line: &str| word(&words(line)).map(str::to_owned);
+        for line in ["enginectl ps", "enginectl -H x ps", "enginectl --host=x ps", "enginectl ps run"] {
+            assert_eq!(named(line).as_deref(), Some("ps"), "{line}");
+        }
+        assert_eq!(named("enginectl -v").as_deref(), Some(""));
+        for line in ["enginectl --help", "enginectl -H x --help", "enginectl -H ps"] {
+            assert_eq!(named(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn one_command_alone_is_as_it_is_among_all() {
+        let names = commands::TOP.iter().map(|entry| entry.name).chain(commands::NOUNS.iter().map(|noun| noun.name));
+        for name in names {
+            let help =
+                |made| command(made).try_get_matches_from(["enginectl", name, "--help"]).unwrap_err().to_string();
+            assert_eq!(help(Made::Named(name)), help(Made::Names), "{name}");
+        }
+        let suggested = matches("enginectl comit busybox").unwrap_err();
+        assert_eq!(suggested.kind(), ErrorKind::InvalidSubcommand);
+        assert!(suggested.to_string().contains("'commit'"), "{suggested}");
     }
 
     #[test]

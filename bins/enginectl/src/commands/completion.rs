@@ -13,7 +13,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut crate::args::command(true), "enginectl", &mut script);
+    clap_complete::generate(args.shell, &mut crate::args::command(crate::args::Made::All), "enginectl", &mut script);
     session.print(script)?;
     Ok(0)
 }
