@@ -186,3 +186,53 @@ async fn further_processes_run_and_end() {
     container.remove(RemoveOptions::default().force(true)).await.unwrap();
     assert_eq!(long.wait().await.unwrap(), 137);
 }
+
+#[tokio::test]
+async fn older_files_of_a_log_are_packed_and_read_like_others() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let script = "seq 1 2000; while ! test -e /go; do sleep 0.02; done; seq 2001 4000; while ! test -e /end; do sleep 0.02; done";
+    let mut spec = shell(script).name("one");
+    let options = [("max-size", "50k"), ("max-file", "20"), ("compress", "true")];
+    spec.host.log.driver = "json-file".to_owned();
+    spec.host.log.options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let container = engine.containers().create(spec).await.unwrap();
+    container.start().await.unwrap();
+    let names = |container: &Container| {
+        let mut names: Vec<_> = std::fs::read_dir(container.directory())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter_map(|name| Some(name.split_once("-json.log")?.1.to_owned()))
+            .collect();
+        names.sort();
+        names
+    };
+    let all_packed = |container: &Container, count: usize| {
+        let names = names(container);
+        names.len() > count && names.iter().all(|name| name.is_empty() || name.ends_with(".gz"))
+    };
+    let wait_until_packed = async |container: &Container, count: usize| {
+        while !all_packed(container, count) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    says(&container, "2000").await;
+    wait_until_packed(&container, 2).await;
+    let text = |numbers: std::ops::RangeInclusive<u32>| numbers.map(|number| format!("{number}\n")).collect::<String>();
+    assert_eq!(log_of(&container, LogOptions::default()).await, text(1..=2000));
+    assert_eq!(log_of(&container, LogOptions::default().tail(1500)).await, text(501..=2000));
+    // What comes while no engine is there is packed by the next one.
+    engine.shutdown().await;
+    drop((container, engine));
+    let engine = engine::Engine::open(place.without_bridge()).await.unwrap();
+    let container = engine.containers().get("one").await.unwrap();
+    container.exec(ExecSpec::new(["touch", "/go"])).await.unwrap().start().await.unwrap();
+    says(&container, "4000").await;
+    wait_until_packed(&container, 5).await;
+    assert_eq!(log_of(&container, LogOptions::default()).await, text(1..=4000));
+    assert_eq!(log_of(&container, LogOptions::default().tail(3)).await, text(3998..=4000));
+    container.exec(ExecSpec::new(["touch", "/end"])).await.unwrap().start().await.unwrap();
+    container.wait().await.unwrap();
+    assert_eq!(log_of(&container, LogOptions::default().tail(3999)).await, text(2..=4000));
+    container.remove(RemoveOptions::default()).await.unwrap();
+}

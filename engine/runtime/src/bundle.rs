@@ -114,10 +114,12 @@ pub enum Output {
     JsonLog {
         /// The directory of the host that holds the log; it must be there.
         directory: PathBuf,
-        /// The name of the log's file in `directory`; older files are `name.1`, `name.2` and so on.
+        /// The name of the log's file in `directory`; older files are `name.1`, `name.2` and so on, packed ones `name.1.gz`.
         name: String,
         /// Bytes after which a new file is begun; 0 is no bound.
         max_size: u64,
+        /// Nanoseconds after which a new file is begun; 0 is no bound.
+        max_age: u64,
         /// How many files are kept, the current one among them; at least 1.
         max_files: u32,
     },

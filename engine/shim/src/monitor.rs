@@ -12,7 +12,7 @@ mod requests;
 mod table;
 
 use clients::Client;
-use log::Log;
+use log::{Bounds, Log};
 use processes::Process;
 pub(crate) use processes::with_plan;
 use table::Table;
@@ -180,8 +180,8 @@ impl Monitor {
                     system::set_nonblocking(self.listener).map_err(failed)?;
                 }
                 Op::RunDirectory { directory } => self.run_directory = take(directory)?,
-                Op::JsonLog { directory, name, max_size, max_files } => {
-                    log = Some((directory, take(directory)?, name, max_size, max_files, index));
+                Op::JsonLog { directory, name, max_size, max_age, max_files } => {
+                    log = Some((take(directory)?, name, Bounds { max_size, max_age, max_files }, index));
                 }
                 Op::OomCounter { file } => self.oom_counter = take(file)?,
                 Op::OomNotifier { control } => {
@@ -194,8 +194,8 @@ impl Monitor {
                 _ => {}
             }
         }
-        if let Some((_, directory, name, max_size, max_files, index)) = log {
-            self.log.open(directory, name, max_size, max_files).map_err(|errno| Failure {
+        if let Some((directory, name, bounds, index)) = log {
+            self.log.open(directory, name, bounds).map_err(|errno| Failure {
                 index: index as u32,
                 errno: errno.0,
                 reason: Reason::Syscall,

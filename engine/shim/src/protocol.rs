@@ -382,6 +382,11 @@ messages! {
         }
         /// Open the log file again, because somebody renamed or removed it.
         ReopenLog = 0x19 {}
+        /// The older log file of this inode was packed into `<name>.packed`, which takes its place as `<name>.<number>.gz`.
+        PackedLog = 0x1c {
+            /// The inode.
+            inode: u64,
+        }
         /// Let init go on after [`Event::Prepared`]: the hooks have been run.
         Continue = 0x1b {}
         /// As [`Request::Attach`], for a client that is given the log up to [`Event::Attached`]'s position by somebody

@@ -360,6 +360,9 @@ pub(crate) struct Metadata {
     pub(crate) device: (u32, u32),
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    pub(crate) inode: u64,
+    /// When it was made, in nanoseconds since 1970; 0 where the file system does not know.
+    pub(crate) born: u64,
 }
 
 impl Metadata {
@@ -374,13 +377,19 @@ impl Metadata {
 }
 
 fn statx(directory: Descriptor, path: &CStr, flags: u32) -> Result<Metadata> {
-    const BASIC: usize = 0x7ff;
+    const BASIC_AND_BIRTH: usize = 0xfff;
+    const BIRTH: u32 = 0x800;
     let mut buffer = MaybeUninit::<Statx>::zeroed();
-    syscall!(STATX, directory, path.as_ptr(), flags, BASIC, buffer.as_mut_ptr())?;
+    syscall!(STATX, directory, path.as_ptr(), flags, BASIC_AND_BIRTH, buffer.as_mut_ptr())?;
     // SAFETY: plain numbers, zeroed and then filled by the kernel.
     let found = unsafe { buffer.assume_init() };
     let device = (found.device_major, found.device_minor);
-    Ok(Metadata { mode: u32::from(found.mode), size: found.size, device, uid: found.uid, gid: found.gid })
+    let born = match found.mask & BIRTH {
+        0 => 0,
+        _ => found.times[2].saturating_mul(1_000_000_000).saturating_add(found.times[3] & 0xffff_ffff),
+    };
+    let (mode, inode) = (u32::from(found.mode), found.inode);
+    Ok(Metadata { mode, size: found.size, device, uid: found.uid, gid: found.gid, inode, born })
 }
 
 pub(crate) fn metadata(descriptor: Descriptor) -> Result<Metadata> {
@@ -440,6 +449,11 @@ pub(crate) fn read_link_at(directory: Descriptor, name: &CStr, buffer: &mut [u8]
 
 pub(crate) fn rename_at(directory: Descriptor, from: &CStr, to: &CStr) -> Result<()> {
     syscall!(RENAMEAT2, directory, from.as_ptr(), directory, to.as_ptr(), 0).map(drop)
+}
+
+/// Takes the name of a file away.
+pub(crate) fn unlink_at(directory: Descriptor, name: &CStr) -> Result<()> {
+    syscall!(UNLINKAT, directory, name.as_ptr(), 0).map(drop)
 }
 
 /// Changes the owner of a name, not of what a symbolic link names.

@@ -108,8 +108,14 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
     bundle.output = match config.host.log.driver.as_str() {
         "none" => Output::AttachOnly,
         _ => {
-            let (max_size, max_files) = validate::log_bounds(config)?;
-            Output::JsonLog { directory: around.log_directory, name: around.log_name, max_size, max_files }
+            let bounds = validate::log_bounds(config)?;
+            Output::JsonLog {
+                directory: around.log_directory,
+                name: around.log_name,
+                max_size: bounds.size,
+                max_age: u64::try_from(bounds.age.as_nanos()).unwrap_or(0),
+                max_files: bounds.files,
+            }
         }
     };
     bundle.terminal_size = config.host.console_size.filter(|size| *size != (0, 0));

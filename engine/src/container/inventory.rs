@@ -88,6 +88,8 @@ pub(super) struct Inner {
     pub(super) views: Views,
     /// Held by whoever sends its output elsewhere.
     pub(super) shipping: tokio::sync::Mutex<()>,
+    /// Held by whoever packs older files of its log.
+    pub(super) packing: tokio::sync::Mutex<()>,
     /// One change of the record at a time.
     changing: Mutex<()>,
     /// Held for nanoseconds.
@@ -141,6 +143,7 @@ impl Inner {
             lifecycle: tokio::sync::Mutex::default(),
             views: Views::default(),
             shipping: tokio::sync::Mutex::default(),
+            packing: tokio::sync::Mutex::default(),
             changing: Mutex::default(),
             cell: Mutex::new(Cell {
                 record: Arc::new(record),

@@ -33,6 +33,7 @@ mod networks;
 mod outside;
 mod owner;
 mod ports;
+mod packing;
 mod probing;
 mod record;
 mod remove;

@@ -10,7 +10,7 @@ use super::health::Health;
 use super::inventory::{Inner, Shared, blocking, now};
 use super::live::{Live, LogPosition, Polled, Refused};
 use super::status::Status;
-use super::{Container, Error, probing, restart, shipping, sources};
+use super::{Container, Error, packing, probing, restart, shipping, sources};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub(super) fn supervise(shared: Arc<Shared>, inner: Arc<Inner>, live: Arc<Live>)
     inner.running.send_replace(true);
     probing::watch(&shared, &inner, &live);
     shipping::begin(&shared, &inner);
+    packing::begin(&shared, &inner, &live);
     tokio::spawn(async move {
         let mut closing = shared.closing.subscribe();
         let end = tokio::select! {

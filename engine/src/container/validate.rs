@@ -1,6 +1,7 @@
 //! Refuses what makes no sense or is not there yet, before anything is made.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::config::Config;
 use super::modes::{IpcMode, NamespaceMode, NetworkMode, RestartPolicy};
@@ -227,8 +228,19 @@ const DEFAULT_LOG_SIZE: u64 = 20 << 20;
 /// Files of such a container.
 const DEFAULT_LOG_FILES: u32 = 5;
 
-/// The bounds of a json-file log: bytes of a file (0: none) and number of files.
-pub(super) fn log_bounds(config: &Config) -> Result<(u64, u32), Error> {
+/// What the files of a log are bounded by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogBounds {
+    /// Bytes of a file; 0 is no bound.
+    pub(super) size: u64,
+    /// How long a file takes lines; nothing is no bound.
+    pub(super) age: Duration,
+    /// How many there are.
+    pub(super) files: u32,
+}
+
+/// The bounds of a container's log.
+pub(super) fn log_bounds(config: &Config) -> Result<LogBounds, Error> {
     let options = &config.host.log.options;
     let size = match options.get("max-size").map(String::as_str) {
         None => DEFAULT_LOG_SIZE,
@@ -246,10 +258,47 @@ pub(super) fn log_bounds(config: &Config) -> Result<(u64, u32), Error> {
             .filter(|count| (1..=1000).contains(count))
             .ok_or_else(|| Error::invalid(format!("invalid value for max-file: {text}")))?,
     };
-    if size == 0 && files > 1 && options.contains_key("max-file") {
+    let age = match options.get("max-age") {
+        None => Duration::ZERO,
+        Some(text) => age(text).ok_or_else(|| {
+            Error::invalid(format!("invalid value for max-age: {text}: it is a time such as 90m, 24h or 7d"))
+        })?,
+    };
+    if size == 0 && age.is_zero() && files > 1 && options.contains_key("max-file") {
         return Err(Error::invalid("max-file cannot be used without max-size"));
     }
-    Ok((size, files))
+    Ok(LogBounds { size, age, files })
+}
+
+/// A time as `7d`, `24h` or `1h30m`, at least a second.
+fn age(text: &str) -> Option<Duration> {
+    let mut seconds = 0u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, unit) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let length = match unit.chars().next()? {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 24 * 3600,
+            _ => return None,
+        };
+        seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(length)?)?;
+        rest = &unit[1..];
+    }
+    // What the monitor counts in are nanoseconds.
+    (1..=100 * 365 * 24 * 3600).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
+/// Whether older files of a log are packed: when that is asked for, and as Docker does for the driver `local`.
+pub(super) fn packs_log(config: &Config) -> bool {
+    let log = &config.host.log;
+    let asked = log.options.get("compress").map(String::as_str);
+    match log.driver.as_str() {
+        "json-file" => asked == Some("true"),
+        "local" => asked != Some("false"),
+        _ => false,
+    }
 }
 
 fn check_log(config: &Config) -> Result<(), Error> {
@@ -258,12 +307,10 @@ fn check_log(config: &Config) -> Result<(), Error> {
         driver @ ("json-file" | "local") => {
             for (option, value) in &log.options {
                 match option.as_str() {
-                    "max-size" | "max-file" | "mode" | "max-buffer-size" => {}
+                    "max-size" | "max-file" | "max-age" | "mode" | "max-buffer-size" => {}
                     "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {}
-                    "compress" if value == "false" => {}
-                    "compress" => {
-                        return Err(Error::unsupported("log option 'compress' is not supported: use compress=false"));
-                    }
+                    "compress" if matches!(value.as_str(), "true" | "false") => {}
+                    "compress" => return Err(Error::invalid(format!("invalid value for compress: {value}"))),
                     _ => return Err(Error::invalid(format!("unknown log opt '{option}' for {driver} log driver"))),
                 }
             }
@@ -287,7 +334,12 @@ fn check_log(config: &Config) -> Result<(), Error> {
         size.parse::<crate::settings::Bytes>()
             .map_err(|_| Error::invalid(format!("logger: error parsing option max-buffer-size: {size}")))?;
     }
-    log_bounds(config).map(drop)
+    let bounds = log_bounds(config)?;
+    let never_older = bounds.files < 2 || (bounds.size == 0 && bounds.age.is_zero());
+    if log.options.get("compress").is_some_and(|asked| asked == "true") && never_older {
+        return Err(Error::invalid("compress cannot be true when max-file is less than 2 or unset"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -397,6 +449,20 @@ mod tests {
         assert!(with("gelf", None).unwrap_err().contains("gelf-address is a required parameter"));
         with("local", Some(("max-size", "10k"))).unwrap();
         with("syslog", Some(("tag", "x"))).unwrap();
+        with("json-file", Some(("compress", "true"))).unwrap();
+        assert!(with("json-file", Some(("compress", "maybe"))).unwrap_err().contains("invalid value for compress"));
+        for good in ["90s", "24h", "7d", "1h30m"] {
+            with("local", Some(("max-age", good))).unwrap();
+        }
+        for wrong in ["", "0s", "7", "h", "1y", "99999999999999999999d"] {
+            assert!(with("json-file", Some(("max-age", wrong))).unwrap_err().contains("invalid value for max-age"));
+        }
+        let alone = checked(|spec| {
+            spec.host.log.driver = "json-file".into();
+            let options = [("compress", "true"), ("max-file", "1")];
+            spec.host.log.options.extend(options.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        });
+        assert_eq!(alone.unwrap_err(), "compress cannot be true when max-file is less than 2 or unset");
         with("json-file", Some(("mode", "non-blocking"))).unwrap();
         assert!(with("json-file", Some(("mode", "bogus"))).unwrap_err().contains("logging mode not supported"));
         assert!(with("json-file", Some(("max-buffer-size", "1m"))).unwrap_err().contains("only supported with"));

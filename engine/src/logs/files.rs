@@ -1,9 +1,11 @@
-//! The files of one log: the one that is being written, `name`, and the older ones `name.1`, `name.2` and so on.
+//! The files of one log: the one that is being written, `name`, and the older ones `name.1` or `name.1.gz`, `name.2` and so on.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use super::piece::Piece;
 
 /// The most files that are looked for.
 const MAX_FILES: u32 = 1000;
@@ -16,7 +18,7 @@ pub(super) struct Files {
     directory: PathBuf,
     name: String,
     /// Those that are still to be read; the first is the one that is being read.
-    open: std::collections::VecDeque<File>,
+    open: std::collections::VecDeque<Piece>,
     /// Of the newest file only so many bytes are read.
     end: Option<u64>,
 }
@@ -28,10 +30,10 @@ impl Files {
         // The newest first: a file that is renamed meanwhile is met twice, never missed.
         for number in 0..MAX_FILES {
             match files.open_number(number)? {
-                Some(file) => {
-                    let inode = file.metadata()?.ino();
-                    if files.open.front().map(inode_of).transpose()? != Some(inode) {
-                        files.open.push_front(file);
+                Some(piece) => {
+                    let is_known = files.open.front().map_or(Ok(false), |newer| newer.is(&piece))?;
+                    if !is_known {
+                        files.open.push_front(piece);
                     }
                 }
                 None if number > 0 => break,
@@ -48,8 +50,20 @@ impl Files {
         self
     }
 
-    fn open_number(&self, number: u32) -> io::Result<Option<File>> {
-        let path = self.directory.join(if number == 0 { self.name.clone() } else { format!("{}.{number}", self.name) });
+    /// One that is being packed meanwhile has both names for a moment, and then the second.
+    fn open_number(&self, number: u32) -> io::Result<Option<Piece>> {
+        if number == 0 {
+            return self.open_file(&self.name)?.map(Piece::plain).transpose();
+        }
+        let name = format!("{}.{number}", self.name);
+        if let Some(file) = self.open_file(&name)? {
+            return Piece::plain(file).map(Some);
+        }
+        self.open_file(&format!("{name}.gz"))?.map(|file| Piece::packed(file, &self.directory)).transpose()
+    }
+
+    fn open_file(&self, name: &str) -> io::Result<Option<File>> {
+        let path = self.directory.join(name);
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         match std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
             Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
@@ -65,7 +79,7 @@ impl Files {
         let Some(current) = self.open.front_mut() else { return Ok(0) };
         let mut room = buffer.len();
         if let Some(end) = self.end.filter(|_| newest) {
-            let left = end.saturating_sub(io::Seek::stream_position(current)?);
+            let left = end.saturating_sub(current.position()?);
             room = room.min(usize::try_from(left).unwrap_or(usize::MAX));
         }
         current.read(&mut buffer[..room])
@@ -88,10 +102,9 @@ impl Files {
             self.open = fresh.open;
             return Ok(!self.open.is_empty());
         };
-        let known = inode_of(last)?;
         let fresh = Self::open(&self.directory, &self.name)?;
-        let inodes = fresh.open.iter().map(inode_of).collect::<io::Result<Vec<_>>>()?;
-        let newer = match inodes.iter().position(|inode| *inode == known) {
+        let same = fresh.open.iter().map(|piece| piece.is(last)).collect::<io::Result<Vec<_>>>()?;
+        let newer = match same.iter().rposition(|same| *same) {
             Some(place) => place + 1,
             // So much was written that it is gone; go on with the oldest that is left.
             None => 0,
@@ -106,12 +119,13 @@ impl Files {
         let mut missing = count;
         let mut kept = std::collections::VecDeque::new();
         let mut newest = true;
-        while let Some(mut file) = self.open.pop_back() {
+        while let Some(mut piece) = self.open.pop_back() {
+            let file = piece.seekable()?;
             let length = file.metadata()?.len();
-            let start = tail_start(&file, length, &mut missing, newest, &ends_line)?;
+            let start = tail_start(file, length, &mut missing, newest, &ends_line)?;
             newest = false;
-            io::Seek::seek(&mut file, io::SeekFrom::Start(start.unwrap_or(0)))?;
-            kept.push_front(file);
+            io::Seek::seek(file, io::SeekFrom::Start(start.unwrap_or(0)))?;
+            kept.push_front(piece);
             if start.is_some() {
                 break;
             }
@@ -125,18 +139,16 @@ impl Files {
     pub(super) fn seek_to_time(&mut self, since: i64, time_of: impl Fn(&[u8]) -> Option<i64>) -> io::Result<()> {
         // A file is of no interest when the next one begins early enough already.
         while let Some(next) = self.open.get(1) {
-            let earlier =
-                record_after(next, 0, true)?.and_then(|(_, record)| time_of(&record)).is_some_and(|at| at < since);
-            if !earlier {
+            if next.first_time()?.is_none_or(|at| at >= since) {
                 break;
             }
             self.open.pop_front();
         }
-        let Some(file) = self.open.front_mut() else { return Ok(()) };
+        let Some(file) = self.open.front_mut().map(Piece::seekable).transpose()? else { return Ok(()) };
         let (mut low, mut high) = (0, file.metadata()?.len());
         while high - low > BLOCK as u64 {
             let middle = low + (high - low) / 2;
-            match record_after(file, middle, false)? {
+            match record_after(file, middle)? {
                 Some((at, record)) if at < high && time_of(&record).is_some_and(|time| time < since) => low = at,
                 _ => high = middle,
             }
@@ -146,8 +158,8 @@ impl Files {
     }
 }
 
-/// The first whole record that begins behind this place, or at it, and where; nothing when there is none within a block.
-fn record_after(file: &File, place: u64, at: bool) -> io::Result<Option<(u64, Vec<u8>)>> {
+/// The first whole record that begins behind this place, and where; nothing when there is none within a block.
+fn record_after(file: &File, place: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
     let mut block = vec![0; 2 * BLOCK];
     let mut filled = 0;
     while filled < block.len() {
@@ -158,12 +170,8 @@ fn record_after(file: &File, place: u64, at: bool) -> io::Result<Option<(u64, Ve
     }
     let block = &block[..filled];
     let newline = |from: usize| block[from..].iter().position(|byte| *byte == b'\n').map(|found| from + found);
-    let Some(begin) = (if at { Some(0) } else { newline(0).map(|found| found + 1) }) else { return Ok(None) };
+    let Some(begin) = newline(0).map(|found| found + 1) else { return Ok(None) };
     Ok(newline(begin).map(|end| (place + begin as u64, block[begin..end].to_vec())))
-}
-
-fn inode_of(file: &File) -> io::Result<u64> {
-    Ok(file.metadata()?.ino())
 }
 
 /// Where in the file the `missing` last lines begin; nothing when it has fewer, which are then counted off.

@@ -1,6 +1,8 @@
 //! Reading what containers have written: json-file logs, from their end or their beginning, and on as they grow.
 
 mod files;
+pub(crate) mod pack;
+mod piece;
 mod read;
 mod record;
 pub(crate) mod remote;
@@ -259,9 +261,28 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
+/// Tells when a file of a log may have become an older one.
+#[derive(Debug)]
+pub(crate) struct Turns(AsyncFd<std::os::fd::OwnedFd>);
+
+impl Turns {
+    /// Those in a directory from now on. Must be called within a tokio runtime.
+    pub(crate) fn of(directory: &Path) -> io::Result<Self> {
+        watch(directory, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO).map(Self)
+    }
+
+    /// Waits for the next.
+    pub(crate) async fn next(&self) -> io::Result<()> {
+        drained(&self.0).await
+    }
+}
+
 fn watch_directory(directory: &Path) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
+    watch(directory, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
+}
+
+fn watch(directory: &Path, news: inotify::WatchFlags) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    let news = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&watch, directory, news)?;
     #[allow(deprecated, reason = "an OwnedFd names one descriptor for as long as it lives")]
     AsyncFd::new(watch)

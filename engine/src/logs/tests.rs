@@ -230,3 +230,90 @@ async fn since_finds_its_place_in_long_files() {
     }
     assert!(left < lines(48_000..55_000).len(), "{left}");
 }
+
+/// Packs all older files, as the engine and the monitor do it together.
+fn pack_all(log: &Log) -> usize {
+    let directory = log.directory.path();
+    let mut packed = 0;
+    while let Some(inode) = pack::pack(directory, "log").unwrap() {
+        use std::os::unix::fs::MetadataExt as _;
+        let number = (1..9).find(|number| {
+            std::fs::metadata(directory.join(format!("log.{number}"))).is_ok_and(|found| found.ino() == inode)
+        });
+        let plain = directory.join(format!("log.{}", number.unwrap()));
+        assert!(pack::waits(directory, "log"));
+        std::fs::rename(directory.join("log.packed"), plain.with_extension(format!("{}.gz", number.unwrap()))).unwrap();
+        std::fs::remove_file(plain).unwrap();
+        packed += 1;
+    }
+    packed
+}
+
+#[tokio::test]
+async fn packed_files_are_read_like_others() {
+    let files = [("log.3", 0..2000), ("log.2", 2000..4000), ("log.1", 4000..4010), ("log", 4010..4020)];
+    let files = files.map(|(name, numbers)| (name, lines(numbers)));
+    let log = Log::new(&files.each_ref().map(|(name, text)| (*name, text.as_str())));
+    assert_eq!(pack_all(&log), 3);
+    assert!(log.directory.path().join("log.3.gz").exists() && !log.directory.path().join("log.3").exists());
+    assert_eq!(log.text(LogOptions::default()).await, plain(0..4020));
+    for count in [0, 9, 10, 11, 20, 21, 2019, 2021, 4019, 4020, 9999] {
+        let text = log.text(LogOptions::default().tail(count.into())).await;
+        assert_eq!(text, plain(4020_u32.saturating_sub(count)..4020), "{count}");
+    }
+    for since in [0, 1, 1999, 2000, 2001, 3999, 4015, 4019] {
+        let base = 1_767_225_600_000_000_000;
+        let options = LogOptions { since: Some(base + i64::from(since) * 1_000_000), ..LogOptions::default() };
+        assert_eq!(log.text(options).await, plain(since as u32..4020), "{since}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_packed_while_somebody_follows_is_read_once() {
+    let log = Log::new(&[("log", &lines(0..3))]);
+    let mut stream = log.read(LogOptions::default().follow(true));
+    let mut text = String::new();
+    let mut until = 0;
+    for turn in 0..4 {
+        let from = turn * 3;
+        until = from + 3;
+        while text.lines().count() < until as usize {
+            text += std::str::from_utf8(&stream.next().await.unwrap().unwrap().bytes).unwrap();
+        }
+        for number in (1..4).rev() {
+            for form in ["", ".gz"] {
+                let from = log.directory.path().join(format!("log.{number}{form}"));
+                let _ = std::fs::rename(from, log.directory.path().join(format!("log.{}{form}", number + 1)));
+            }
+        }
+        log.rotate();
+        assert_eq!(pack_all(&log), 1);
+        // The inode of the one that was packed is free for it.
+        log.append(&lines(until..until + 3));
+    }
+    log.running.send_replace(false);
+    text += &rest(stream).await;
+    assert_eq!(text, plain(0..until + 3));
+}
+
+#[tokio::test]
+async fn a_damaged_packed_file_is_an_error_and_a_foreign_one_is_read() {
+    use std::io::Write as _;
+    let log = Log::new(&[("log.1", &lines(0..2000)), ("log", &lines(2000..2003))]);
+    pack_all(&log);
+    let packed = log.directory.path().join("log.1.gz");
+    let whole = std::fs::read(&packed).unwrap();
+    std::fs::write(&packed, &whole[..whole.len() / 2]).unwrap();
+    let mut stream = log.read(LogOptions::default());
+    let mut last = None;
+    while let Some(line) = stream.next().await {
+        last = Some(line);
+    }
+    assert!(last.unwrap().is_err());
+    // As gzip itself makes it.
+    let mut foreign = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    foreign.write_all(lines(0..2000).as_bytes()).unwrap();
+    std::fs::write(&packed, foreign.finish().unwrap()).unwrap();
+    assert_eq!(log.text(LogOptions::default()).await, plain(0..2003));
+    assert_eq!(log.text(LogOptions::default().tail(2001)).await, plain(2..2003));
+}

@@ -194,9 +194,15 @@ fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, linux: &Linux,
     match &bundle.output {
         Output::Discard => plan.push(Op::DiscardOutput {}),
         Output::AttachOnly => {}
-        Output::JsonLog { directory, name, max_size, max_files } => {
+        Output::JsonLog { directory, name, max_size, max_age, max_files } => {
             let directory = plan.descriptor(Resource::Directory(directory.clone()));
-            plan.with_text(name, |name| Op::JsonLog { directory, name, max_size: *max_size, max_files: *max_files });
+            plan.with_text(name, |name| Op::JsonLog {
+                directory,
+                name,
+                max_size: *max_size,
+                max_age: *max_age,
+                max_files: *max_files,
+            });
         }
     }
     if let Stdin::Open { once } = bundle.stdin {

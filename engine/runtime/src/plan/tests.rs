@@ -118,8 +118,13 @@ fn a_container_of_cgroup_version_2_with_a_terminal_and_a_log() {
     bundle.stdin = Stdin::Open { once: true };
     bundle.terminal_size = Some((24, 80));
     bundle.tasks_die_with_launcher = true;
-    bundle.output =
-        Output::JsonLog { directory: "/logs".into(), name: "c1-json.log".to_owned(), max_size: 1 << 20, max_files: 5 };
+    bundle.output = Output::JsonLog {
+        directory: "/logs".into(),
+        name: "c1-json.log".to_owned(),
+        max_size: 1 << 20,
+        max_age: 0,
+        max_files: 5,
+    };
     insta::assert_snapshot!(compile(&bundle, &host).unwrap());
 }
 

@@ -1,4 +1,4 @@
-//! The log of a container: lines of its output as records in a file that is rotated by size.
+//! The log of a container: lines of its output as records in a file that is rotated by size and age.
 
 use core::ffi::CStr;
 
@@ -13,6 +13,17 @@ const MAX_FILES: u32 = 1000;
 /// Records are gathered up to this, in bytes of address space.
 const GATHER: usize = MAX_RECORD * 2;
 
+/// What the files of a log are bounded by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Bytes of a file; 0 is no bound.
+    pub(crate) max_size: u64,
+    /// Nanoseconds that a file takes records; 0 is no bound.
+    pub(crate) max_age: u64,
+    /// Files, the present one among them.
+    pub(crate) max_files: u32,
+}
+
 /// Where the log goes.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -20,8 +31,9 @@ pub(crate) struct Log {
     directory: Descriptor,
     file: Descriptor,
     name: [u8; NAME_MAX + 1],
-    max_size: u64,
-    max_files: u32,
+    bounds: Bounds,
+    /// When the present file was begun, in nanoseconds since 1970.
+    begun: u64,
     /// Bytes ahead of the file's end, counted from the beginning of the file that was there at birth.
     pub(crate) position: u64,
     /// The position at which the present file begins.
@@ -56,8 +68,8 @@ impl Log {
             directory: -1,
             file: -1,
             name: [0; NAME_MAX + 1],
-            max_size: 0,
-            max_files: 1,
+            bounds: Bounds { max_size: 0, max_age: 0, max_files: 1 },
+            begun: 0,
             position: 0,
             file_start: 0,
             lost: 0,
@@ -69,19 +81,20 @@ impl Log {
     }
 
     /// Opens or makes the file; what it holds already is kept.
-    pub(crate) fn open(&mut self, directory: Descriptor, name: &CStr, max_size: u64, max_files: u32) -> Result<()> {
+    pub(crate) fn open(&mut self, directory: Descriptor, name: &CStr, bounds: Bounds) -> Result<()> {
         let name = name.to_bytes();
         // Room for the number of a rotated file.
-        if name.is_empty() || name.len() > NAME_MAX - 8 || name.contains(&b'/') {
+        if name.is_empty() || name.len() > NAME_MAX - 12 || name.contains(&b'/') {
             return Err(Errno::INVAL);
         }
         self.name[..name.len()].copy_from_slice(name);
         self.directory = directory;
-        self.max_size = max_size;
-        self.max_files = max_files.clamp(1, MAX_FILES);
+        self.bounds = Bounds { max_files: bounds.max_files.clamp(1, MAX_FILES), ..bounds };
         self.gather = system::map(GATHER)?;
         self.file = self.open_file(0)?;
-        self.position = system::metadata(self.file)?.size;
+        let found = system::metadata(self.file)?;
+        self.position = found.size;
+        self.begun = if found.size > 0 && found.born > 0 { found.born } else { system::now() };
         Ok(())
     }
 
@@ -91,7 +104,7 @@ impl Log {
 
     fn open_file(&self, flags: u64) -> Result<Descriptor> {
         let flags = flags | system::O_WRONLY | system::O_APPEND | system::O_CREAT | system::O_NOFOLLOW;
-        system::open_at(self.directory, name_of(&self.name, &mut [0; NAME_MAX + 1], 0), flags, 0o640)
+        system::open_at(self.directory, name_of(&self.name, &mut [0; NAME_MAX + 1], 0, PLAIN), flags, 0o640)
     }
 
     /// Opens the file again, because somebody has moved or emptied it.
@@ -103,6 +116,7 @@ impl Log {
         let file = self.open_file(0)?;
         system::close(core::mem::replace(&mut self.file, file));
         self.file_start = self.position.saturating_sub(system::metadata(file)?.size);
+        self.begun = system::now();
         Ok(())
     }
 
@@ -155,9 +169,14 @@ impl Log {
             self.flush();
         }
         let size = self.position - self.file_start + self.gathered as u64;
-        if self.max_size > 0 && size >= self.max_size {
+        let bounds = self.bounds;
+        let is_old = bounds.max_age > 0 && size > 0 && time.saturating_sub(self.begun) >= bounds.max_age;
+        if (bounds.max_size > 0 && size >= bounds.max_size) || is_old {
             self.flush();
             self.rotate();
+        }
+        if size == 0 {
+            self.begun = time;
         }
         let mut writer = Writer::new(self.gather, self.gathered);
         if !self.tail.is_of(stream, time) {
@@ -188,15 +207,43 @@ impl Log {
 
     fn rotate(&mut self) {
         let (mut from, mut to) = ([0; NAME_MAX + 1], [0; NAME_MAX + 1]);
-        for number in (0..self.max_files - 1).rev() {
-            let from = name_of(&self.name, &mut from, number);
-            let to = name_of(&self.name, &mut to, number + 1);
-            let _ = system::rename_at(self.directory, from, to);
+        let last = self.bounds.max_files - 1;
+        // What comes in its place may have the other form.
+        for form in FORMS.iter().filter(|_| last > 0) {
+            let _ = system::unlink_at(self.directory, name_of(&self.name, &mut from, last, form));
+        }
+        for number in (0..last).rev() {
+            for form in FORMS {
+                let from = name_of(&self.name, &mut from, number, form);
+                let to = name_of(&self.name, &mut to, number + 1, form);
+                let _ = system::rename_at(self.directory, from, to);
+                if number == 0 {
+                    break;
+                }
+            }
         }
         if let Ok(file) = self.open_file(system::O_TRUNC) {
             system::close(core::mem::replace(&mut self.file, file));
             self.file_start = self.position;
+            self.begun = system::now();
         }
+    }
+
+    /// Puts the packed form of an older file in its place. The file itself goes last, so that whoever looks for it and does
+    /// not find it finds the packed one.
+    pub(crate) fn take_packed(&mut self, inode: u64) -> Result<()> {
+        let (mut packed, mut from, mut to) = ([0; NAME_MAX + 1], [0; NAME_MAX + 1], [0; NAME_MAX + 1]);
+        let packed = name_of(&self.name, &mut packed, 0, b".packed");
+        for number in 1..self.bounds.max_files {
+            let plain = name_of(&self.name, &mut from, number, PLAIN);
+            if system::metadata_of_link(self.directory, plain).is_ok_and(|found| found.inode == inode) {
+                system::rename_at(self.directory, packed, name_of(&self.name, &mut to, number, PACKED))?;
+                return system::unlink_at(self.directory, plain);
+            }
+        }
+        // So much was written meanwhile that it is gone.
+        system::unlink_at(self.directory, packed)?;
+        Err(Errno::NOENT)
     }
 
     /// Gives memory back that is not needed while nothing is written.
@@ -205,16 +252,23 @@ impl Log {
     }
 }
 
-/// The name of a rotated file; 0 is the present one.
-fn name_of<'b>(name: &[u8; NAME_MAX + 1], buffer: &'b mut [u8; NAME_MAX + 1], number: u32) -> &'b CStr {
+const PLAIN: &[u8] = b"";
+const PACKED: &[u8] = b".gz";
+/// What the names of older files end with.
+const FORMS: [&[u8]; 2] = [PLAIN, PACKED];
+
+/// The name of an older file in one of its forms; 0 is the present one.
+fn name_of<'b>(name: &[u8; NAME_MAX + 1], buffer: &'b mut [u8; NAME_MAX + 1], number: u32, form: &[u8]) -> &'b CStr {
     *buffer = *name;
+    let mut length = name.iter().position(|byte| *byte == 0).unwrap_or(0);
     if number > 0 {
         let mut digits = [0; 12];
         let digits = decimal(number.cast_signed(), &mut digits);
-        let length = name.iter().position(|byte| *byte == 0).unwrap_or(0);
         buffer[length] = b'.';
         buffer[length + 1..length + 1 + digits.len()].copy_from_slice(digits);
+        length += 1 + digits.len();
     }
+    buffer[length..length + form.len()].copy_from_slice(form);
     CStr::from_bytes_until_nul(buffer).unwrap_or(c"log")
 }
 
@@ -254,7 +308,7 @@ mod tests {
         fn log(&self, max_size: u64, max_files: u32) -> Log {
             let mut log = Log::none();
             let directory = std::fs::File::open(&self.0).unwrap().into_raw_fd();
-            log.open(directory, c"log", max_size, max_files).unwrap();
+            log.open(directory, c"log", Bounds { max_size, max_age: 0, max_files }).unwrap();
             log
         }
 
@@ -320,6 +374,59 @@ mod tests {
         assert_eq!(files, ["4\\n5\\n", "6\\n7\\n", "8\\n"]);
         assert!(!place.0.join("log.3").exists());
         assert_eq!(log.position - log.file_start, std::fs::metadata(place.0.join("log")).unwrap().len());
+    }
+
+    #[test]
+    fn files_are_rotated_by_age() {
+        let place = Place::new("age");
+        let mut log = place.log(0, 3);
+        log.bounds.max_age = 3_600_000_000_000;
+        let mut line = Line::default();
+        log.take(&mut line, "stdout", b"old\n");
+        log.take(&mut line, "stdout", b"older\n");
+        log.begun -= 3_600_000_000_000;
+        log.take(&mut line, "stdout", b"new\n");
+        assert_eq!(
+            (place.texts("log.1").concat(), place.texts("log").concat()),
+            ("old\\nolder\\n".into(), "new\\n".into())
+        );
+        // The next monitor goes by when the file was made.
+        let mut next = place.log(0, 3);
+        assert!(system::now() - next.begun < 60_000_000_000, "{}", next.begun);
+        // A file without records does not age.
+        std::fs::remove_file(place.0.join("log")).unwrap();
+        next.reopen().unwrap();
+        next.bounds.max_age = 1;
+        next.begun = 0;
+        next.take(&mut line, "stdout", b"first\n");
+        assert_eq!(place.texts("log").concat(), "first\\n");
+        assert!(!place.0.join("log.2").exists());
+    }
+
+    #[test]
+    fn packed_files_go_on_in_their_row() {
+        use std::os::unix::fs::MetadataExt as _;
+        let place = Place::new("packed");
+        let mut log = place.log(100, 4);
+        let mut line = Line::default();
+        let mut write = |log: &mut Log, from: u8, to: u8| {
+            (from..to).for_each(|number| log.take(&mut line, "stdout", &[b'0' + number, b'\n']));
+        };
+        let exists = |name: &str| place.0.join(name).exists();
+        let packed = |text: &str| std::fs::write(place.0.join("log.packed"), text).unwrap();
+        write(&mut log, 0, 5);
+        let inode = std::fs::metadata(place.0.join("log.2")).unwrap().ino();
+        packed("oldest");
+        log.take_packed(inode).unwrap();
+        assert!(exists("log.2.gz") && !exists("log.2") && exists("log.1") && !exists("log.packed"));
+        write(&mut log, 5, 7);
+        assert!(exists("log.3.gz") && exists("log.2") && exists("log.1") && !exists("log.2.gz"));
+        // It comes from the row's end, whatever form the next one has.
+        write(&mut log, 7, 9);
+        assert!(!exists("log.3.gz") && exists("log.3") && exists("log.2"));
+        packed("of one that is gone");
+        assert!(log.take_packed(1).is_err());
+        assert!(!exists("log.packed"));
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl Monitor {
             Request::Signal { process, signal } => {
                 self.with_process(process, |process| system::signal_process(process.pidfd, signal))
             }
+            Request::PackedLog { inode } => self.log.take_packed(inode).map_err(|_| (0, Refusal::NotPossible, 0)),
             Request::ReopenLog {} => self.log.reopen().map_err(|errno| match errno {
                 Errno::BADF => (0, Refusal::NotPossible, 0),
                 Errno(errno) => (0, Refusal::Syscall, errno),

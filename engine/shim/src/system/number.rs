@@ -66,6 +66,7 @@ numbers! {
     IOPRIO_SET = 251, 30;
     OPENAT = 257, 56;
     MKDIRAT = 258, 34;
+    UNLINKAT = 263, 35;
     MKNODAT = 259, 33;
     FCHOWNAT = 260, 54;
     SYMLINKAT = 266, 36;
