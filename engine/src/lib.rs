@@ -43,6 +43,7 @@ pub mod registry;
 pub mod settings;
 pub mod snapshot;
 pub mod state;
+mod tls;
 pub mod volume;
 
 pub use container::{

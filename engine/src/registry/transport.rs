@@ -1,6 +1,5 @@
 //! Connections: plain, and with TLS against the authorities of the host or of one registry.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -14,14 +13,11 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::ClientConfig;
 
 use super::proxy::{Proxies, Way};
 use super::{Error, Shared};
+use crate::tls::{Failure, Trust};
 
 /// What is sent with a request.
 pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -31,15 +27,6 @@ pub(super) type Secure = Client<HttpsConnector<Way>, Body>;
 /// To connect, and until an answer begins.
 const CONNECT: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(60);
-
-/// Where systems keep their authorities; the first that is there counts. The environment is not asked.
-const AUTHORITIES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 fn connector(proxies: Arc<Proxies>) -> Way {
     let mut connector = HttpConnector::new();
@@ -119,66 +106,15 @@ async fn secure(shared: &Arc<Shared>, host: String, insecure: bool) -> Result<Se
 }
 
 fn config(certificates: Option<&Path>, host: &str, insecure: bool) -> Result<ClientConfig, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::Misbehaved(format!("TLS cannot be set up: {error}")))?;
     let own = certificates.map(|directory| directory.join(host));
-    let identity = own.as_deref().map(identity).transpose()?.flatten();
-    let refused = |error: rustls::Error| Error::Setting {
-        value: own.as_deref().unwrap_or(Path::new("")).display().to_string(),
-        reason: format!("the client's certificate: {error}"),
-    };
-    if insecure {
-        let verifier = Arc::new(Unchecked { provider });
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        return match identity {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(refused),
-            None => Ok(builder.with_no_client_auth()),
-        };
-    }
-    let mut roots = RootCertStore::empty();
-    if let Some(file) = AUTHORITIES.iter().map(Path::new).find(|path| path.exists()) {
-        let found = rustls_native_certs::load_certs_from_paths(Some(file), None);
-        roots.add_parsable_certificates(found.certs);
-    }
+    let mut trust = Trust { peer: format!("registry {host}"), unchecked: insecure, ..Trust::default() };
     if let Some(directory) = &own {
-        for path in files(directory, "crt")? {
-            let refuse = |reason: String| Error::Setting { value: path.display().to_string(), reason };
-            let found = CertificateDer::pem_file_iter(&path).map_err(|error| refuse(error.to_string()))?;
-            for certificate in found {
-                let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
-                roots.add(certificate).map_err(|error| refuse(error.to_string()))?;
-            }
-        }
+        trust.authorities = files(directory, "crt")?;
+        // Who we are to a registry that wants to know.
+        let certificate = files(directory, "cert")?.into_iter().next();
+        trust.identity = certificate.map(|path| (path.clone(), path.with_extension("key")));
     }
-    if roots.is_empty() {
-        let reason = format!("this host has no certificate authorities to check {host} with");
-        return Err(Error::Setting { value: AUTHORITIES.join(", "), reason });
-    }
-    let builder = builder.with_root_certificates(roots);
-    match identity {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(refused),
-        None => Ok(builder.with_no_client_auth()),
-    }
-}
-
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-/// Who we are to a registry that wants to know: `*.cert`, and the `*.key` of the same name.
-fn identity(directory: &Path) -> Result<Option<Identity>, Error> {
-    let Some(path) = files(directory, "cert")?.into_iter().next() else { return Ok(None) };
-    let key = path.with_extension("key");
-    let refuse = |path: &Path, error: &dyn fmt::Display| Error::Setting {
-        value: path.display().to_string(),
-        reason: error.to_string(),
-    };
-    let chain = CertificateDer::pem_file_iter(&path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| refuse(&path, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&key)
-        .map_err(|error| refuse(&key, &format!("the key of {}: {error}", path.display())))?;
-    Ok(Some((chain, key)))
+    trust.config().map_err(|Failure { subject, reason }| Error::Setting { value: subject, reason })
 }
 
 /// The files of a directory, which need not be there, that end like this, by name.
@@ -199,47 +135,6 @@ fn files(directory: &Path, ending: &str) -> Result<Vec<PathBuf>, Error> {
     }
     paths.sort();
     Ok(paths)
-}
-
-/// Takes any certificate, for registries that settings name as insecure.
-#[derive(Debug)]
-struct Unchecked {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// All that an error says, the innermost last.

@@ -1,16 +1,23 @@
-//! Where a log goes: `udp://host:port`, `tcp://host:port`, `unix://path` or `unixgram://path`.
+//! Where a log goes: `udp://host:port`, `tcp://host:port`, `tcp+tls://host:port`, `unix://path` or `unixgram://path`.
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::tls::Trust;
 
 /// Where a log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     Udp(String),
     Tcp(String),
+    Tls(String),
     Unix(PathBuf),
     UnixDatagram(PathBuf),
 }
@@ -42,13 +49,15 @@ impl Address {
         match scheme {
             "udp" => host().map(Self::Udp),
             "tcp" => host().map(Self::Tcp),
+            "tcp+tls" | "tls" => host().map(Self::Tls),
             "unix" => path().map(Self::Unix),
             "unixgram" => path().map(Self::UnixDatagram),
-            _ => Err(format!("logs cannot be sent to {text:?}: use udp, tcp, unix or unixgram")),
+            _ => Err(format!("logs cannot be sent to {text:?}: use udp, tcp, tcp+tls, unix or unixgram")),
         }
     }
 
-    pub(super) async fn connect(&self) -> Result<Connection, String> {
+    /// Connects; `trust` says whom, where that matters.
+    pub(super) async fn connect(&self, trust: &Trust) -> Result<Connection, String> {
         let connected = async {
             match self {
                 Self::Udp(address) => {
@@ -60,6 +69,15 @@ impl Address {
                     Ok(Connection::Udp(socket))
                 }
                 Self::Tcp(address) => Ok(Connection::Tcp(TcpStream::connect(address).await?)),
+                Self::Tls(address) => {
+                    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+                    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                    let name = ServerName::try_from(host).map_err(io::Error::other)?;
+                    let trust = Trust { peer: self.to_string(), ..trust.clone() };
+                    let config = Arc::new(trust.config().map_err(io::Error::other)?);
+                    let stream = TcpStream::connect(address).await?;
+                    Ok(Connection::Tls(Box::new(TlsConnector::from(config).connect(name, stream).await?)))
+                }
                 Self::Unix(path) => Ok(Connection::Unix(UnixStream::connect(path).await?)),
                 Self::UnixDatagram(path) => {
                     let socket = UnixDatagram::unbound()?;
@@ -81,6 +99,7 @@ impl std::fmt::Display for Address {
         match self {
             Self::Udp(address) => write!(f, "udp://{address}"),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Tls(address) => write!(f, "tcp+tls://{address}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::UnixDatagram(path) => write!(f, "unixgram://{}", path.display()),
         }
@@ -92,6 +111,7 @@ impl std::fmt::Display for Address {
 pub(super) enum Connection {
     Udp(UdpSocket),
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
     UnixDatagram(UnixDatagram),
 }
@@ -112,6 +132,10 @@ impl Connection {
                 },
                 Self::UnixDatagram(socket) => socket.send(message).await.map(drop),
                 Self::Tcp(stream) => stream.write_all(message).await,
+                Self::Tls(stream) => {
+                    stream.write_all(message).await?;
+                    stream.flush().await
+                }
                 Self::Unix(stream) => stream.write_all(message).await,
             }
         };
@@ -131,11 +155,12 @@ mod tests {
             ("udp://[::1]", "udp://[::1]:9"),
             ("tcp://logs.example", "tcp://logs.example:9"),
             ("logs:7", "tcp://logs:7"),
+            ("tcp+tls://logs", "tcp+tls://logs:9"),
             ("unixgram:///dev/log", "unixgram:///dev/log"),
         ] {
             assert_eq!(Address::parse(text, 9).unwrap().to_string(), shown);
         }
-        for wrong in ["http://x", "udp://", "unix://x", "tcp://a/b", "tcp+tls://x"] {
+        for wrong in ["http://x", "udp://", "unix://x", "tcp://a/b", "tcp+tls://"] {
             assert!(Address::parse(wrong, 9).is_err(), "{wrong}");
         }
     }

@@ -6,6 +6,7 @@ use std::io;
 use super::address::{Address, Connection};
 use super::{Source, message};
 use crate::logs::{LogLine, Output};
+use crate::tls::Trust;
 
 const PORT: u16 = 24224;
 
@@ -20,7 +21,7 @@ pub(crate) struct Fluentd {
 fn address(options: &BTreeMap<String, String>) -> Result<Address, String> {
     let text = options.get("fluentd-address").map_or("127.0.0.1", String::as_str);
     match Address::parse(text, PORT)? {
-        address @ (Address::Tcp(_) | Address::Unix(_)) => Ok(address),
+        address @ (Address::Tcp(_) | Address::Tls(_) | Address::Unix(_)) => Ok(address),
         _ => Err(format!("fluentd: {text:?} needs to be tcp:// or unix://")),
     }
 }
@@ -42,7 +43,7 @@ pub(super) fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
 impl Fluentd {
     pub(super) async fn connect(options: &BTreeMap<String, String>, source: Source) -> Result<Self, String> {
         let precise = truth(options, "fluentd-sub-second-precision")?;
-        Ok(Self { connection: address(options)?.connect().await?, precise, source })
+        Ok(Self { connection: address(options)?.connect(&Trust::default()).await?, precise, source })
     }
 
     pub(super) async fn send(&mut self, line: &LogLine) -> io::Result<()> {

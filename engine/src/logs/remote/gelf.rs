@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::address::{Address, Connection};
 use super::{Source, message};
 use crate::logs::{LogLine, Output};
+use crate::tls::Trust;
 
 const PORT: u16 = 12201;
 /// Bytes of a chunk's payload: a datagram that crosses a usual network whole.
@@ -74,7 +75,7 @@ pub(super) fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
 impl Gelf {
     pub(super) async fn connect(options: &BTreeMap<String, String>, source: Source) -> Result<Self, String> {
         let (packing, level) = packing(options)?;
-        let connection = address(options)?.connect().await?;
+        let connection = address(options)?.connect(&Trust::default()).await?;
         let mut fixed = Map::new();
         let pairs = [
             ("version", "1.1".to_owned()),

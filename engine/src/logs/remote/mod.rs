@@ -79,17 +79,22 @@ const COMMON: [&str; 5] = ["labels", "labels-regex", "env", "env-regex", "tag"];
 /// Refuses options that a driver does not have, and values that make no sense.
 pub(crate) fn check(driver: &str, options: &BTreeMap<String, String>) -> Result<(), String> {
     let own: &[&str] = match driver {
-        "syslog" => &["syslog-address", "syslog-facility", "syslog-format"],
+        "syslog" => &[
+            "syslog-address",
+            "syslog-facility",
+            "syslog-format",
+            "syslog-tls-ca-cert",
+            "syslog-tls-cert",
+            "syslog-tls-key",
+            "syslog-tls-skip-verify",
+        ],
         "gelf" => &["gelf-address", "gelf-compression-type", "gelf-compression-level"],
         "fluentd" => &["fluentd-address", "fluentd-sub-second-precision", "fluentd-async"],
         "journald" => &[],
         _ => return Err(format!("no log driver named '{driver}' is registered")),
     };
     for option in options.keys() {
-        if option.starts_with("syslog-tls-") && driver == "syslog" {
-            return Err(format!("log option '{option}' is not supported: syslog is not spoken over TLS yet"));
-        }
-        let kept = ["max-size", "max-file", "mode", "max-buffer-size"];
+        let kept = ["max-size", "max-file", "max-age", "mode", "max-buffer-size"];
         if !own.contains(&option.as_str()) && !COMMON.contains(&option.as_str()) && !kept.contains(&option.as_str()) {
             return Err(format!("unknown log opt '{option}' for {driver} log driver"));
         }
@@ -126,7 +131,7 @@ mod tests {
             ("syslog", "syslog-address", "ftp://x", "ftp"),
             ("syslog", "syslog-facility", "bogus", "facility"),
             ("syslog", "syslog-format", "bogus", "format"),
-            ("syslog", "syslog-tls-cert", "x", "TLS"),
+            ("syslog", "syslog-tls-cert", "x", "is for an address such as tcp+tls://"),
             ("gelf", "gelf-compression-type", "lzma", "gelf"),
             ("gelf", "tag", "x", "gelf-address"),
             ("fluentd", "fluentd-address", "http://x", "http"),

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 
 use super::address::{Address, Connection};
 use super::{Source, message};
 use crate::logs::{LogLine, Output};
+use crate::tls::Trust;
 
 const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
@@ -57,10 +59,31 @@ fn address(options: &BTreeMap<String, String>) -> Result<Option<Address>, String
     options.get("syslog-address").filter(|text| !text.is_empty()).map(|text| Address::parse(text, PORT)).transpose()
 }
 
+/// Whom a server that is spoken to by TLS is compared with.
+fn trust(options: &BTreeMap<String, String>) -> Trust {
+    let file = |name: &str| options.get(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    Trust {
+        authorities: file("syslog-tls-ca-cert").into_iter().collect(),
+        identity: file("syslog-tls-cert").zip(file("syslog-tls-key")),
+        // As Docker has it: what counts is that the option is there.
+        unchecked: options.contains_key("syslog-tls-skip-verify"),
+        ..Trust::default()
+    }
+}
+
 pub(super) fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
     facility(options)?;
     format(options, false)?;
-    address(options).map(drop)
+    let address = address(options)?;
+    if let Some(option) = options.keys().find(|option| option.starts_with("syslog-tls-"))
+        && !matches!(address, Some(Address::Tls(_)))
+    {
+        return Err(format!("log option '{option}' is for an address such as tcp+tls://host:port"));
+    }
+    if options.contains_key("syslog-tls-cert") != options.contains_key("syslog-tls-key") {
+        return Err("syslog-tls-cert and syslog-tls-key belong together".to_owned());
+    }
+    Ok(())
 }
 
 impl Syslog {
@@ -69,7 +92,7 @@ impl Syslog {
         let format = format(options, address.is_none())?;
         let facility = facility(options)?;
         let connection = match address {
-            Some(address) => address.connect().await?,
+            Some(address) => address.connect(&trust(options)).await?,
             None => local().await?,
         };
         Ok(Self { connection, format, facility, source })
@@ -78,10 +101,18 @@ impl Syslog {
     pub(super) async fn send(&mut self, line: &LogLine) -> io::Result<()> {
         let mut text = self.head(line).into_bytes();
         text.extend_from_slice(message(line));
-        if !self.connection.is_datagram() {
+        if self.has_lengths() {
+            let length = format!("{} ", text.len());
+            text.splice(..0, length.into_bytes());
+        } else if !self.connection.is_datagram() {
             text.push(b'\n');
         }
         self.connection.send(&text).await
+    }
+
+    /// RFC 5425 begins each message with its length.
+    fn has_lengths(&self) -> bool {
+        matches!(self.connection, Connection::Tls(_)) && matches!(self.format, Format::Rfc5424 | Format::Rfc5424Micro)
     }
 
     fn head(&self, line: &LogLine) -> String {
@@ -106,7 +137,7 @@ impl Syslog {
 async fn local() -> Result<Connection, String> {
     for path in LOCAL {
         for address in [Address::UnixDatagram(path.into()), Address::Unix(path.into())] {
-            if let Ok(connection) = address.connect().await {
+            if let Ok(connection) = address.connect(&Trust::default()).await {
                 return Ok(connection);
             }
         }
@@ -140,6 +171,93 @@ mod tests {
             let count = server.recv(&mut buffer).await.unwrap();
             assert_eq!(String::from_utf8_lossy(&buffer[..count]), expected);
         }
+    }
+
+    fn file(name: &str) -> String {
+        format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    /// A server that wants to know its clients, and what comes from the first that it lets in.
+    async fn server() -> (String, tokio::task::JoinHandle<io::Result<String>>) {
+        use rustls::pki_types::pem::PemObject as _;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        use tokio::io::AsyncReadExt as _;
+        let certificates = |name: &str| vec![CertificateDer::from_pem_file(file(name)).unwrap()];
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificates("ca.crt").remove(0)).unwrap();
+        let clients = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(certificates("server.crt"), PrivateKeyDer::from_pem_file(file("server.key")).unwrap())
+            .unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("tcp+tls://{}", listener.local_addr().unwrap());
+        let served = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await?;
+            let mut stream = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config)).accept(stream).await?;
+            let mut bytes = Vec::new();
+            // A client that goes without a farewell is none the worse.
+            let _ = stream.read_to_end(&mut bytes).await;
+            Ok(String::from_utf8(bytes).unwrap())
+        });
+        (address, served)
+    }
+
+    async fn sent(options: &[(&str, String)]) -> (Result<(), String>, io::Result<String>) {
+        let (address, served) = server().await;
+        let mut all: BTreeMap<String, String> =
+            options.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        all.insert("syslog-address".to_owned(), address);
+        let source = Source { host: "box".to_owned(), tag: "web".to_owned(), ..Source::default() };
+        let said = async {
+            let mut syslog = Syslog::connect(&all, source).await?;
+            for text in ["one\n", "two\n"] {
+                let bytes = bytes::Bytes::from_static(text.as_bytes());
+                let line = LogLine { output: Output::Stdout, at: 0, continued: false, bytes };
+                syslog.send(&line).await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        };
+        let said = said.await;
+        if said.is_err() {
+            // It may never have been connected to.
+            served.abort();
+            return (said, Err(io::ErrorKind::NotConnected.into()));
+        }
+        (said, served.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn by_tls_both_sides_know_each_other() {
+        let identity = [("syslog-tls-cert", file("client.crt")), ("syslog-tls-key", file("client.key"))];
+        let authority = ("syslog-tls-ca-cert", file("ca.crt"));
+        let (said, heard) = sent(&[&identity[..], &[authority.clone()]].concat()).await;
+        said.unwrap();
+        assert_eq!(heard.unwrap(), "<30>1970-01-01T00:00:00Z box web: one\n<30>1970-01-01T00:00:00Z box web: two\n");
+        // RFC 5425 tells how long each message is.
+        let format = ("syslog-format", "rfc5424".to_owned());
+        let (said, heard) = sent(&[&identity[..], &[authority.clone(), format]].concat()).await;
+        said.unwrap();
+        let one = "<30>1 1970-01-01T00:00:00Z box web - web - one";
+        assert!(heard.unwrap().starts_with(&format!("{} {one}{} <30>1", one.len(), one.len())));
+        let (said, heard) = sent(&[&identity[..], &[("syslog-tls-skip-verify", "true".to_owned())]].concat()).await;
+        assert!(said.is_ok() && heard.unwrap().ends_with("two\n"));
+    }
+
+    #[tokio::test]
+    async fn by_tls_nobody_else_is_spoken_to() {
+        let identity = [("syslog-tls-cert", file("client.crt")), ("syslog-tls-key", file("client.key"))];
+        let (said, heard) = sent(&identity).await;
+        let error = said.unwrap_err();
+        assert!(error.contains("certificate") && heard.is_err(), "{error}");
+        // The server does not know who we are.
+        let (_, heard) = sent(&[("syslog-tls-ca-cert", file("ca.crt"))]).await;
+        assert!(heard.is_err());
+        let (said, _) = sent(&[("syslog-tls-ca-cert", file("missing.crt"))]).await;
+        assert!(said.unwrap_err().contains("missing.crt"));
     }
 
     #[test]
