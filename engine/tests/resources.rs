@@ -140,3 +140,28 @@ async fn realtime_scheduling_is_had_of_the_part_that_containers_were_given() {
     assert_eq!(in_it(&container, budget).await, "150000\n40000");
     container.remove(RemoveOptions::default().force(true)).await.unwrap();
 }
+
+#[tokio::test]
+async fn several_are_measured_at_once() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let mut containers = Vec::new();
+    for name in ["one", "two", "off"] {
+        let container = engine.containers().create(shell("sleep 1000").name(name)).await.unwrap();
+        if name != "off" {
+            container.start().await.unwrap();
+        }
+        containers.push(container);
+    }
+    let all = engine.containers();
+    let once = all.samples(&containers).await.unwrap();
+    assert_eq!(once.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    assert!(once[0].as_ref().unwrap().usage.memory.usage > 0);
+    let twice = all.samples_twice(&containers).await.unwrap();
+    assert_eq!(twice.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    assert!(twice.iter().flatten().all(|(before, now)| before.at < now.at));
+    assert!(all.samples(&[]).await.unwrap().is_empty());
+    for container in containers {
+        container.remove(RemoveOptions::default().force(true)).await.unwrap();
+    }
+}

@@ -40,6 +40,23 @@ pub fn bounds_and_use(client: Client) {
     let used = client.run(&daemon, &["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "one"]);
     let used = used.ok();
     assert!(used.starts_with("one 1 ") && used.ends_with(" / 64MiB"), "{used}");
+    client.run(&daemon, &["create", "--name", "off", "busybox", "true"]).ok();
+    let used = client.run(&daemon, &["stats", "--no-stream", "-a", "--format", "{{.Name}} {{.PIDs}}"]).ok();
+    let mut lines: Vec<_> = used.lines().collect();
+    lines.sort_unstable();
+    assert!(lines.len() == 2 && lines[0].starts_with("off ") && lines[1] == "one 1", "{used}");
+    let used = client.run(&daemon, &["stats", "--no-stream", "--format", "{{.Container}}", "off", "one"]).ok();
+    assert_eq!(
+        {
+            let mut names: Vec<_> = used.lines().collect();
+            names.sort_unstable();
+            names
+        },
+        ["off", "one"]
+    );
+    let said = client.run(&daemon, &["stats", "--no-stream", "one", "nope"]);
+    assert!(said.stderr.contains("No such container: nope"), "{said:?}");
+    client.run(&daemon, &["rm", "off"]).ok();
     client.run(&daemon, &["update", "-m", "96m", "--memory-swap", "200m", "--restart", "always", "one"]).ok();
     let format = "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}";
     assert_eq!(shown(client, &daemon, "one", format), format!("{} always", 96 << 20));

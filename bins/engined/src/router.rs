@@ -67,6 +67,7 @@ static ROUTES: &[Route] = table! {
     GET "/containers/json" While containers::list::list;
     POST "/containers/create" Finish containers::create::create;
     POST "/containers/prune" Finish containers::remove::prune;
+    GET "/containers/stats" While containers::stats::of_many;
     GET "/containers/{name}/json" While containers::inspect::inspect;
     GET "/containers/{name}/top" While containers::inspect::top;
     GET "/containers/{name}/logs" While containers::logs::logs;

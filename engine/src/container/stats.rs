@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine_runtime::cgroup::{CpuUsage, Usage};
 
 use super::inventory::{blocking, now};
-use super::{Container, Error, NetworkMode};
+use super::{Container, Containers, Error, NetworkMode};
 
 /// A sample that was taken between so long and so long ago is good to compare with.
 const COMPARABLE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
@@ -78,35 +78,40 @@ impl Container {
     /// # Errors
     /// When the kernel does not say.
     pub async fn sample(&self) -> Result<Option<Arc<Sample>>, Error> {
+        let this = self.clone();
+        blocking(move || this.measure(online_processors())).await
+    }
+
+    fn measure(&self, processors: u32) -> Result<Option<Arc<Sample>>, Error> {
         let record = self.inner.record();
         let Some(live) = self.inner.live().filter(|_| record.state.status.has_process()) else { return Ok(None) };
-        let runtime = self.shared.parts.runtime.clone();
-        let network = record.config.host.network_mode != NetworkMode::Host;
-        let id = record.id;
-        let sample = blocking(move || {
-            let cgroup = runtime.cgroup(id.as_str())?;
-            let usage = match cgroup.usage() {
-                Ok(usage) => usage,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(Error::io("measure the cgroup", cgroup.path(), error)),
-            };
-            let interfaces = if network { interfaces(live.pid) } else { Vec::new() };
-            if live.has_ended() {
-                return Ok(None);
-            }
-            let layout = &runtime.host().cgroups;
-            let version_one =
-                layout.hierarchies.iter().any(|hierarchy| hierarchy.controllers.iter().any(|name| name == "memory"));
-            let (system, processors) = machine_time();
-            let machine = rustix::system::sysinfo();
-            let memory = u64::from(machine.mem_unit).saturating_mul(machine.totalram);
-            Ok(Some(Arc::new(Sample { at: now(), usage, version_one, system, processors, memory, interfaces })))
-        })
-        .await?;
-        if let Some(sample) = &sample {
-            self.inner.keep_sample(Arc::clone(sample));
+        let runtime = &self.shared.parts.runtime;
+        let cgroup = runtime.cgroup(record.id.as_str())?;
+        let usage = match cgroup.usage() {
+            Ok(usage) => usage,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("measure the cgroup", cgroup.path(), error)),
+        };
+        let has_own = record.config.host.network_mode != NetworkMode::Host;
+        let interfaces = if has_own { interfaces(live.pid) } else { Vec::new() };
+        if live.has_ended() {
+            return Ok(None);
         }
-        Ok(sample)
+        let layout = &runtime.host().cgroups;
+        let version_one =
+            layout.hierarchies.iter().any(|hierarchy| hierarchy.controllers.iter().any(|name| name == "memory"));
+        let machine = rustix::system::sysinfo();
+        let memory = u64::from(machine.mem_unit).saturating_mul(machine.totalram);
+        let system = machine_time(processors);
+        let sample = Arc::new(Sample { at: now(), usage, version_one, system, processors, memory, interfaces });
+        self.inner.keep_sample(Arc::clone(&sample));
+        Ok(Some(sample))
+    }
+
+    /// A sample that was taken not too long ago, and in this run.
+    fn comparable(&self) -> Option<Arc<Sample>> {
+        let started = self.inner.record().state.started_at;
+        self.inner.kept_sample().filter(|kept| kept.at > started && is_comparable(kept.at))
     }
 
     /// What it has used so far, and an earlier sample to compare with, which takes a tenth of a second when nobody has asked
@@ -116,14 +121,9 @@ impl Container {
     /// As [`Container::sample`].
     pub async fn sample_twice(&self) -> Result<Option<(Arc<Sample>, Arc<Sample>)>, Error> {
         let started = self.inner.record().state.started_at;
-        let comparable = |at: i64| {
-            let age = Duration::from_nanos(u64::try_from(now() - at).unwrap_or(0));
-            (COMPARABLE.0..=COMPARABLE.1).contains(&age)
-        };
-        let kept = self.inner.kept_sample().filter(|kept| kept.at > started && comparable(kept.at));
-        let before = match kept {
+        let before = match self.comparable() {
             Some(kept) => kept,
-            None if comparable(started) => {
+            None if is_comparable(started) => {
                 return Ok(self.sample().await?.map(|now| (Arc::new(now.at_start(started)), now)));
             }
             None => {
@@ -136,14 +136,66 @@ impl Container {
     }
 }
 
-/// The time of all processors together, and how many there are. Ticks of `/proc/stat` are too coarse for short intervals.
-fn machine_time() -> (u64, u32) {
-    let processors = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
-    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|text| count(text.trim()));
-    let processors = online.unwrap_or(processors);
+impl Containers {
+    /// What several containers have used so far, at nearly one moment and in their order; nothing of one that does not run.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub async fn samples(&self, containers: &[Container]) -> Result<Vec<Option<Arc<Sample>>>, Error> {
+        let containers = containers.to_vec();
+        blocking(move || {
+            let processors = online_processors();
+            containers.iter().map(|container| container.measure(processors)).collect()
+        })
+        .await
+    }
+
+    /// As [`Containers::samples`], with an earlier sample of each to compare with: it takes a tenth of a second for all together
+    /// when there is none of the last ten.
+    ///
+    /// # Errors
+    /// As [`Containers::samples`].
+    pub async fn samples_twice(
+        &self,
+        containers: &[Container],
+    ) -> Result<Vec<Option<(Arc<Sample>, Arc<Sample>)>>, Error> {
+        let started: Vec<i64> = containers.iter().map(|one| one.inner.record().state.started_at).collect();
+        let mut before: Vec<_> = containers.iter().map(Container::comparable).collect();
+        let lacks = |(before, started): (&Option<Arc<Sample>>, &i64)| before.is_none() && !is_comparable(*started);
+        let runs = |one: &Container| one.inner.record().state.status.has_process();
+        if before.iter().zip(&started).map(lacks).zip(containers).any(|(lacks, one)| lacks && runs(one)) {
+            let first = self.samples(containers).await?;
+            tokio::time::sleep(APART).await;
+            before = before.into_iter().zip(first).map(|(kept, first)| kept.or(first)).collect();
+        }
+        let last = self.samples(containers).await?;
+        let pairs = before.into_iter().zip(started).zip(last);
+        Ok(pairs
+            .map(|((before, started), last)| {
+                last.map(|last| (before.unwrap_or_else(|| Arc::new(last.at_start(started))), last))
+            })
+            .collect())
+    }
+}
+
+/// Whether a moment was not too short and not too long ago.
+fn is_comparable(at: i64) -> bool {
+    let age = Duration::from_nanos(u64::try_from(now() - at).unwrap_or(0));
+    (COMPARABLE.0..=COMPARABLE.1).contains(&age)
+}
+
+/// The time of so many processors together. Ticks of `/proc/stat` are too coarse for short intervals.
+fn machine_time(processors: u32) -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let nanos = u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0);
-    (nanos.saturating_mul(u64::from(processors)), processors)
+    nanos.saturating_mul(u64::from(processors))
+}
+
+/// How many processors the machine has.
+fn online_processors() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|text| count(text.trim()));
+    online.unwrap_or(processors)
 }
 
 /// How many numbers a list such as `0-2,7` has.
@@ -211,7 +263,8 @@ mod tests {
             [count("0"), count("0-3"), count("0-1,4,6-7"), count(""), count("3-1")],
             [Some(1), Some(4), Some(5), None, None]
         );
-        let (time, processors) = machine_time();
-        assert!(processors > 0 && machine_time().0 >= time);
+        let processors = online_processors();
+        let time = machine_time(processors);
+        assert!(processors > 0 && machine_time(processors) >= time);
     }
 }

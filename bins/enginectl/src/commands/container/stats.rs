@@ -69,27 +69,24 @@ const AT_ONCE: usize = 128;
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let client = session.client()?;
     let mut before: HashMap<String, CpuStats> = HashMap::new();
+    let mut at_once = true;
     loop {
         let began = tokio::time::Instant::now();
-        let names = names(&args, &client).await?;
         // The first look is compared with a moment before by the daemon, each further one with the one before.
-        let query = Query::new().with("stream", "0").flag("one-shot", !before.is_empty());
-        let looks = stream::iter(names).map(|name| {
-            let (client, query) = (client.clone(), query.clone());
-            async move { (client.get_as::<Stats>(&path(&name, "/stats"), &query).await, name) }
-        });
-        let mut uses = Vec::new();
-        for (stats, name) in looks.buffered(AT_ONCE).collect::<Vec<_>>().await {
-            match stats {
-                Ok(stats) => {
-                    let last = before.get(&stats.id).unwrap_or(&stats.precpu_stats);
-                    uses.push(Use::of(name, &stats, last));
-                    before.insert(stats.id, stats.cpu_stats);
-                }
-                // It went between the list and the look.
-                Err(Error::Daemon { status: 404, .. }) if args.containers.is_empty() => {}
-                Err(error) => return Err(error),
+        let first = before.is_empty();
+        let looks = if at_once { together(&args, &client, first).await? } else { None };
+        let looks = match looks {
+            Some(looks) => looks,
+            None => {
+                at_once = false;
+                one_by_one(&args, &client, first).await?
             }
+        };
+        let mut uses = Vec::new();
+        for (name, stats) in looks {
+            let last = before.get(&stats.id).unwrap_or(&stats.precpu_stats);
+            uses.push(Use::of(name, &stats, last));
+            before.insert(stats.id, stats.cpu_stats);
         }
         if let Some(order) = args.sort {
             uses.sort_by(|one, other| one.compare(other, order));
@@ -103,6 +100,39 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         }
         tokio::time::sleep_until(began + INTERVAL).await;
     }
+}
+
+/// All in one answer, which only this engine's own daemon gives; nothing from another.
+async fn together(args: &Args, client: &Client, first: bool) -> Result<Option<Vec<(String, Stats)>>, Error> {
+    let mut query = Query::new().flag("all", args.all).flag("one-shot", !first);
+    for name in &args.containers {
+        query = query.with("name", name);
+    }
+    let all: Vec<Stats> = match client.get_as("/containers/stats", &query).await {
+        Err(Error::Daemon { status: 404, message }) if message == "page not found" => return Ok(None),
+        answer => answer?,
+    };
+    let mut names = args.containers.iter();
+    Ok(Some(all.into_iter().map(|stats| (names.next().unwrap_or(&stats.id).clone(), stats)).collect()))
+}
+
+/// Each by a request of its own.
+async fn one_by_one(args: &Args, client: &Client, first: bool) -> Result<Vec<(String, Stats)>, Error> {
+    let query = Query::new().with("stream", "0").flag("one-shot", !first);
+    let looks = stream::iter(names(args, client).await?).map(|name| {
+        let (client, query) = (client.clone(), query.clone());
+        async move { (client.get_as::<Stats>(&path(&name, "/stats"), &query).await, name) }
+    });
+    let mut all = Vec::new();
+    for (stats, name) in looks.buffered(AT_ONCE).collect::<Vec<_>>().await {
+        match stats {
+            Ok(stats) => all.push((name, stats)),
+            // It went between the list and the look.
+            Err(Error::Daemon { status: 404, .. }) if args.containers.is_empty() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
 }
 
 async fn names(args: &Args, client: &Client) -> Result<Vec<String>, Error> {

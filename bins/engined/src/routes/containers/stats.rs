@@ -1,15 +1,15 @@
-//! `GET /containers/{id}/stats`
+//! `GET /containers/{id}/stats`, and `GET /containers/stats`, which is this engine's own: that of many at once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::container::{Container, Sample};
+use engine::container::{Container, ContainerFilter, Sample};
 use futures_util::stream;
 use http::StatusCode;
 
 use crate::convert::container::stats::stats as shown;
 use crate::error::Error;
-use crate::reply::{self, Response};
+use crate::reply::{self, JsonList, Response};
 use crate::router::Call;
 
 /// How often a stream tells.
@@ -38,6 +38,36 @@ pub(crate) async fn stats(call: Call) -> Result<Response, Error> {
         container.sample_twice().await?.map_or((None, None), |(before, sample)| (Some(before), Some(sample)))
     };
     Ok(reply::json(StatusCode::OK, &shown(&container.record(), before.as_deref(), sample.as_deref())))
+}
+
+/// What those containers use whose names or ids are given as `name`, or those that run, or with `all` those too that do not:
+/// an array of what one container's statistics are, with `one-shot` without the earlier sample.
+pub(crate) async fn of_many(call: Call) -> Result<Response, Error> {
+    let containers = call.daemon.engine.containers();
+    let mut chosen = Vec::new();
+    for name in call.query.all("name") {
+        chosen.push(containers.get(name).await?);
+    }
+    if chosen.is_empty() {
+        for record in containers.list(&ContainerFilter::new().all(call.query.boolean("all")))? {
+            // One that has gone in the meantime uses nothing.
+            if let Ok(container) = containers.get(record.id.as_str()).await {
+                chosen.push(container);
+            }
+        }
+    }
+    let mut lines = JsonList::for_items(chosen.len());
+    if call.query.boolean("one-shot") {
+        for (container, sample) in chosen.iter().zip(containers.samples(&chosen).await?) {
+            lines.push(&shown(&container.record(), None, sample.as_deref()));
+        }
+    } else {
+        for (container, samples) in chosen.iter().zip(containers.samples_twice(&chosen).await?) {
+            let (before, sample) = samples.unzip();
+            lines.push(&shown(&container.record(), before.as_deref(), sample.as_deref()));
+        }
+    }
+    Ok(lines.into_response())
 }
 
 struct Reader {
