@@ -231,3 +231,40 @@ async fn what_cannot_be_had_is_refused_before_anything_is_made() {
     assert_eq!(error.to_string(), "No such image: nope:1");
     assert_eq!(std::fs::read_dir(place.directory.path().join("containers")).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn owners_are_shown_as_others_at_a_mount() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    let engine = place.engine().await;
+    let shared = place.directory.path().join("shared");
+    std::fs::create_dir_all(shared.join("below")).unwrap();
+    for path in [shared.clone(), shared.join("below")] {
+        std::os::unix::fs::chown(&path, Some(1000), Some(1001)).unwrap();
+    }
+    let script = "stat -c '%u %g' /m /m/below; echo made > /m/below/file; stat -c '%u %g' /m/below/file";
+    let map = "idmap=uids=1000-0-1;gids=1001-0-1";
+    let output = says(&engine, shell(script).bind(format!("{}:/m:{map}", shared.display()))).await;
+    assert_eq!(output, "0 0\n0 0\n0 0\n");
+    let made = shared.join("below/file").metadata().unwrap();
+    assert_eq!((made.uid(), made.gid()), (1000, 1001));
+    // In the long form, and of a volume, whose groups are left as they are.
+    let mount = MountSpec::volume("kept", "/m").id_map("uids=7-0-1".parse().unwrap());
+    let volume = engine.volumes().create(engine::volume::VolumeSpec::named("kept")).await.unwrap();
+    std::os::unix::fs::chown(volume.mountpoint(), Some(7), Some(8)).unwrap();
+    let output = says(&engine, shell("stat -c '%u %g' /m; touch /m/file; stat -c '%u %g' /m/file").mount(mount)).await;
+    assert_eq!(output, "0 8\n0 0\n");
+    let made = volume.mountpoint().join("file").metadata().unwrap();
+    assert_eq!((made.uid(), made.gid()), (7, 0));
+    // Whoever is not in the map is nobody, and can make nothing.
+    let spec = shell("stat -c %u /m; touch /m/other").user("5").bind(format!("kept:/m:{map}"));
+    let (output, code) = run(&engine, spec).await;
+    assert!(output.starts_with("65534\n") && code == 1, "{output}");
+    for wrong in ["kept:/m:idmap", "kept:/m:idmap=", "kept:/m:idmap=uids=0-0"] {
+        let error = engine.containers().create(shell("true").bind(wrong)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{wrong}");
+    }
+    let memory = MountSpec::tmpfs("/m").id_map("uids=7-0-1".parse().unwrap());
+    let error = engine.containers().create(shell("true").mount(memory)).await.unwrap_err();
+    assert!(error.to_string().contains("an idmap is for binds and volumes"), "{error}");
+}

@@ -288,6 +288,9 @@ pub struct Mount {
     /// Of tmpfs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs_options: Option<TmpfsOptions>,
+    /// Owners that are shown as others, of binds and volumes: `uids=1000-0-1;gids=1000-0-1`. An extension of this engine.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id_map: String,
 }
 
 /// Of bind mounts.

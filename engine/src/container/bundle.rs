@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use engine_runtime::spec::{
-    LinuxCpu, LinuxMemory, LinuxNamespace, LinuxNamespaceType as Namespace, LinuxPids, LinuxResources, Mount,
-    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec,
+    LinuxCpu, LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemory, LinuxNamespace, LinuxNamespaceType as Namespace,
+    LinuxPids, LinuxResources, Mount, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec,
 };
 use engine_runtime::{Bundle, Host, Output, Rootfs, Stdin, defaults};
 
@@ -12,6 +12,7 @@ use super::Error;
 use super::config::{Config, overlay_environment};
 use super::devices::Devices;
 use super::host_config::Resources;
+use super::id_map::IdRange;
 use super::modes::{IpcMode, Lifetime, NamespaceMode, NetworkMode};
 use super::mounts::{MountKind, MountPoint};
 use super::record::Record;
@@ -256,7 +257,13 @@ fn mount(point: &MountPoint) -> Mount {
             let reach = if point.non_recursive { "bind" } else { "rbind" };
             // The source of an image is at hand; its name is none of the host's.
             let source = if point.kind == MountKind::Image { "/" } else { &point.source };
-            bind(Path::new(source), &point.destination, &[reach, point.propagation.as_str(), access])
+            let options = [reach, point.propagation.as_str(), access];
+            let Some(map) = &point.id_map else { return bind(Path::new(source), &point.destination, &options) };
+            let mapped = if point.non_recursive { "idmap" } else { "ridmap" };
+            let mut mount = bind(Path::new(source), &point.destination, &[&options[..], &[mapped]].concat());
+            let ranges = |all: &[IdRange]| Some(all.iter().map(id_mapping).collect());
+            mount.set_uid_mappings(ranges(map.users())).set_gid_mappings(ranges(map.groups()));
+            mount
         }
         MountKind::Tmpfs => {
             let mut options = point.options.clone();
@@ -270,6 +277,13 @@ fn mount(point: &MountPoint) -> Mount {
             mount
         }
     }
+}
+
+/// A mount is seen through a user namespace: what is on the disk is inside, what is shown is outside.
+fn id_mapping(range: &IdRange) -> LinuxIdMapping {
+    let builder = LinuxIdMappingBuilder::default();
+    // It lacks nothing, so it is built.
+    builder.container_id(range.stored).host_id(range.shown).size(range.count).build().unwrap_or_default()
 }
 
 /// Docker lets everybody in a container of its own network ping and listen on low ports.

@@ -21,6 +21,7 @@ mod export;
 mod filter;
 mod health;
 mod host_config;
+mod id_map;
 mod inventory;
 mod links;
 mod list;
@@ -72,6 +73,7 @@ pub use health::{Health, HealthAnswer, HealthStatus};
 pub use host_config::{
     DeviceMapping, DeviceRate, DeviceRequest, DeviceWeight, HostConfig, LogConfig, PortBinding, Resources,
 };
+pub use id_map::{IdMap, IdRange};
 pub use list::{PruneOptions, Pruned};
 pub use modes::{InvalidMode, IpcMode, Lifetime, NamespaceMode, NetworkMode, RestartPolicy};
 pub use mounts::{MountKind, MountPoint, MountSource, MountSpec, Propagation};

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Error;
 use super::config::{Config, clean_path};
+use super::id_map::IdMap;
 use super::mounts::{MountKind, MountPoint, MountSource, MountSpec, Propagation};
 
 /// A mount, and what a volume that is made for it shall be.
@@ -83,6 +84,7 @@ fn point(kind: MountKind, destination: String) -> MountPoint {
         subpath: None,
         mounted: false,
         layers: Vec::new(),
+        id_map: None,
         options: Vec::new(),
     }
 }
@@ -151,6 +153,7 @@ fn read_bind(text: &str) -> Result<Planned, Error> {
     options.clone_into(&mut planned.point.mode);
     planned.point.propagation = read.propagation.unwrap_or_default();
     planned.point.non_recursive = read.non_recursive;
+    planned.point.id_map = read.id_map;
     Ok(planned)
 }
 
@@ -160,6 +163,7 @@ struct BindOptions {
     propagation: Option<Propagation>,
     no_copy: Option<bool>,
     non_recursive: bool,
+    id_map: Option<IdMap>,
 }
 
 impl BindOptions {
@@ -177,6 +181,9 @@ impl BindOptions {
                 "consistent" | "cached" | "delegated" | "default" => consistency += 1,
                 "nocopy" if options.no_copy.is_none() => options.no_copy = Some(true),
                 "bind-nonrecursive" => options.non_recursive = true,
+                word if word.starts_with("idmap=") && options.id_map.is_none() => {
+                    options.id_map = Some(word["idmap=".len()..].parse().ok()?);
+                }
                 word => {
                     let propagation = Propagation::from_word(word)?;
                     if options.propagation.replace(propagation).is_some() {
@@ -259,6 +266,12 @@ fn read_mount(mount: &MountSpec) -> Result<Planned, Error> {
         }
     };
     planned.point.writable = planned.point.writable && !mount.read_only;
+    if mount.id_map.is_some() {
+        if !matches!(planned.point.kind, MountKind::Bind | MountKind::Volume) {
+            return Err(invalid(kind_of(mount), "an idmap is for binds and volumes"));
+        }
+        planned.point.id_map.clone_from(&mount.id_map);
+    }
     Ok(planned)
 }
 
@@ -278,7 +291,9 @@ pub(super) fn read_from(text: &str) -> Result<(&str, bool), Error> {
         return Err(Error::invalid(format!("invalid volumes-from specification: {text}")));
     }
     match BindOptions::read(mode) {
-        Some(BindOptions { propagation: None, no_copy: None, non_recursive: false, read_only }) if !mode.is_empty() => {
+        Some(BindOptions { propagation: None, no_copy: None, non_recursive: false, id_map: None, read_only })
+            if !mode.is_empty() =>
+        {
             Ok((name, !read_only))
         }
         _ => Err(Error::invalid(format!("invalid mode: {mode}"))),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::id_map::IdMap;
+
 /// A mount that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -15,6 +17,9 @@ pub struct MountSpec {
     /// The container may not write to it.
     #[serde(default)]
     pub read_only: bool,
+    /// Owners that are shown as others, of a path of the host or a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<IdMap>,
 }
 
 /// What is mounted, with what only that kind has.
@@ -92,7 +97,7 @@ impl MountSpec {
             read_only_non_recursive: false,
             read_only_force_recursive: false,
         };
-        Self { source, target: target.into(), read_only: false }
+        Self { source, target: target.into(), read_only: false, id_map: None }
     }
 
     /// The volume `name` at `target`.
@@ -108,25 +113,32 @@ impl MountSpec {
     fn some_volume(name: Option<String>, target: String) -> Self {
         let source =
             MountSource::Volume { name, no_copy: false, labels: Default::default(), driver: None, subpath: None };
-        Self { source, target, read_only: false }
+        Self { source, target, read_only: false, id_map: None }
     }
 
     /// The files of an image at `target`.
     pub fn image(reference: impl Into<String>, target: impl Into<String>) -> Self {
         let source = MountSource::Image { reference: reference.into(), subpath: None };
-        Self { source, target: target.into(), read_only: true }
+        Self { source, target: target.into(), read_only: true, id_map: None }
     }
 
     /// Memory at `target`.
     pub fn tmpfs(target: impl Into<String>) -> Self {
         let source = MountSource::Tmpfs { size: None, mode: None, options: Vec::new() };
-        Self { source, target: target.into(), read_only: false }
+        Self { source, target: target.into(), read_only: false, id_map: None }
     }
 
     /// Sets [`MountSpec::read_only`].
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
+        self
+    }
+
+    /// Sets [`MountSpec::id_map`].
+    #[must_use]
+    pub fn id_map(mut self, map: IdMap) -> Self {
+        self.id_map = Some(map);
         self
     }
 }
@@ -228,6 +240,9 @@ pub struct MountPoint {
     /// Layers of an image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<crate::oci::Digest>,
+    /// Owners that are shown as others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<IdMap>,
     /// Options of a tmpfs, as `mount -o` takes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,

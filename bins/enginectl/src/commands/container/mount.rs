@@ -68,6 +68,7 @@ pub(crate) fn mount(text: &str, absolute: impl Fn(&str) -> String) -> Result<Mou
             "type" => mount.kind = value.to_ascii_lowercase(),
             "source" | "src" => mount.source = value.to_owned(),
             "target" | "dst" | "destination" => mount.target = value.to_owned(),
+            "idmap" => value.clone_into(&mut mount.id_map),
             "consistency" => mount.consistency = value.to_ascii_lowercase(),
             "bind-propagation" => bind.get_or_insert_default().propagation = value.to_ascii_lowercase(),
             "bind-recursive" => {
@@ -212,6 +213,7 @@ mod tests {
         let tmpfs = parse("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap().tmpfs_options.unwrap();
         assert_eq!((tmpfs.size_bytes, tmpfs.mode), (1 << 20, 0o1770));
         assert!(!parse("target=/x,ro=false").unwrap().read_only);
+        assert_eq!(parse("target=/x,idmap=uids=1000-0-1;gids=1000-0-1").unwrap().id_map, "uids=1000-0-1;gids=1000-0-1");
     }
 
     #[test]

@@ -90,12 +90,20 @@ pub(crate) fn to_engine(mount: asked::Mount) -> Result<MountSpec, Error> {
         _ => return Err(invalid("mount type unknown".to_owned())),
     };
     spec.read_only = mount.read_only;
+    if !mount.id_map.is_empty() {
+        spec.id_map = Some(mount.id_map.parse()?);
+    }
     Ok(spec)
 }
 
 /// What was decided, in the form in which it was asked for.
 pub(crate) fn to_wire(mount: &MountSpec) -> Option<asked::Mount> {
-    let shown = asked::Mount { target: mount.target.clone(), read_only: mount.read_only, ..asked::Mount::default() };
+    let shown = asked::Mount {
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+        id_map: mount.id_map.as_ref().map(ToString::to_string).unwrap_or_default(),
+        ..asked::Mount::default()
+    };
     Some(match &mount.source {
         MountSource::Bind {
             path,
@@ -193,6 +201,7 @@ mod tests {
             r#"{"Type":"bind","Source":"/a","Target":"/b"}"#,
             r#"{"Type":"volume","Source":"v","Target":"/b","VolumeOptions":{"NoCopy":true,"Labels":{"a":"b"},"Subpath":"s","DriverConfig":{"Name":"local"}}}"#,
             r#"{"Type":"volume","Target":"/b"}"#,
+            r#"{"Type":"volume","Target":"/b","IdMap":"uids=1000-0-1"}"#,
             r#"{"Type":"image","Source":"i","Target":"/b","ReadOnly":true,"ImageOptions":{"Subpath":"s"}}"#,
             r#"{"Type":"tmpfs","Target":"/b","TmpfsOptions":{"SizeBytes":4096,"Mode":448,"Options":[["exec"],["uid","5"]]}}"#,
         ] {
@@ -224,6 +233,8 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap_err(), Error::invalid(message));
         }
+        let error = read(r#"{"Type":"bind","Source":"/a","Target":"/b","IdMap":"me"}"#).unwrap_err();
+        assert!(error.message.starts_with("invalid idmap \"me\""), "{}", error.message);
         assert_eq!(read(r#"{"Type":"npipe","Source":"i","Target":"/b"}"#).unwrap_err().status.as_u16(), 501);
     }
 }
