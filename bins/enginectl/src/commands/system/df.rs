@@ -39,10 +39,44 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         session.print(details(&usage)?)?;
         return Ok(0);
     }
-    let rows = kinds(&usage).into_iter().map(Kind::row).collect();
+    let kinds = kinds(&usage);
+    let rows = kinds.iter().cloned().map(Kind::row).collect();
     let shown = ["Type", "TotalCount", "Active", "Size", "Reclaimable"];
-    session.print(list(args.format.as_deref(), COLUMNS, &shown, rows, session.width())?)?;
+    let text = list(args.format.as_deref(), COLUMNS, &shown, rows, session.width())?;
+    session.print(match session.width().filter(|_| args.format.is_none()) {
+        Some(width) => with_bars(&text, &kinds, width),
+        None => text,
+    })?;
     Ok(0)
+}
+
+/// The longest bar, and the shortest that tells anything.
+const BAR: std::ops::RangeInclusive<usize> = 8..=40;
+
+/// For people at a terminal: how large each kind is beside the largest, what is in use full and what can be had back light.
+fn with_bars(text: &str, kinds: &[Kind], width: usize) -> String {
+    let longest = text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    let room = width.saturating_sub(longest + 3).min(*BAR.end());
+    let largest = kinds.iter().map(|kind| kind.size).max().unwrap_or(0);
+    if room < *BAR.start() || largest <= 0 {
+        return text.to_owned();
+    }
+    let cells = |bytes: i64| {
+        let cells = i128::from(bytes.max(0)) * room as i128 / i128::from(largest);
+        // What is there is seen.
+        usize::try_from(cells).unwrap_or(0).max(usize::from(bytes > 0))
+    };
+    let mut lines = text.lines();
+    let mut shown = format!("{}\n", lines.next().unwrap_or_default());
+    for (line, kind) in lines.zip(kinds) {
+        let all = cells(kind.size);
+        let light = cells(kind.reclaimable).min(all);
+        let bar = "█".repeat(all - light) + &"░".repeat(light);
+        let padding = " ".repeat(longest + 3 - line.chars().count());
+        shown.push_str(format!("{line}{padding}{bar}").trim_end());
+        shown.push('\n');
+    }
+    shown
 }
 
 /// A line of the overview.
@@ -178,6 +212,17 @@ mod tests {
     use super::*;
     use engine_api::container::ContainerSummary;
     use engine_api::volume::{UsageData, Volume};
+
+    #[test]
+    fn bars_show_what_is_in_use_and_what_can_be_had_back() {
+        let kind = |name, size, reclaimable| Kind { name, total: 1, active: 1, size, reclaimable };
+        let kinds = [kind("Images", 1000, 500), kind("Containers", 10, 0), kind("Local Volumes", 0, 0)];
+        let text = "TYPE\nImages\nContainers\nLocal Volumes\n";
+        assert_eq!(with_bars(text, &kinds, 26), "TYPE\nImages          █████░░░░░\nContainers      █\nLocal Volumes\n");
+        // Where there is no room, and nothing to show, there are none.
+        assert_eq!(with_bars(text, &kinds, 20), text);
+        assert_eq!(with_bars(text, &[kind("Images", 0, 0)], 80), text);
+    }
 
     #[test]
     fn what_is_used_is_not_reclaimable() {
