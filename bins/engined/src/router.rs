@@ -91,6 +91,7 @@ static ROUTES: &[Route] = table! {
     POST "/containers/{name}/attach" Hijack containers::attach::attach;
     GET "/containers/{name}/checkpoints" While unsupported::no_checkpoints;
     POST "/containers/{name}/checkpoints" While unsupported::no_checkpoints;
+    DELETE "/containers/{name}/checkpoints/{name}" While unsupported::no_checkpoints;
     POST "/containers/{name}/exec" Finish exec::create;
     DELETE "/containers/{name}" Finish containers::remove::remove;
     POST "/commit" Finish containers::commit::commit;
@@ -175,11 +176,18 @@ pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Option<(Handler, &'a s
         .find_map(|route| Some((route.handler, matched(route.path, path)?)))
 }
 
-/// What `{name}` stands for, or empty text when the pattern has none; None when the path does not match.
+/// What the first `{name}` stands for, or empty text when the pattern has none; None when the path does not match.
 fn matched<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     match pattern.split_once("{name}") {
         Some((before, after)) => {
-            let name = path.strip_prefix(before)?.strip_suffix(after)?;
+            let rest = path.strip_prefix(before)?;
+            let name = match after.split_once("{name}") {
+                Some((between, after)) => {
+                    let (name, second) = rest.split_once(between)?;
+                    second.strip_suffix(after).filter(|second| !second.is_empty()).map(|_| name)?
+                }
+                None => rest.strip_suffix(after)?,
+            };
             (!name.is_empty()).then_some(name)
         }
         None => (pattern == path).then_some(""),
@@ -196,6 +204,9 @@ mod tests {
         assert_eq!(matched("/images/{name}", "/images/host:5000/a/b"), Some("host:5000/a/b"));
         assert_eq!(matched("/containers/{name}/json", "/containers//x/json"), Some("/x"));
         assert_eq!(matched("/containers/{name}/json", "/containers/json"), None);
+        let two = "/containers/{name}/checkpoints/{name}";
+        assert_eq!(matched(two, "/containers/x/checkpoints/y"), Some("x"));
+        assert_eq!((matched(two, "/containers/x/checkpoints/"), matched(two, "/containers/x")), (None, None));
         assert_eq!(matched("/info", "/info"), Some(""));
         assert_eq!(matched("/info", "/info/"), None);
     }

@@ -154,6 +154,21 @@ async fn unknown_paths_and_methods_are_not_found() {
 }
 
 #[tokio::test]
+async fn checkpoints_are_refused_with_what_they_need() {
+    let daemon = Daemon::start().await;
+    let text = "checkpoints need CRIU on the host, which this engine does not drive: stop the container, or commit it";
+    for line in [
+        "GET /containers/x/checkpoints",
+        "POST /containers/x/checkpoints",
+        "DELETE /containers/x/checkpoints/y",
+        "POST /containers/x/start?checkpoint=y",
+    ] {
+        assert_error(&daemon.send(line, "", "").await, 501, text);
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn bodies_must_be_json() {
     let daemon = Daemon::start().await;
     let create = "/containers/create";

@@ -7,6 +7,7 @@ use crate::convert::container::host::console_size;
 use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::routes::unsupported::checkpoints;
 use crate::version::Gates;
 
 /// `POST /containers/{id}/start`
@@ -19,7 +20,7 @@ pub(crate) async fn start(call: Call) -> Result<Response, Error> {
         ));
     }
     if call.query.get("checkpoint").is_some_and(|name| !name.is_empty()) {
-        return Err(Error::unsupported("this engine does not support checkpoints"));
+        return Err(checkpoints());
     }
     call.daemon.engine.containers().get(&call.name).await?.start().await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
