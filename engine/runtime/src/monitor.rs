@@ -202,6 +202,21 @@ mod tests {
         assert!(Monitor::connect(&path).unwrap().is_none());
     }
 
+    /// A monitor of a later release says more and knows what was said before; it is not to be taken for dead.
+    #[test]
+    fn a_monitor_of_another_release_is_heard() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let monitor = Monitor::from_socket(ours);
+        let mut buffer = [0; 256];
+        let length = Event::ExecExited { id: 7, code: 3 }.encode(&mut buffer).unwrap();
+        buffer[8] += 4;
+        socket::send(&theirs, &buffer[..length + 4], &[], false).unwrap();
+        buffer[6] = 0xc7;
+        socket::send(&theirs, &buffer[..length + 4], &[], false).unwrap();
+        assert_eq!(monitor.receive().unwrap().0, Event::ExecExited { id: 7, code: 3 });
+        assert_eq!(monitor.receive().unwrap().0, Event::Unknown {});
+    }
+
     #[test]
     fn events_come_as_they_are_sent_and_then_the_end() {
         let (ours, theirs) = socket::pair().unwrap();

@@ -50,6 +50,11 @@ macro_rules! operations {
                 match self { $(Self::$name { $($field),* } => { $($field.put(out);)* })* }
             }
 
+            /// Every operation of this release: number, name, fields.
+            #[cfg(test)]
+            pub(crate) const LAYOUT: &'static [&'static str] =
+                &[$(concat!("Op ", stringify!($tag), " ", stringify!($name { $($field: $type),* }))),*];
+
             fn read(tag: u16, fields: &mut Reader<'a>) -> Option<Self> {
                 let op = match tag {
                     $($tag => Self::$name { $($field: <$type as Field<'a>>::take(fields)?),* },)*

@@ -1,7 +1,10 @@
 //! The messages between an Engine, the spawner and the monitors: one datagram of a `SOCK_SEQPACKET` socket each.
 //!
 //! A message lies as: magic (4 bytes), version (2), kind (2), length of the fields (4), the fields as in a plan.
-//! A reader refuses any other magic or version, an unknown kind, and fields that are short or left over.
+//! A reader refuses any other magic or version and fields that are short. A monitor outlives the engine that launched it, so that
+//! engines talk to monitors of other releases: what was said once keeps its meaning (`layout.txt`), and what is new is a new kind,
+//! or a field behind the others of an event. A request that is not understood whole is refused; news of an unknown kind is
+//! [`Event::Unknown`], and what an event says beyond what is known is passed over.
 
 use crate::plan::{Field, Reader};
 
@@ -19,6 +22,8 @@ pub const MAX_DETACH_KEYS: usize = 32;
 pub const INIT: u64 = 0;
 
 const HEADER_LEN: usize = 12;
+/// Numbers from here on are those of events.
+const FIRST_EVENT: u16 = 0x80;
 
 /// What kept a step of a plan from being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -257,7 +262,7 @@ impl<'a> Field<'a> for Attach<'a> {
 }
 
 macro_rules! messages {
-    ($(#[doc = $enum_doc:literal])* $enum:ident $(<$life:lifetime>)? {
+    ($(#[doc = $enum_doc:literal])* $enum:ident $(<$life:lifetime>)?: $reading:ident {
         $($(#[doc = $doc:literal])* $name:ident = $tag:literal { $($(#[doc = $field_doc:literal])* $field:ident: $type:ty),* $(,)? })*
     }) => {
         $(#[doc = $enum_doc])*
@@ -304,11 +309,28 @@ macro_rules! messages {
         }
 
         impl<'a> $enum $(<$life>)? {
-            messages!(@decode [$($life)?] $($name = $tag { $($field: $type),* })*);
+            messages!(@decode $reading [$($life)?] $($name = $tag { $($field: $type),* })*);
+
+            /// Every message of this release: number, name, fields.
+            #[cfg(test)]
+            const LAYOUT: &'static [&'static str] =
+                &[$(concat!(stringify!($enum), " ", stringify!($tag), " ", stringify!($name { $($field: $type),* }))),*];
         }
     };
-    (@decode [$($life:lifetime)?] $($name:ident = $tag:literal { $($field:ident: $type:ty),* })*) => {
-        /// Reads a message; `None` when the bytes are not exactly one.
+    (@unknown whole $kind:ident) => {
+        return None
+    };
+    (@unknown open $kind:ident) => {
+        return ($kind >= FIRST_EVENT).then_some(Self::Unknown {})
+    };
+    (@rest whole $reader:ident) => {
+        $reader.rest.is_empty()
+    };
+    (@rest open $reader:ident) => {
+        true
+    };
+    (@decode $reading:ident [$($life:lifetime)?] $($name:ident = $tag:literal { $($field:ident: $type:ty),* })*) => {
+        /// Reads a message; `None` when the bytes are none.
         #[must_use]
         #[allow(unused_variables, reason = "a message may have no field")]
         pub fn decode(message: &'a [u8]) -> Option<Self> {
@@ -322,16 +344,16 @@ macro_rules! messages {
             }
             let message = match kind {
                 $($tag => Self::$name { $($field: <$type as Field<'a>>::take(&mut reader)?),* },)*
-                _ => return None,
+                _ => messages!(@unknown $reading kind),
             };
-            reader.rest.is_empty().then_some(message)
+            messages!(@rest $reading reader).then_some(message)
         }
     };
 }
 
 messages! {
     /// What an engine asks of the spawner or of a monitor.
-    Request<'a> {
+    Request<'a>: whole {
         /// Spawner: launch a container. Descriptors: the monitor's end of a new connection, the plan, the plan's own.
         Launch = 0x01 {}
         /// Send this connection [`Event::Exited`] and what becomes of execs. The launching connection has it from birth.
@@ -400,7 +422,7 @@ messages! {
 
 messages! {
     /// What the spawner or a monitor tells.
-    Event {
+    Event: open {
         /// Spawner: ready for requests.
         Ready = 0x81 {}
         /// The container is made and init waits for [`Request::Start`]. Descriptor: init's pidfd.
@@ -505,6 +527,8 @@ messages! {
             /// How many so far.
             kills: u64,
         }
+        /// News of a later release that this one does not know. Never sent: what a reader makes of it.
+        Unknown = 0xfe {}
         /// The other side is gone. Never sent: what a reader makes of the end of the connection.
         Closed = 0xff {}
     }
@@ -585,8 +609,48 @@ mod tests {
                 assert_eq!(Request::decode(&buffer[..length]), None);
                 buffer[at] ^= 0x40;
             }
+            assert_eq!(Event::decode(&buffer[..length]), None);
             assert_eq!(request.encode(&mut [0; 11]), None);
         }
+    }
+
+    #[test]
+    fn news_of_a_later_release_are_understood_as_far_as_they_are_known() {
+        let mut buffer = [0; MAX_MESSAGE];
+        for event in events() {
+            let length = event.encode(&mut buffer).unwrap();
+            for cut in HEADER_LEN..length {
+                buffer[8..12].copy_from_slice(&((cut - HEADER_LEN) as u32).to_le_bytes());
+                assert_eq!(Event::decode(&buffer[..cut]), None, "{event:?} of {cut} bytes");
+            }
+            // With a field more.
+            buffer[length..length + 8].copy_from_slice(&[7; 8]);
+            buffer[8..12].copy_from_slice(&((length + 8 - HEADER_LEN) as u32).to_le_bytes());
+            assert_eq!(Event::decode(&buffer[..length + 8]), Some(event));
+            buffer[6..8].copy_from_slice(&0xc7u16.to_le_bytes());
+            assert_eq!(Event::decode(&buffer[..length + 8]), Some(Event::Unknown {}));
+            buffer[4..6].copy_from_slice(&(VERSION + 1).to_le_bytes());
+            assert_eq!(Event::decode(&buffer[..length + 8]), None);
+        }
+    }
+
+    /// Lines may be added to the file, with each release those of what it adds; none may change or go.
+    #[test]
+    fn what_was_said_once_keeps_its_meaning() {
+        let now: std::vec::Vec<_> =
+            [Request::LAYOUT, Event::LAYOUT, crate::plan::Op::LAYOUT].concat().into_iter().map(tidy).collect();
+        for line in include_str!("layout.txt").lines() {
+            assert!(now.iter().any(|known| known == line), "{line}: a monitor that runs understands this only");
+        }
+        for line in now {
+            assert!(include_str!("layout.txt").lines().any(|known| known == line), "{line} is not in layout.txt");
+        }
+    }
+
+    /// One space between words, however the compiler shows them.
+    fn tidy(line: &str) -> std::string::String {
+        let spaced = line.replace(['{', '}', ',', ':', '<', '>'], " ");
+        spaced.split_whitespace().collect::<std::vec::Vec<_>>().join(" ")
     }
 
     #[test]
