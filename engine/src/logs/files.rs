@@ -27,7 +27,9 @@ impl Files {
     pub(super) fn open(directory: &Path, name: &str) -> io::Result<Self> {
         let mut files =
             Self { directory: directory.to_owned(), name: name.to_owned(), open: Default::default(), end: None };
-        // The newest first: a file that is renamed meanwhile is met twice, never missed.
+        // The newest first: a file that is renamed meanwhile is met twice, never missed. In the midst of a rotation one number
+        // is free, and older files lie behind it.
+        let mut was_free = false;
         for number in 0..MAX_FILES {
             match files.open_number(number)? {
                 Some(piece) => {
@@ -36,9 +38,8 @@ impl Files {
                         files.open.push_front(piece);
                     }
                 }
-                None if number > 0 => break,
-                // Between two files: the old one has its new name already.
-                None => {}
+                None if was_free => break,
+                None => was_free = true,
             }
         }
         Ok(files)

@@ -79,6 +79,19 @@ async fn all_files_are_read_oldest_first() {
 }
 
 #[tokio::test]
+async fn a_reader_that_comes_in_the_midst_of_a_rotation_misses_no_file() {
+    let all = [("log.3", lines(0..10)), ("log.2", lines(10..20)), ("log.1", lines(20..25)), ("log", lines(25..30))];
+    let log = Log::new(&all.each_ref().map(|(name, text)| (*name, text.as_str())));
+    // As the monitor does it: the oldest first.
+    for number in (0..4).rev() {
+        let name = |number: u32| if number == 0 { "log".to_owned() } else { format!("log.{number}") };
+        let place = |number| log.directory.path().join(name(number));
+        std::fs::rename(place(number), place(number + 1)).unwrap();
+        assert_eq!(log.text(LogOptions::default()).await, plain(0..30), "{number}");
+    }
+}
+
+#[tokio::test]
 async fn the_tail_is_counted_over_files_and_blocks() {
     let log = Log::new(&[("log.1", &lines(0..3000)), ("log", &lines(3000..3005))]);
     for count in [0, 1, 4, 5, 6, 700, 2999, 3005] {
