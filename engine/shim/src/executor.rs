@@ -155,6 +155,7 @@ impl<'a> Executor<'a> {
             | Op::Listener { .. }
             | Op::RunDirectory { .. }
             | Op::JsonLog { .. }
+            | Op::LogAge { .. }
             | Op::OpenStdin { .. }
             | Op::DieWithLauncher {}
             | Op::OomCounter { .. }

@@ -166,7 +166,7 @@ impl Monitor {
     }
 
     fn take_monitor_operations(&mut self, plan: &Plan<'_>, descriptors: &mut [Descriptor]) -> Result<(), Failure> {
-        let mut log = None;
+        let (mut log, mut max_age) = (None, 0);
         for (index, op) in plan.operations().enumerate() {
             let failed = |errno: Errno| Failure { index: index as u32, errno: errno.0, reason: Reason::Syscall };
             // What the monitor takes is no descriptor of the plan any more.
@@ -180,9 +180,10 @@ impl Monitor {
                     system::set_nonblocking(self.listener).map_err(failed)?;
                 }
                 Op::RunDirectory { directory } => self.run_directory = take(directory)?,
-                Op::JsonLog { directory, name, max_size, max_age, max_files } => {
-                    log = Some((take(directory)?, name, Bounds { max_size, max_age, max_files }, index));
+                Op::JsonLog { directory, name, max_size, max_files } => {
+                    log = Some((take(directory)?, name, max_size, max_files, index));
                 }
+                Op::LogAge { max_age: asked } => max_age = asked,
                 Op::OomCounter { file } => self.oom_counter = take(file)?,
                 Op::OomNotifier { control } => {
                     let control = take(control)?;
@@ -194,8 +195,8 @@ impl Monitor {
                 _ => {}
             }
         }
-        if let Some((directory, name, bounds, index)) = log {
-            self.log.open(directory, name, bounds).map_err(|errno| Failure {
+        if let Some((directory, name, max_size, max_files, index)) = log {
+            self.log.open(directory, name, Bounds { max_size, max_age, max_files }).map_err(|errno| Failure {
                 index: index as u32,
                 errno: errno.0,
                 reason: Reason::Syscall,

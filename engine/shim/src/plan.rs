@@ -77,8 +77,10 @@ operations! {
     /// Monitor: the container's run directory; the exit record is written there.
     RunDirectory = 0x004 { directory: Fd }
     /// Monitor: where the log goes: json-file records in `name` beneath `directory`, at most `max_size` bytes a file
-    /// (0: no bound), for at most `max_age` nanoseconds (0: no bound), and `max_files` files.
-    JsonLog = 0x005 { directory: Fd, name: &'a CStr, max_size: u64, max_age: u64, max_files: u32 }
+    /// (0: no bound) and `max_files` files.
+    JsonLog = 0x005 { directory: Fd, name: &'a CStr, max_size: u64, max_files: u32 }
+    /// Monitor: how long a file of the log takes records, in nanoseconds.
+    LogAge = 0x012 { max_age: u64 }
     /// Monitor: standard input is a pipe (or the terminal) that attached clients write to. With `once` it is
     /// closed when the first client that brought it closes its side. Without this operation it is `/dev/null`.
     OpenStdin = 0x006 { once: u8 }

@@ -196,13 +196,10 @@ fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, linux: &Linux,
         Output::AttachOnly => {}
         Output::JsonLog { directory, name, max_size, max_age, max_files } => {
             let directory = plan.descriptor(Resource::Directory(directory.clone()));
-            plan.with_text(name, |name| Op::JsonLog {
-                directory,
-                name,
-                max_size: *max_size,
-                max_age: *max_age,
-                max_files: *max_files,
-            });
+            plan.with_text(name, |name| Op::JsonLog { directory, name, max_size: *max_size, max_files: *max_files });
+            if *max_age > 0 {
+                plan.push(Op::LogAge { max_age: *max_age });
+            }
         }
     }
     if let Stdin::Open { once } = bundle.stdin {

@@ -116,7 +116,7 @@ impl Place {
         plan.push(&Op::Namespaces { flags: NEWNS | NEWUTS | NEWIPC | pids });
         plan.push(&Op::Listener { socket: Fd(0) }).push(&Op::RunDirectory { directory: Fd(1) });
         if let Some((max_size, max_files)) = wish.log {
-            plan.push(&Op::JsonLog { directory: Fd(2), name: c"log", max_size, max_age: 0, max_files });
+            plan.push(&Op::JsonLog { directory: Fd(2), name: c"log", max_size, max_files });
         }
         if wish.die_with_launcher {
             plan.push(&Op::DieWithLauncher {});
