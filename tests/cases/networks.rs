@@ -279,7 +279,7 @@ pub fn ports_of_every_form(client: Client) {
         "38412:38412/sctp",
         "127.0.0.1::80",
     ];
-    run.extend(asked.iter().flat_map(|port| ["-p", port]));
+    run.extend(asked.iter().flat_map(|port| ["-p", *port]));
     client.run(&daemon, &[&run[..], &["busybox", "sh", "-c", serve]].concat()).ok();
     let told = client.run(&daemon, &["port", "web"]).ok();
     for line in [
@@ -353,7 +353,7 @@ pub fn closed_further(client: Client) {
     let daemon = Daemon::with_busybox();
     let options = ["engine.bridge.guard=true", "engine.bridge.host=false", "engine.bridge.metadata=false"];
     let mut create = vec!["network", "create", "--subnet", "10.9.0.0/24"];
-    create.extend(options.iter().flat_map(|option| ["-o", option]));
+    create.extend(options.iter().flat_map(|option| ["-o", *option]));
     client.run(&daemon, &[&create[..], &["closed"]].concat()).ok();
     let shown = client.run(&daemon, &["network", "inspect", "-f", "{{json .Options}}", "closed"]).ok();
     assert!(shown.contains(r#""engine.bridge.guard":"true""#), "{shown}");

@@ -503,6 +503,23 @@ mod tests {
     }
 
     #[test]
+    fn connections_of_the_past_are_no_obstacle() {
+        let (_namespace, ()) = engine_sys::namespace::new_network(|| {
+            let mut inside = engine_sys::netlink::Netlink::open(engine_sys::netlink::Protocol::Route)?;
+            inside.request(&mut [crate::network::link::bring_up(1)]).map_err(|error| error.source)?;
+            let listener = std::net::TcpListener::bind("127.0.0.1:80")?;
+            let client = std::net::TcpStream::connect("127.0.0.1:80")?;
+            // Who ends first remembers the connection for a minute.
+            drop(listener.accept()?);
+            drop((client, listener));
+            assert!(std::fs::read_to_string("/proc/thread-self/net/tcp")?.contains(":0050 "), "it is remembered");
+            claim_one(Protocol::Tcp, Ipv4Addr::UNSPECIFIED.into(), 80, false).unwrap();
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
     fn claims_of_ports_that_were_given_up_are_let_go() {
         let (_namespace, ()) = engine_sys::namespace::new_network(|| {
             let mut inside = engine_sys::netlink::Netlink::open(engine_sys::netlink::Protocol::Route)?;

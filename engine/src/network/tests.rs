@@ -14,6 +14,7 @@ use super::*;
 
 mod closed;
 mod custom;
+mod defaults;
 mod killed;
 mod lookups;
 mod more;

@@ -74,9 +74,9 @@ fn killed_before_any_step_nothing_is_left_that_the_next_does_not_clean() {
             }
             assert!(networks.teardown_blocking().unwrap(), "before {calls} number {step}");
             wait_until(|| machine.links() == ["lan0", "up0"]);
+            // It may still have been killed while it closed the state.
             if whole.exists() {
                 std::fs::remove_file(&whole).unwrap();
-                assert!(ended.success());
                 break;
             }
             assert!(!ended.success(), "before {calls} number {step}");
