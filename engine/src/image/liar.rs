@@ -552,6 +552,46 @@ async fn tokens_and_passwords_are_shown_to_who_asks_for_them() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_not_good_any_more_is_fetched_anew() {
+    let held = store(&["a"]);
+    let issued = Arc::new(AtomicUsize::new(0));
+    let count = issued.clone();
+    // Tokens are had for a refresh token only, each time another one.
+    let realm = Liar::start(move |asked| {
+        let body = String::from_utf8(asked.body.clone()).unwrap();
+        let fields: Vec<&str> = body.split('&').collect();
+        let wanted = ["grant_type=refresh_token", "refresh_token=r%2F1", "scope=repository%3Asome%2Fimage%3Apull"];
+        match asked.method == "POST" && wanted.iter().all(|field| fields.contains(field)) {
+            true => {
+                Reply::ok(json!({"access_token": format!("t{}", count.fetch_add(1, Ordering::SeqCst))}).to_string())
+            }
+            false => Reply::error(401, "UNAUTHORIZED", "no refresh token"),
+        }
+    });
+    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"s\"", realm.address);
+    // Only the latest is good, and after the second manifest not even that.
+    let (latest, manifests) = (issued.clone(), AtomicUsize::new(0));
+    let liar = Liar::start(move |asked| {
+        let good = format!("Bearer t{}", latest.load(Ordering::SeqCst).wrapping_sub(1));
+        let expires = asked.path.contains("/manifests/") && manifests.fetch_add(1, Ordering::SeqCst) == 2;
+        if expires || asked.headers.get("authorization") != Some(&good) {
+            return Reply::error(401, "UNAUTHORIZED", "token expired").header("WWW-Authenticate", &*challenge);
+        }
+        held.answer(asked)
+    });
+    let scene = Scene::new();
+    let auth = Auth { identity_token: "r/1".to_owned(), ..Auth::default() };
+    let options = || PullOptions { auth: auth.clone(), ..PullOptions::default() };
+    scene.images.pull(&liar.reference(), options()).await.unwrap();
+    assert_eq!(issued.load(Ordering::SeqCst), 1);
+    scene.images.pull(&liar.reference(), options()).await.unwrap();
+    assert_eq!(issued.load(Ordering::SeqCst), 2);
+    // Who has no such token gets none.
+    let error = Scene::new().images.pull(&liar.reference(), super::PullOptions::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
+}
+
+#[tokio::test]
 async fn a_registry_that_is_never_content_is_asked_twice() {
     let scene = Scene::new();
     let liar =
