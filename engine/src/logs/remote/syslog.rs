@@ -234,7 +234,7 @@ mod tests {
     async fn by_tls_both_sides_know_each_other() {
         let identity = [("syslog-tls-cert", file("client.crt")), ("syslog-tls-key", file("client.key"))];
         let authority = ("syslog-tls-ca-cert", file("ca.crt"));
-        let (said, heard) = sent(&[&identity[..], &[authority.clone()]].concat()).await;
+        let (said, heard) = sent(&[&identity[..], std::slice::from_ref(&authority)].concat()).await;
         said.unwrap();
         assert_eq!(heard.unwrap(), "<30>1970-01-01T00:00:00Z box web: one\n<30>1970-01-01T00:00:00Z box web: two\n");
         // RFC 5425 tells how long each message is.
