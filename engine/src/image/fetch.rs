@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use futures_util::future;
 use tokio::io::AsyncReadExt;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use super::check::blocking;
 use super::commit::{Kept, Part};
 use super::mend::Distrusted;
 use super::scattered::Fetch;
 use super::task::{Meter, Reporter, Status};
-use super::unpack::{self, Order, PIECE, PIECES};
+use super::unpack::{self, Order, PIECE};
 use super::{Error, Images};
 use crate::blob::{self, BlobRecord, Lease};
 use crate::error::ErrorKind;
@@ -24,6 +24,10 @@ use crate::snapshot::decode::Encoding;
 use crate::snapshot::{LayerRecord, pieces};
 use crate::state::{Durability, Table};
 
+/// Pieces of a layer that have come and wait to be inflated. Each is as large as what the connection had at once.
+const FETCHED: usize = 4;
+/// Layers that are still being unpacked while as many others as may be are fetched: each takes some megabytes.
+const BEHIND: usize = 2;
 /// How long to wait before looking again at a layer that somebody else fetches.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -38,7 +42,7 @@ impl Images {
         distrusted: &Distrusted,
         reporter: &Reporter,
     ) -> Result<(BTreeMap<Digest, Part>, Option<Early>), Error> {
-        let permits = Semaphore::new(self.shared.registry.concurrent_downloads());
+        let permits = Permits::new(self.shared.registry.concurrent_downloads());
         let (mut claimed, mut busy) = (Vec::new(), Vec::new());
         for (descriptor, diff_id) in missing {
             match self.shared.blobs.claim(&descriptor.digest, descriptor.size)? {
@@ -127,7 +131,7 @@ impl Images {
         session: &Session,
         layer: (&Descriptor, Digest),
         claim: blob::Writer,
-        permits: &Semaphore,
+        permits: &Permits,
         distrusted: &Distrusted,
         reporter: &Reporter,
     ) -> Result<Part, Error> {
@@ -151,19 +155,13 @@ impl Images {
         session: &Session,
         (descriptor, diff_id): (&Descriptor, Digest),
         claim: blob::Writer,
-        permits: &Semaphore,
+        permits: &Permits,
         distrusted: &Distrusted,
         reporter: &Reporter,
     ) -> Result<Part, Error> {
         let id = descriptor.digest.short();
         let tell = |status| reporter.tell(Some(&id), status);
-        let permit = match permits.try_acquire() {
-            Ok(permit) => permit,
-            Err(_) => {
-                tell(Status::Waiting);
-                permits.acquire().await.map_err(|_| Error::Cancelled)?
-            }
-        };
+        let (permit, _until_unpacked) = permits.enter(|| tell(Status::Waiting)).await?;
         let existing = claim.existing()?;
         let known = self.sound_layer(&diff_id, distrusted)?.filter(|_| self.shared.keeps_blobs);
         let scattering = &self.shared.scattering;
@@ -172,7 +170,7 @@ impl Images {
             false => None,
         };
         let (blob, claim) = if self.shared.keeps_blobs { (Some(claim), None) } else { (None, Some(claim)) };
-        let (sink, bytes) = pieces::channel(PIECES);
+        let (sink, bytes) = pieces::channel(FETCHED);
         let working = match (blob, known) {
             (Some(blob), Some(layer)) => {
                 let layer = (diff_id, layer.archive_size);
@@ -199,6 +197,7 @@ impl Images {
                 gone = sink.send(piece.freeze()).await.is_err();
             }
         }
+        let permits = &permits.fetch;
         let fetch = Fetch { session, descriptor, sink: &sink, permits, reporter, piece: scattering.piece };
         let begun = scatter.as_ref().filter(|scatter| scatter.is_begun());
         if let (Some(scatter), false) = (begun, gone) {
@@ -270,6 +269,30 @@ pub(super) fn replaced(parts: &[Part]) -> Vec<(Table, Digest)> {
     layers.chain(blobs.map(|blob| (Table::Blob, blob.digest))).collect()
 }
 
+/// How many layers are on their way at once.
+struct Permits {
+    /// Those that are being fetched.
+    fetch: Semaphore,
+    /// Those that are not unpacked yet.
+    layer: Semaphore,
+}
+
+impl Permits {
+    fn new(downloads: usize) -> Self {
+        Self { fetch: Semaphore::new(downloads), layer: Semaphore::new(downloads + BEHIND) }
+    }
+
+    /// The right to fetch a layer, and one that is kept until it is unpacked. `waiting` hears when others come first.
+    async fn enter(&self, waiting: impl FnOnce()) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), Error> {
+        if let (Ok(fetch), Ok(layer)) = (self.fetch.try_acquire(), self.layer.try_acquire()) {
+            return Ok((fetch, layer));
+        }
+        waiting();
+        let layer = self.layer.acquire().await.map_err(|_| Error::Cancelled)?;
+        Ok((self.fetch.acquire().await.map_err(|_| Error::Cancelled)?, layer))
+    }
+}
+
 /// What becomes of a layer that is fetched.
 enum Working {
     Keeping(oneshot::Receiver<Result<unpack::Preserved, Error>>),
@@ -331,5 +354,30 @@ impl Images {
         })?;
         retired.into_iter().for_each(crate::snapshot::Retired::remove);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn no_more_layers_are_fetched_than_are_unpacked() {
+        let permits = Permits::new(1);
+        let mut behind = Vec::new();
+        for _ in 0..=BEHIND {
+            let (fetched, layer) = permits.enter(|| unreachable!()).await.unwrap();
+            drop(fetched);
+            behind.push(layer);
+        }
+        let mut waited = false;
+        {
+            let mut next = std::pin::pin!(permits.enter(|| waited = true));
+            assert!(futures_util::poll!(&mut next).is_pending());
+            behind.pop();
+            next.await.unwrap();
+        }
+        assert!(waited);
     }
 }

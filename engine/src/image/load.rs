@@ -7,8 +7,7 @@ mod layout;
 use std::collections::BTreeMap;
 use std::io::BufReader;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncRead;
 use tokio::sync::oneshot;
 
 use super::commit::{Kept, Parts};
@@ -18,7 +17,7 @@ use super::{Error, Image, Images, Load, Task};
 use crate::blob::BlobRecord;
 use crate::oci::{Platform, Reference};
 use crate::snapshot::decode::Decoded;
-use crate::snapshot::pieces::{self, Sink, Source};
+use crate::snapshot::pieces::{self, Source};
 
 /// An image that was loaded.
 #[derive(Debug, Clone)]
@@ -93,7 +92,7 @@ impl Images {
 
 /// Runs `work` on a thread and feeds it what `source` gives. When this is dropped, the thread meets an error.
 pub(super) async fn on_thread<T: Send + 'static>(
-    mut source: impl AsyncRead + Unpin,
+    source: impl AsyncRead + Unpin,
     work: impl FnOnce(Source) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let (sink, bytes) = pieces::channel(PIECES);
@@ -101,28 +100,12 @@ pub(super) async fn on_thread<T: Send + 'static>(
     unpack::spawn("engine-load", move || {
         let _ = sender.send(work(bytes));
     })?;
-    let fed = feed(&mut source, sink).await;
+    let fed = sink.feed(source, PIECE).await.map_err(Error::Read);
     let result = receiver.await.map_err(|_| Error::Cancelled)?;
     match (fed, result) {
         // The thread met the lost source and says no more than that.
         (Err(error), Err(Error::Cancelled)) => Err(error),
         (_, result) => result,
-    }
-}
-
-async fn feed(source: &mut (impl AsyncRead + Unpin), sink: Sink) -> Result<(), Error> {
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(PIECE);
-        let length = source.read_buf(&mut buffer).await.map_err(Error::Read)?;
-        if length == 0 {
-            let _ = sink.finish().await;
-            return Ok(());
-        }
-        // A reader that is gone has its reasons, which its thread tells.
-        if sink.send(buffer.split().freeze()).await.is_err() {
-            return Ok(());
-        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, find};
 use crate::oci::{Descriptor, Digest, Hasher, Index, Manifest, Platform, Reference, media_type};
 use crate::snapshot;
+use crate::snapshot::pieces::Buffers;
 use crate::snapshot::tar::{Entry, Kind, Writer};
 
 /// The bytes of an archive of images. They are made while they are read; a failure is the last item.
@@ -66,7 +67,7 @@ impl Images {
                 .map_err(|_| Error::Cancelled)??
         };
         unpack::spawn("engine-save", move || {
-            let mut out = Out { sender, buffer: Vec::with_capacity(PIECE) };
+            let mut out = Out { sender, buffer: Vec::new() };
             if let Err(error) = images.write_archive(&chosen, &mut out) {
                 // Whoever reads has gone, or wants to know.
                 let _ = out.sender.blocking_send(Err(error));
@@ -125,7 +126,7 @@ impl Images {
     }
 
     fn write_archive(&self, chosen: &[Chosen], out: &mut Out) -> Result<(), Error> {
-        let mut archive = Archive { writer: Writer::new(out), written: BTreeSet::new() };
+        let mut archive = Archive { writer: Writer::new(out), written: BTreeSet::new(), buffers: Buffers::new(PIECE) };
         archive.directory("blobs")?;
         archive.directory("blobs/sha256")?;
         let (mut manifests, mut entries) = (Vec::new(), Vec::new());
@@ -239,6 +240,7 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
 struct Archive<'a> {
     writer: Writer<&'a mut Out>,
     written: BTreeSet<Digest>,
+    buffers: Buffers,
 }
 
 impl Archive<'_> {
@@ -273,10 +275,10 @@ impl Archive<'_> {
         let mut hasher = hashed.then(Hasher::new);
         let mut rest = size;
         while rest > 0 {
-            let mut piece = vec![0; usize::try_from(rest).unwrap_or(PIECE).min(PIECE)];
-            let mut filled = 0;
-            while filled < piece.len() {
-                match from.read(&mut piece[filled..]) {
+            let (mut piece, mut filled) = (self.buffers.take(), 0);
+            let length = usize::try_from(rest).unwrap_or(PIECE).min(piece.len());
+            while filled < length {
+                match from.read(&mut piece[filled..length]) {
                     Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than it was")),
                     Ok(length) => filled += length,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -284,10 +286,10 @@ impl Archive<'_> {
                 }
             }
             if let Some(hasher) = &mut hasher {
-                hasher.update(&piece);
+                hasher.update(&piece[..length]);
             }
-            rest -= piece.len() as u64;
-            out.send(piece.into())?;
+            rest -= length as u64;
+            out.send(piece.filled(length))?;
         }
         if from.read(&mut [0])? > 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than it was"));
@@ -326,7 +328,7 @@ impl Write for Out {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        let piece = std::mem::take(&mut self.buffer);
         self.sender.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

@@ -3,19 +3,18 @@
 use std::io::{self, BufRead, Read};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::Error;
 use crate::blob::{Sealed, Writer};
 use crate::oci::{Digest, Hasher};
 use crate::snapshot::decode::{Decoded, Encoding};
-use crate::snapshot::pieces::{self, Source};
+use crate::snapshot::pieces::{self, Buffers, Source};
 use crate::snapshot::{self, Layers, Staged};
 
 /// Bytes that are handed on at once, and how many such pieces may wait.
 pub(super) const PIECE: usize = 256 << 10;
-pub(super) const PIECES: usize = 16;
+pub(super) const PIECES: usize = 8;
 
 /// A layer that has been kept and unpacked.
 #[derive(Debug)]
@@ -155,9 +154,10 @@ fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
     let encoding = decoded.encoding();
     let (sink, archive) = pieces::channel(PIECES);
     let unpacking = plain(&order.layers, archive, framed)?;
+    let buffers = Buffers::new(PIECE);
     let pumped = (|| {
         loop {
-            let mut piece = vec![0; PIECE];
+            let mut piece = buffers.take();
             let mut filled = 0;
             // Inflating gives what it has at hand; a piece is worth filling, for each is a hand-over and a write.
             while filled < piece.len() {
@@ -171,8 +171,7 @@ fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
             if filled == 0 {
                 break;
             }
-            piece.truncate(filled);
-            if sink.send_blocking(Bytes::from(piece)).is_err() {
+            if sink.send_blocking(piece.filled(filled)).is_err() {
                 // The other thread has failed and says why below.
                 return Ok(None);
             }

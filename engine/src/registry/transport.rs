@@ -10,8 +10,8 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 
@@ -24,6 +24,8 @@ pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 pub(super) type Plain = Client<Way, Body>;
 pub(super) type Secure = Client<HttpsConnector<Way>, Body>;
 
+/// The most that is read of a connection at once, and so the largest piece of a body.
+const READ: usize = 256 << 10;
 /// To connect, and until an answer begins.
 const CONNECT: Duration = Duration::from_secs(15);
 const ANSWER: Duration = Duration::from_secs(60);
@@ -37,7 +39,13 @@ fn connector(proxies: Arc<Proxies>) -> Way {
 }
 
 pub(super) fn plain(proxies: Arc<Proxies>) -> Plain {
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector(proxies))
+    builder().build(connector(proxies))
+}
+
+fn builder() -> Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_timer(TokioTimer::new()).http1_max_buf_size(READ);
+    builder
 }
 
 /// Bytes as what is sent.
@@ -100,7 +108,7 @@ async fn secure(shared: &Arc<Shared>, host: String, insecure: bool) -> Result<Se
     let inner = connector(shared.proxies.clone());
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1().wrap_connector(inner);
-    let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+    let client = builder().build(connector);
     shared.secure.lock().unwrap_or_else(PoisonError::into_inner).insert(key, client.clone());
     Ok(client)
 }

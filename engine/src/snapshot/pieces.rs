@@ -2,9 +2,11 @@
 //! told apart from a sender that went away.
 
 use std::io::{self, BufRead, Read};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 
@@ -31,6 +33,70 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) struct Gone;
 
+/// Buffers of one size, which come back when what was in them has been read: however much passes, the memory for it is asked for
+/// once. They go with the last of those who have them.
+#[derive(Debug, Clone)]
+pub(crate) struct Buffers {
+    size: usize,
+    spare: Spare,
+}
+
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// A buffer that is to be filled; what it holds is what somebody left in it.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+    filled: usize,
+    spare: Spare,
+}
+
+impl Buffers {
+    pub(crate) fn new(size: usize) -> Self {
+        Self { size, spare: Spare::default() }
+    }
+
+    pub(crate) fn take(&self) -> Buffer {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let bytes = spare.unwrap_or_else(|| vec![0; self.size]);
+        Buffer { bytes, filled: 0, spare: self.spare.clone() }
+    }
+}
+
+impl Buffer {
+    /// Its first bytes, to be handed on.
+    pub(crate) fn filled(mut self, length: usize) -> Bytes {
+        self.filled = length.min(self.bytes.len());
+        Bytes::from_owner(self)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.bytes));
+    }
+}
+
 /// `pieces` are waited for at most, before the giving side has to.
 pub(crate) fn channel(pieces: usize) -> (Sink, Source) {
     let (sender, receiver) = mpsc::channel(pieces);
@@ -44,16 +110,22 @@ impl Sink {
 
     /// Gives all of `source`, in pieces that are as large as what comes without waiting, but not larger than `most`.
     pub(crate) async fn feed(self, mut source: impl AsyncRead + Unpin, most: usize) -> io::Result<()> {
+        let buffers = Buffers::new(most);
         loop {
-            let mut buffer = BytesMut::with_capacity(most);
-            let mut ended = source.read_buf(&mut buffer).await? == 0;
+            let mut buffer = buffers.take();
+            let mut filled = source.read(&mut buffer).await?;
+            let mut ended = filled == 0;
             // Small ones would wake the thread for each. Who gives them, as the connection of a request, may be in the same task and
             // need a turn before it has more.
             let mut had_turn = false;
-            while !ended && buffer.len() < most {
-                let more = std::pin::pin!(source.read_buf(&mut buffer));
+            while !ended && filled < most {
+                let more = std::pin::pin!(source.read(&mut buffer[filled..]));
                 match futures_util::poll!(more) {
-                    Poll::Ready(read) => (ended, had_turn) = (read? == 0, false),
+                    Poll::Ready(read) => {
+                        let read = read?;
+                        filled += read;
+                        (ended, had_turn) = (read == 0, false);
+                    }
                     Poll::Pending if had_turn => break,
                     Poll::Pending => {
                         had_turn = true;
@@ -62,7 +134,7 @@ impl Sink {
                 }
             }
             // A reader that is gone has its reasons, which its thread tells.
-            if !buffer.is_empty() && self.send(buffer.freeze()).await.is_err() {
+            if filled > 0 && self.send(buffer.filled(filled)).await.is_err() {
                 return Ok(());
             }
             if ended {
@@ -182,6 +254,27 @@ mod tests {
         sink.feed(Turns { left: 50, waits: false }, 1000).await.unwrap();
         let first = std::thread::spawn(move || source.fill_buf().unwrap().len());
         assert_eq!(first.join().unwrap(), 500);
+    }
+
+    #[test]
+    fn what_passes_needs_memory_once() {
+        let buffers = Buffers::new(4);
+        let mut places = std::collections::BTreeSet::new();
+        for round in 0..100_u8 {
+            let mut buffer = buffers.take();
+            buffer.fill(round);
+            places.insert(buffer.as_ptr());
+            let mut bytes = buffer.filled(usize::from(round % 5));
+            let all = bytes.clone();
+            assert_eq!(bytes.split_to(bytes.len() / 2).len() + bytes.len(), all.len());
+            assert_eq!(all, vec![round; usize::from(round % 5)]);
+        }
+        assert_eq!(places.len(), 1);
+        // One that somebody still reads is not given away, and outlives the others.
+        let (held, other) = (buffers.take().filled(4), buffers.take());
+        assert!(held.as_ptr() != other.as_ptr());
+        drop((buffers, other));
+        assert_eq!(held, [99; 4][..]);
     }
 
     #[test]

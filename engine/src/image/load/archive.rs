@@ -14,7 +14,7 @@ use super::Documents;
 use crate::blob::{BlobRecord, Sealed};
 use crate::oci::{Digest, Hasher, ImageConfig};
 use crate::snapshot::decode::{self, Encoding};
-use crate::snapshot::pieces::{self, Sink};
+use crate::snapshot::pieces::{self, Buffers, Sink};
 use crate::snapshot::tar::{self, Archive, Kind};
 use crate::snapshot::{self, Staged};
 use crate::state::{Durability, Table};
@@ -59,11 +59,13 @@ struct Reader<'a> {
     contents: Contents,
     running: VecDeque<(String, Unpacking)>,
     memory: u64,
+    buffers: Buffers,
 }
 
 pub(super) fn read(images: &Images, reader: impl BufRead, reporter: &Reporter) -> Result<Contents, Error> {
     let mut archive = Archive::new(reader);
-    let mut reader = Reader { images, contents: Contents::default(), running: VecDeque::new(), memory: 0 };
+    let (contents, buffers) = (Contents::default(), Buffers::new(PIECE));
+    let mut reader = Reader { images, contents, running: VecDeque::new(), memory: 0, buffers };
     let mut entries = 0;
     while let Some(entry) = archive.next_entry().map_err(outer)? {
         entries += 1;
@@ -205,7 +207,7 @@ impl Reader<'_> {
             Unpacking::Any(unpack::any(Order { layers, blob, digest: None, diff_id: None }, bytes)?)
         };
         self.running.push_back((path, unpacking));
-        match pass(archive, head, sink)? {
+        match pass(archive, head, sink, &self.buffers)? {
             true => Ok(()),
             // The last thread has failed; the ones before it may have, too, and are asked first.
             false => {
@@ -245,25 +247,26 @@ impl Reader<'_> {
 }
 
 /// Hands the rest of an entry on: whether the other side took it all.
-fn pass<R: BufRead>(archive: &mut Archive<R>, head: Bytes, sink: Sink) -> Result<bool, Error> {
+fn pass<R: BufRead>(archive: &mut Archive<R>, head: Bytes, sink: Sink, buffers: &Buffers) -> Result<bool, Error> {
     if sink.send_blocking(head).is_err() {
         return Ok(false);
     }
     loop {
-        let mut piece = Vec::with_capacity(PIECE);
-        while piece.len() < PIECE {
+        let (mut piece, mut filled) = (buffers.take(), 0);
+        while filled < piece.len() {
             let chunk = archive.chunk().map_err(outer)?;
-            let length = chunk.len().min(PIECE - piece.len());
+            let length = chunk.len().min(piece.len() - filled);
             if length == 0 {
                 break;
             }
-            piece.extend_from_slice(&chunk[..length]);
+            piece[filled..filled + length].copy_from_slice(&chunk[..length]);
+            filled += length;
             archive.consume(length);
         }
-        if piece.is_empty() {
+        if filled == 0 {
             return Ok(sink.finish_blocking().is_ok());
         }
-        if sink.send_blocking(Bytes::from(piece)).is_err() {
+        if sink.send_blocking(piece.filled(filled)).is_err() {
             return Ok(false);
         }
     }
