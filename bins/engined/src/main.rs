@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    engine_sys::memory::return_large_buffers();
     match engined::run(engined::Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod datagram;
 pub mod file;
 pub mod memfd;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
