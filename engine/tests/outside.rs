@@ -3,6 +3,8 @@
 
 mod place;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use engine::container::ExecSpec;
 use engine::{Engine, ErrorKind, RemoveOptions, WaitCondition};
 use place::{Place, says, shell};
@@ -39,9 +41,9 @@ fn install(place: &Place, name: &str) -> String {
     std::fs::create_dir(&directory).unwrap();
     std::fs::write(directory.join("script"), SCRIPT).unwrap();
     // By another process: a file that is open for writing here could not be executed.
-    let mut copy = std::process::Command::new("install");
-    copy.args(["-m", "755"]).args([directory.join("script"), directory.join("runtime")]);
-    assert!(copy.status().unwrap().success());
+    let paths = [directory.join("script"), directory.join("runtime")];
+    assert!(std::process::Command::new("cp").args(&paths).status().unwrap().success());
+    std::fs::set_permissions(&paths[1], std::fs::Permissions::from_mode(0o755)).unwrap();
     directory.join("runtime").to_str().unwrap().to_owned()
 }
 

@@ -1,6 +1,7 @@
 //! Containers that another OCI runtime makes: here a script, whose containers are processes of the host.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -44,7 +45,7 @@ case $verb in
       : >"$go"
       while [ -d "/proc/$(cat "$pid_file")" ]; do sleep 0.01; done
     elif grep -q zombie "$process"; then
-      sh -c 'while [ "$(cat /proc/$PPID/comm)" != sleep ]; do :; done; exit 4' &
+      sh -c 'while [ $((i += 1)) -lt 300 ] && [ "$(cat /proc/$PPID/comm)" != sleep ]; do :; done; exit 4' &
       echo -n $! >"$pid_file"
       exec sleep 0.1
     else
@@ -65,9 +66,9 @@ impl Outside {
         let place = Place::new();
         fs::write(place.path("script"), SCRIPT).unwrap();
         // By another process, as in `Place::on`.
-        let mut copy = Command::new("install");
-        copy.args(["-m", "755"]).args([place.path("script"), place.path("runtime")]);
-        assert!(copy.status().unwrap().success());
+        let copied = Command::new("cp").args([place.path("script"), place.path("runtime")]).status().unwrap();
+        assert!(copied.success());
+        fs::set_permissions(place.path("runtime"), fs::Permissions::from_mode(0o755)).unwrap();
         let by = External::new(place.path("runtime").to_str().unwrap());
         Self { place, by }
     }
