@@ -376,7 +376,7 @@ mod tests {
             let mut next = std::pin::pin!(permits.enter(|| waited = true));
             assert!(futures_util::poll!(&mut next).is_pending());
             behind.pop();
-            next.await.unwrap();
+            drop(next.await.unwrap());
         }
         assert!(waited);
     }
