@@ -70,6 +70,34 @@ async fn mounts_are_there_and_as_writable_as_asked() {
 }
 
 #[tokio::test]
+async fn a_path_of_the_host_is_the_one_that_was_meant() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let shared = place.directory.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("file"), "from the host\n").unwrap();
+    let shared = shared.display();
+    // What leads up and back is told, and mounted, as what it comes to.
+    let spec = shell("cat /x/file").bind(format!("{shared}/none/..//./:/x/y/.."));
+    let container = engine.containers().create(spec).await.unwrap();
+    let mounts = container.record().mounts.clone();
+    assert_eq!((mounts[0].source.as_str(), mounts[0].destination.as_str()), (shared.to_string().as_str(), "/x"));
+    assert_eq!(output_of(&container).await, ("from the host\n".to_owned(), 0));
+    container.remove(RemoveOptions::default()).await.unwrap();
+    for relative in ["shared/file", "../etc"] {
+        let error = engine.containers().create(shell("true").mount(MountSpec::bind(relative, "/x"))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    // A file is no place for a directory, nor the other way round; nothing of it is left.
+    for bind in [format!("{shared}:/etc/passwd"), format!("{shared}/file:/etc")] {
+        let container = engine.containers().create(shell("true").bind(&bind)).await.unwrap();
+        let error = container.start().await.unwrap_err().to_string();
+        assert!(error.contains("ot a directory"), "{bind}: {error}");
+        container.remove(RemoveOptions::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn volumes_keep_what_is_written() {
     let place = Place::new();
     let engine = place.engine().await;

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -36,8 +37,19 @@ impl Tracer {
     }
 
     pub(crate) fn detach(mut self) {
+        // It may have ended with the daemon.
+        if self.process.try_wait().unwrap().is_some() {
+            return;
+        }
         kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
-        self.process.wait().unwrap();
+        let asked = Instant::now();
+        while self.process.try_wait().unwrap().is_none() {
+            // A daemon that dies while it is asked is waited for in an order in which its threads do not go.
+            if asked.elapsed() > Duration::from_secs(2) {
+                self.process.kill().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

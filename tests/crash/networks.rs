@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use crate::disks::Tracer;
 use crate::support::daemon::Daemon;
+use crate::support::eventually;
 use crate::{CTL, assert_networks_agree, start};
 
 /// Every step when that is asked for; else some of them.
@@ -19,9 +20,15 @@ fn killed_before(daemon: &mut Daemon, step: usize, command: &[&str]) -> bool {
     let tracer = Tracer::attach(daemon, &["-e", "trace=sendmsg", "-e", &inject], Path::new("/dev/null"));
     let mut client = CTL.command(daemon, command);
     let fine = client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success();
+    if !fine {
+        let log = daemon.log();
+        eventually(&format!("{command:?} failed, and the daemon has ended:\n{log}"), || {
+            daemon.has_ended().then_some(())
+        });
+    }
     tracer.detach();
-    let killed = daemon.has_ended();
-    assert!(fine || killed, "{command:?} failed:\n{}", daemon.log());
+    // It may have answered before it met its end.
+    let killed = !fine || CTL.run(daemon, &["version"]).code != 0;
     if killed {
         daemon.kill();
         daemon.begin();
