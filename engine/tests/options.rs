@@ -92,7 +92,7 @@ async fn a_path_of_the_host_is_the_one_that_was_meant() {
     for bind in [format!("{shared}:/etc/passwd"), format!("{shared}/file:/etc")] {
         let container = engine.containers().create(shell("true").bind(&bind)).await.unwrap();
         let error = container.start().await.unwrap_err().to_string();
-        assert!(error.contains("ot a directory"), "{bind}: {error}");
+        assert!(error.contains("a directory onto a file (or vice-versa)"), "{bind}: {error}");
         container.remove(RemoveOptions::default()).await.unwrap();
     }
 }

@@ -74,7 +74,8 @@ fn describe(steps: &[Op<'_>], failure: Failure) -> (String, i32) {
         _ => {
             let what = step.map_or_else(|| "launch".to_owned(), |op| what(steps, op));
             let hint = match step {
-                Some(Op::MoveMount { .. }) if failure.errno == libc::ENOTDIR => {
+                // The kernel says the second for a file that is to lie over a directory.
+                Some(Op::MoveMount { .. }) if matches!(failure.errno, libc::ENOTDIR | libc::EINVAL) => {
                     ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
                      exists and is the expected type"
                 }
@@ -252,6 +253,8 @@ mod tests {
             "{text}"
         );
         assert_eq!(code, 127);
+        let (text, _) = say(&steps, 1, Reason::Syscall, libc::EINVAL);
+        assert!(text.contains("at \"/x\": invalid argument: Are you trying"), "{text}");
         let (text, _) = say(&steps, 0, Reason::Syscall, libc::ENOENT);
         assert_eq!(text, "error mounting \"/a\" to rootfs at \"/x\": no such file or directory");
     }

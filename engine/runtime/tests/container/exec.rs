@@ -152,13 +152,17 @@ fn many_of_them_leave_nothing_with_the_monitor() {
     };
     // `EXECS=50000` tries a hundred thousand.
     let count = std::env::var("EXECS").map_or(300, |count| count.parse().unwrap());
+    // What an exec had is put away with the turn in which its end is told.
+    let until = |what: &dyn Fn((usize, usize, u64)) -> bool| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !what(size(monitor)) {
+            assert!(std::time::Instant::now() < deadline, "{:?}", size(monitor));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
     run(10);
+    until(&|(_, children, _)| children == 1);
     let before = size(monitor);
     run(count);
-    // What an exec had is put away with the turn in which its end is told.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while size(monitor) != before {
-        assert!(std::time::Instant::now() < deadline, "{:?} {before:?}", size(monitor));
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    until(&|now| now == before);
 }
