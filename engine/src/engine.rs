@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine_runtime::{Runtime, RuntimeSettings};
+use tokio::task::AbortHandle;
 
 use crate::container::{self, ContainerFilter, Containers, Instance, Parts, Status};
 use crate::error::ErrorKind;
@@ -38,10 +39,13 @@ struct Inner {
     networks: Networks,
     volumes: Volumes,
     containers: Containers,
+    /// What puts the rules of the packet filter back when somebody flushes them.
+    watch: AbortHandle,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.watch.abort();
         self.containers.close();
     }
 }
@@ -166,7 +170,9 @@ impl Engine {
         networks.restore().await?;
         containers.revive();
         images.keep_to_quota();
-        Ok(Self { inner: Arc::new(Inner { settings, id, runtime, events, images, networks, volumes, containers }) })
+        let watch = tokio::spawn(networks.clone().watch()).abort_handle();
+        let inner = Inner { settings, id, runtime, events, images, networks, volumes, containers, watch };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Its containers.
@@ -243,6 +249,7 @@ impl Engine {
     /// on. Dropping the engine does the same without waiting.
     pub async fn shutdown(&self) {
         self.inner.containers.shut_down().await;
+        self.inner.watch.abort();
     }
 }
 

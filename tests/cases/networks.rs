@@ -303,6 +303,11 @@ pub fn ports_of_every_form(client: Client) {
     for port in ["8081", "8100", &local.to_string()] {
         assert_eq!(page(&daemon, "127.0.0.1", port), "served", "{port}");
     }
+    // Somebody throws all rules away: they come back by themselves.
+    let nft = |arguments: &[&str]| crate::support::run(daemon.network().command("nft").args(arguments), b"").ok();
+    nft(&["flush", "ruleset"]);
+    eventually("the rules are back", || nft(&["list", "ruleset"]).contains("published").then_some(()));
+    assert_eq!(page(&daemon, "127.0.0.1", "8080"), "served");
     assert_eq!(page(&daemon, "127.0.0.1", "8101"), "");
     // A port that is taken is found before the start; the container is there, as it was made.
     let taken = client.run(&daemon, &["run", "-d", "--name", "two", "-p", "8080:80", "busybox", "true"]).code(125);

@@ -23,7 +23,11 @@ pub(crate) fn assert_sound(daemon: &Daemon, round: usize, what: &str) {
     eventually(&format!("nothing is left after round {round}, {what}"), || {
         let said = CTL.run(daemon, &["system", "check"]);
         assert_eq!(said.code, 0, "round {round}, {what}: {said:?}");
-        (!said.stdout.contains("leftover")).then_some(())
+        if said.stdout.contains("leftover") {
+            eprintln!("{}", said.stdout);
+            return None;
+        }
+        Some(())
     });
 }
 
