@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use engine_sys::file;
 use engine_sys::path::Root;
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -362,7 +362,7 @@ impl Blobs {
             if is_partial && changed.is_some_and(|time| time.elapsed().is_ok_and(|age| age < patience)) {
                 continue;
             }
-            if fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            if file::lock_abandoned(file.as_fd()) {
                 let _ = fs::unlinkat(&self.shared.directory, &name, AtFlags::empty());
             }
         }

@@ -14,9 +14,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine_sys::file::{is_shortage, is_unlocked};
+use engine_sys::file::{is_shortage, is_unlocked, lock_abandoned};
 use engine_sys::path::{Root, remove_all};
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -376,7 +376,7 @@ impl Layers {
             }
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let Ok(entry) = fs::openat(&self.shared.directory, &name, flags, Mode::empty()) else { continue };
-            if fs::flock(entry.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok() {
+            if lock_abandoned(entry.as_fd()) {
                 self.remove(&name)?;
             }
         }

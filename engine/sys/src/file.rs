@@ -123,6 +123,17 @@ pub fn is_unlocked(directory: BorrowedFd<'_>, name: &OsStr) -> bool {
     fs::flock(&file, fs::FlockOperation::NonBlockingLockShared).is_ok()
 }
 
+/// Locks a file for this descriptor alone if whoever made it has gone; whether that is so. Who only looks by [`is_unlocked`] has it
+/// for a moment, and is waited for.
+pub fn lock_abandoned(file: BorrowedFd<'_>) -> bool {
+    (0..5).any(|attempt| {
+        if attempt > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        fs::flock(file, fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+    })
+}
+
 /// Locks a file for this descriptor alone, and waits for others to let go of it.
 pub fn lock(file: BorrowedFd<'_>) -> io::Result<()> {
     loop {
@@ -229,6 +240,19 @@ mod tests {
             set_attribute(file.as_fd(), name, b"2").unwrap();
             assert_eq!(attribute(file.as_fd(), name).unwrap().as_deref(), Some(b"2".as_slice()));
         }
+    }
+
+    #[test]
+    fn what_somebody_makes_is_not_abandoned() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || std::fs::File::create(directory.path().join("x")).unwrap();
+        let (maker, other) = (open(), open());
+        lock(maker.as_fd()).unwrap();
+        assert!(!lock_abandoned(other.as_fd()));
+        assert!(!is_unlocked(Root::open(directory.path()).unwrap().as_fd(), OsStr::new("x")));
+        drop(maker);
+        assert!(is_unlocked(Root::open(directory.path()).unwrap().as_fd(), OsStr::new("x")));
+        assert!(lock_abandoned(other.as_fd()));
     }
 
     #[test]
