@@ -174,7 +174,12 @@ fn is_whole_or_absent(daemon: &mut Daemon, before: &Path, command: &[&str], coin
     for round in 0..LOSSES {
         // Mostly at the end, where names and the state are written.
         let from = if round % 3 == 0 { first } else { found.things.values().map(|(_, named)| *named).min().unwrap() };
-        let moment = from + coin.below(found.calls + 1 - from);
+        let moment = match round {
+            // Once after everything, so that there is an image in any case, and once before anything.
+            0 => found.calls,
+            1 => first,
+            _ => from + coin.below(found.calls + 1 - from),
+        };
         let (is_committed, harmed) = lose(before, &after, &found, moment, &root, coin);
         harm += harmed;
         daemon.begin();
