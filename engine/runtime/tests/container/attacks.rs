@@ -371,7 +371,7 @@ fn nothing_is_written_outside_the_root() {
         names.sort();
         names
     };
-    for name in ["etc", "dev", "tmp", "root", "home", "var", "run", "work", "sys", "proc"] {
+    for name in ["etc", "dev", "tmp", "root", "home", "var", "run", "srv", "sys", "proc"] {
         for target in [outside.display().to_string(), format!("../../../../../../..{}", outside.display())] {
             let lower = place.lower();
             let (kept, aside) = (lower.join(name), place.path("aside"));
@@ -380,7 +380,7 @@ fn nothing_is_written_outside_the_root() {
             let before = is(&place.path(""));
             // All that a specification has made in a root: places of mounts, a working directory, devices, links, what is hidden.
             let mut bundle = place.shell("true");
-            for at in ["/etc/hosts", "/var/file", "/work/deep/file"] {
+            for at in ["/etc/hosts", "/var/file", "/srv/deep/file"] {
                 add(&mut bundle, mount(at, "bind", &place.path("hosts"), &["rbind"]));
             }
             for at in ["/run", "/home/deep", "/var/lib", "/tmp/x"] {
