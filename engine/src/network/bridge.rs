@@ -269,6 +269,11 @@ impl Host {
         Ok(changed)
     }
 
+    /// Which state of the packet filter is known to have our rules in place.
+    pub(super) fn generation(&self) -> Option<u32> {
+        self.generation
+    }
+
     /// Whether rules of ours are there, such as they are.
     pub(super) fn has_rules(&mut self, policy: &Policy) -> Result<bool, Error> {
         let Some(filter) = &mut self.filter else { return Ok(false) };

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::str::FromStr;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
@@ -397,6 +398,17 @@ pub(super) fn keep_claims(claims: &mut Claims, places: &Places) {
     }
 }
 
+/// Ends the connections that have come to us instead of to the containers: who calls hears it and calls again, and does not wait
+/// for an answer that nobody gives.
+pub(super) fn turn_away<'a>(claims: impl IntoIterator<Item = &'a OwnedFd>) {
+    for claim in claims {
+        // Datagrams are nothing that can be accepted.
+        while let Ok(connection) = rustix::net::accept_with(claim, SocketFlags::CLOEXEC) {
+            let _ = rustix::net::sockopt::set_socket_linger(&connection, Some(Duration::ZERO));
+        }
+    }
+}
+
 /// What a claim is for, and whether it is for both families.
 fn place_of(claim: &OwnedFd) -> Option<(Protocol, SocketAddr, bool)> {
     use rustix::net::sockopt;
@@ -439,7 +451,8 @@ fn claim_one(protocol: Protocol, address: IpAddr, port: u16, both: bool) -> Resu
         Protocol::Sctp => (SocketType::STREAM, Some(ipproto::SCTP)),
     };
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, number)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, kind, flags, number)?;
     if family == AddressFamily::INET6 {
         rustix::net::sockopt::set_ipv6_v6only(&socket, !both)?;
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::unix::AsyncFd;
 
 use super::firewall::Family;
-use super::{Error, Networks, firewall, off_thread};
+use super::{Error, Networks, firewall, off_thread, port};
 use crate::state::{Snapshot, Table, Transaction};
 
 /// Changes of the packet filter come in bursts.
@@ -71,7 +71,18 @@ impl Networks {
         if !host.is_in_use() {
             return Ok(false);
         }
-        host.keep_rules(&self.shared.policy, || self.in_use())
+        let before = host.generation();
+        let back = host.keep_rules(&self.shared.policy, || self.in_use())?;
+        let somebody_changed_it = back || host.generation() != before;
+        drop(host);
+        // What came while there were no rules came to the sockets that hold the ports. Another engine may have put them back.
+        if somebody_changed_it {
+            port::turn_away(self.claims().values().flatten());
+        }
+        if back {
+            self.forget_flows(&Vec::from_iter(self.in_use()?.ports));
+        }
+        Ok(back)
     }
 }
 

@@ -77,6 +77,36 @@ fn datagrams_of_an_old_flow_reach_the_new_owner_of_a_port() {
 }
 
 #[test]
+fn who_calls_while_there_are_no_rules_is_turned_away() {
+    let machine = Machine::new();
+    let networks = machine.open(&machine.settings());
+    let container = Container::new(&networks);
+    machine.connect(&networks, &container.request().publish(vec![publish([0; 4], 8080)])).unwrap();
+    let listener = listen(&container.namespace);
+    let call = || {
+        let stream = in_network(machine.world.as_fd(), || TcpStream::connect((UPLINK, 8080))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    };
+    assert!(!networks.keep_rules_blocking().unwrap());
+    nft(&machine, "flush ruleset");
+    let mut lost = call();
+    assert!(networks.keep_rules_blocking().unwrap());
+    assert_eq!(lost.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    // Another engine of this root was quicker: there is nothing to put back, and somebody has called.
+    nft(&machine, "flush ruleset");
+    let mut lost = call();
+    let rules = firewall::tables(&networks.shared.policy.table, &networks.in_use().unwrap());
+    let guards = networks.shared.state.read(crate::network::watch::remembered_guards).unwrap();
+    firewall::apply(&mut machine.filter(), &[rules, guards].concat()).unwrap();
+    assert!(!networks.keep_rules_blocking().unwrap());
+    assert_eq!(lost.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let mut found = call();
+    listener.accept().unwrap().0.write_all(b"!").unwrap();
+    found.read_exact(&mut [0; 1]).unwrap();
+}
+
+#[test]
 fn a_flush_under_load_is_over_soon() {
     let machine = Machine::new();
     let networks = machine.open(&machine.settings());
