@@ -5,6 +5,7 @@
 
 mod frame;
 mod host;
+pub(crate) mod lines;
 mod pump;
 mod query;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod format;
 pub(crate) mod progress;
+pub(crate) mod screen;
 pub(crate) mod size;
 pub(crate) mod table;
 pub(crate) mod template;

@@ -4,58 +4,26 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use engine_api::progress::{ProgressDetail, ProgressLine};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::client::lines;
 use crate::error::Error;
 use crate::output::{size, table};
 
-/// Lines longer than this are no progress.
-const MAXIMUM_LINE: usize = 4 << 20;
 /// Between two drawings.
 const REDRAW: Duration = Duration::from_millis(66);
 
 /// Shows a progress stream until its end. The daemon's failure in it is an error.
 pub(crate) async fn show(body: Incoming, mut screen: Screen<'_>) -> Result<(), Error> {
-    let mut body = body;
-    let mut lines = Lines::default();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|source| Error::Http { what: "read the progress".to_owned(), source })?;
-        let Ok(bytes) = frame.into_data() else { continue };
-        lines.feed(&bytes, |line| screen.line(line))?;
-    }
-    lines.end(|line| screen.line(line))?;
-    screen.finish()
-}
-
-/// Bytes to lines of progress.
-#[derive(Debug, Default)]
-struct Lines {
-    partial: Vec<u8>,
-}
-
-impl Lines {
-    fn feed(&mut self, bytes: &Bytes, mut take: impl FnMut(ProgressLine) -> Result<(), Error>) -> Result<(), Error> {
-        self.partial.extend_from_slice(bytes);
-        let Some(end) = self.partial.iter().rposition(|byte| *byte == b'\n') else {
-            if self.partial.len() > MAXIMUM_LINE {
-                return Err(Error::Protocol("the daemon's progress has a line that does not end".to_owned()));
-            }
-            return Ok(());
-        };
-        let rest = self.partial.split_off(end + 1);
-        let whole = std::mem::replace(&mut self.partial, rest);
-        for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
-            take(parse(line)?)?;
+    lines::read(body, "the daemon's progress", |some| {
+        for line in some {
+            screen.line(parse(line)?)?;
         }
         Ok(())
-    }
-
-    fn end(self, mut take: impl FnMut(ProgressLine) -> Result<(), Error>) -> Result<(), Error> {
-        if self.partial.trim_ascii().is_empty() { Ok(()) } else { take(parse(&self.partial)?) }
-    }
+    })
+    .await?;
+    screen.finish()
 }
 
 fn parse(line: &[u8]) -> Result<ProgressLine, Error> {
@@ -253,12 +221,9 @@ mod tests {
         let mut out = Vec::new();
         let result = (|| {
             let mut screen = Screen::new(&mut out, terminal);
-            let mut lines = Lines::default();
-            // Cut at odd places, as the network does.
-            for chunk in text.as_bytes().chunks(7) {
-                lines.feed(&Bytes::copy_from_slice(chunk), |line| screen.line(line))?;
+            for line in text.lines() {
+                screen.line(parse(line.as_bytes())?)?;
             }
-            lines.end(|line| screen.line(line))?;
             screen.finish()
         })();
         (String::from_utf8(out).unwrap(), result.map_err(|error: Error| error.to_string()))
@@ -296,8 +261,9 @@ mod tests {
         let text: String = (0..30).map(|n| format!("{{\"status\":\"Waiting\",\"id\":\"{n:012}\"}}\n")).collect();
         let mut out = Vec::new();
         let mut screen = Screen::new(&mut out, Some((10, 80)));
-        let mut lines = Lines::default();
-        lines.feed(&Bytes::from(text), |line| screen.line(line)).unwrap();
+        for line in text.lines() {
+            screen.line(parse(line.as_bytes()).unwrap()).unwrap();
+        }
         screen.last_drawing = None;
         screen.draw(false).unwrap();
         assert_eq!(screen.drawn, 9);

@@ -12,6 +12,7 @@ use super::path;
 use crate::client::{Client, Query};
 use crate::error::Error;
 use crate::output::format::{Columns, Row, list};
+use crate::output::screen::redrawn;
 use crate::output::size;
 use crate::session::Session;
 
@@ -94,7 +95,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         let screen = session.io.stdout.is_terminal() && !args.no_stream && args.format.is_none();
         let rows = uses.iter().map(|usage| usage.row(args.no_trunc)).collect();
         let text = list(args.format.as_deref(), COLUMNS, SHOWN, rows, session.width().filter(|_| screen))?;
-        session.print(if screen { redrawn(&text, height(session)) } else { text })?;
+        session.print(if screen { redrawn(&text, session) } else { text })?;
         if args.no_stream {
             return Ok(0);
         }
@@ -142,27 +143,6 @@ async fn names(args: &Args, client: &Client) -> Result<Vec<String>, Error> {
     let query = Query::new().flag("all", args.all);
     let all: Vec<ContainerSummary> = client.get_as("/containers/json", &query).await?;
     Ok(all.into_iter().map(|container| container.id).collect())
-}
-
-fn height(session: &Session) -> usize {
-    use std::os::fd::AsFd as _;
-    crate::terminal::size(session.io.stdout.as_fd()).map_or(usize::MAX, |(rows, _)| usize::from(rows))
-}
-
-/// Writes over what is on the screen, without a flicker; what does not fit is counted in the last line.
-fn redrawn(text: &str, height: usize) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let fits = if lines.len() < height { lines.len() } else { height.saturating_sub(2).max(1) };
-    let mut screen = "\x1b[H".to_owned();
-    for line in &lines[..fits.min(lines.len())] {
-        screen.push_str(line);
-        screen.push_str("\x1b[K\r\n");
-    }
-    if fits < lines.len() {
-        screen.push_str(&format!("and {} more\x1b[K", lines.len() - fits));
-    }
-    screen.push_str("\x1b[J");
-    screen
 }
 
 /// What one container uses.
@@ -304,11 +284,5 @@ mod tests {
         let more = Use { cpu: 2.0, memory: 1, name: "a".to_owned(), ..Use::default() };
         assert!(more.compare(&less, Order::Cpu).is_lt() && more.compare(&less, Order::Memory).is_gt());
         assert!(more.compare(&less, Order::Name).is_lt() && more.compare(&less, Order::Pids).is_eq());
-    }
-
-    #[test]
-    fn a_screen_is_written_over_and_what_does_not_fit_is_counted() {
-        assert_eq!(redrawn("a\nb\n", 10), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\n\x1b[J");
-        assert_eq!(redrawn("a\nb\nc\nd\n", 4), "\x1b[Ha\x1b[K\r\nb\x1b[K\r\nand 2 more\x1b[K\x1b[J");
     }
 }

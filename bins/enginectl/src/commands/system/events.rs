@@ -4,10 +4,9 @@ use std::io::IsTerminal;
 
 use engine_api::event::EventMessage;
 use http::Method;
-use http_body_util::BodyExt;
 use jiff::Timestamp;
 
-use crate::client::{Payload, Query};
+use crate::client::{Payload, Query, lines};
 use crate::commands::filters;
 use crate::error::Error;
 use crate::output::template::Template;
@@ -32,9 +31,6 @@ pub(crate) struct Args {
     until: Option<String>,
 }
 
-/// An event is no longer than this.
-const MAXIMUM_EVENT: usize = 4 << 20;
-
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let now = Timestamp::now();
     let moment = |flag: &str, text: &Option<String>| match text {
@@ -54,24 +50,15 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         Some(template) => Shape::Template(format::parse(template)?),
     };
     let response = session.client()?.request(Method::GET, "/events", &query, Payload::Empty).await?;
-    let mut body = response.into_body();
-    let mut partial = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|source| Error::Http { what: "read the events".to_owned(), source })?;
-        let Ok(bytes) = frame.into_data() else { continue };
-        partial.extend_from_slice(&bytes);
-        let end = partial.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    lines::read(response.into_body(), "what the daemon tells of events", |some| {
         let mut text = String::new();
-        for line in partial[..end].split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        for line in some {
             text.push_str(&shape.show(line)?);
             text.push('\n');
         }
-        session.print(text)?;
-        partial.drain(..end);
-        if partial.len() > MAXIMUM_EVENT {
-            return Err(Error::Protocol("an event of the daemon does not end".to_owned()));
-        }
-    }
+        session.print(text)
+    })
+    .await?;
     Ok(0)
 }
 
