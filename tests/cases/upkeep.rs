@@ -68,6 +68,20 @@ pub fn bounds_and_use(client: Client) {
     let titles: Vec<_> = top.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(titles, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
     client.run(&daemon, &["exec", "-u", "nobody-here", "one", "true"]).code(126);
+    if matches!(client, Client::Enginectl) {
+        let mut screen = client.terminal(&daemon, &["top", "--live", "one"]);
+        screen.expect("PID");
+        screen.expect("%CPU");
+        screen.expect("sleep");
+        // It is written over, until the container has ended.
+        screen.expect("\x1b[H");
+        screen.expect("sleep");
+        client.run(&daemon, &["kill", "one"]).ok();
+        assert_eq!(screen.wait(), 0);
+        let tops = ["events", "--since", "1h", "--until", "0s", "--filter", "event=top", "--format", "{{.Action}}"];
+        assert_eq!(client.run(&daemon, &tops).ok(), "top\ntop");
+        client.run(&daemon, &["top", "--live", "one"]).code(1);
+    }
     client.run(&daemon, &["rm", "-f", "one"]).ok();
     daemon.finish();
 }

@@ -69,7 +69,7 @@ static ROUTES: &[Route] = table! {
     POST "/containers/prune" Finish containers::remove::prune;
     GET "/containers/stats" While containers::stats::of_many;
     GET "/containers/{name}/json" While containers::inspect::inspect;
-    GET "/containers/{name}/top" While containers::inspect::top;
+    GET "/containers/{name}/top" While containers::top::top;
     GET "/containers/{name}/logs" While containers::logs::logs;
     GET "/containers/{name}/changes" While containers::archive::changes;
     GET "/containers/{name}/export" While containers::archive::export;

@@ -84,7 +84,7 @@ pub use spec::{ContainerSpec, EndpointSpec};
 pub use stats::{InterfaceUsage, Sample, Traffic};
 pub use status::{ContainerState, Status};
 pub use stop::StopOptions;
-pub use top::Top;
+pub use top::{Top, TopWatch};
 pub use update::Change;
 pub use wait::{Exit, WaitCondition, Waiter};
 

@@ -21,27 +21,85 @@ impl Container {
     /// # Errors
     /// When it does not run, or the arguments ask for what is not known.
     pub async fn top(&self, arguments: &str) -> Result<Top, Error> {
+        self.watch_top(arguments)?.next().await
+    }
+
+    /// Its processes, to be looked at again and again: an event tells of it once. `arguments` are as for [`Container::top`].
+    ///
+    /// # Errors
+    /// When it does not run, or the arguments ask for what is not known.
+    pub fn watch_top(&self, arguments: &str) -> Result<TopWatch, Error> {
         let columns = columns(arguments)?;
-        let arguments = arguments.to_owned();
         let record = self.inner.record();
         if !record.state.status.has_process() {
             return Err(not_running(record.id.as_str()));
         }
-        let runtime = self.shared.parts.runtime.clone();
         self.shared.tell(&record, "top", &[]);
-        blocking(move || {
+        let titles = titles(arguments, &columns);
+        Ok(TopWatch { container: self.clone(), columns, titles, before: Look::default() })
+    }
+}
+
+/// A container whose processes are looked at again and again.
+#[derive(Debug)]
+pub struct TopWatch {
+    container: Container,
+    columns: Vec<Column>,
+    titles: Vec<String>,
+    before: Look,
+}
+
+impl TopWatch {
+    /// Its processes now. How much of a processor each uses is told for the time since the look before, and in the first look
+    /// for its whole life, as `ps` does.
+    ///
+    /// # Errors
+    /// When it does not run any more.
+    pub async fn next(&mut self) -> Result<Top, Error> {
+        let record = self.container.inner.record();
+        if !record.state.status.has_process() {
+            return Err(not_running(record.id.as_str()));
+        }
+        let runtime = self.container.shared.parts.runtime.clone();
+        let before = std::mem::take(&mut self.before);
+        let columns = self.columns.clone();
+        let (processes, look) = blocking(move || {
             let pids = runtime.cgroup(record.id.as_str())?.pids()?;
             let names = users();
             let machine = Machine::look();
-            let titles = titles(&arguments, &columns);
+            let mut look = Look { at: machine.uptime, used: BTreeMap::new() };
             // One that has ended meanwhile is left out.
             let read = pids.into_iter().filter_map(Process::read);
-            let processes = read
-                .map(|process| columns.iter().map(|column| column.of(&process, &names, &machine)).collect())
-                .collect();
-            Ok(Top { titles, processes })
+            let row = |mut process: Process| -> Vec<String> {
+                process.load = before.load(&process, &machine);
+                look.used.insert((process.pid, process.start()), process.used());
+                columns.iter().map(|column| column.of(&process, &names, &machine)).collect()
+            };
+            Ok((read.map(row).collect(), look))
         })
-        .await
+        .await?;
+        self.before = look;
+        Ok(Top { titles: self.titles.clone(), processes })
+    }
+}
+
+/// What the processes had used at an earlier moment.
+#[derive(Debug, Default)]
+struct Look {
+    /// When that was, in ticks since boot.
+    at: i64,
+    /// Ticks on a processor, by process and when it began.
+    used: BTreeMap<(u32, i64), i64>,
+}
+
+impl Look {
+    /// How much of a processor a process has used since then, or in its life when it was not there, in thousandths.
+    fn load(&self, process: &Process, machine: &Machine) -> i64 {
+        let (used, passed) = match self.used.get(&(process.pid, process.start())) {
+            Some(before) => (process.used() - before, machine.uptime - self.at),
+            None => (process.used(), machine.uptime - process.start()),
+        };
+        per_mille(used, passed.max(1))
     }
 }
 
@@ -174,6 +232,8 @@ struct Process {
     name: String,
     command: String,
     uid: u32,
+    /// How much of a processor it uses, in thousandths.
+    load: i64,
     /// The fields of `/proc/<pid>/stat` from the state on.
     stat: Vec<String>,
 }
@@ -192,6 +252,7 @@ impl Process {
             pid,
             command: if command.is_empty() { format!("[{name}]") } else { command },
             name,
+            load: 0,
             uid: uids.split_whitespace().nth(1)?.parse().ok()?,
             stat: after.split_whitespace().map(str::to_owned).collect(),
         })
@@ -202,23 +263,34 @@ impl Process {
         self.stat.get(field - 3).and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
+    /// Ticks on a processor.
+    fn used(&self) -> i64 {
+        self.number(14).saturating_add(self.number(15))
+    }
+
+    /// When it began, in ticks since boot.
+    fn start(&self) -> i64 {
+        self.number(22)
+    }
+
     /// Seconds on a processor.
     fn seconds(&self, machine: &Machine) -> i64 {
-        (self.number(14) + self.number(15)) / machine.ticks
+        self.used() / machine.ticks
     }
 
     /// Seconds since it began.
     fn age(&self, machine: &Machine) -> i64 {
-        (machine.uptime - self.number(22) / machine.ticks).max(0)
+        ((machine.uptime - self.start()) / machine.ticks).max(0)
     }
 }
 
 /// What of the machine is needed to make sense of its numbers.
 #[derive(Debug)]
 struct Machine {
+    /// How many ticks a second has.
     ticks: i64,
     page: i64,
-    /// Seconds since boot.
+    /// Ticks since boot.
     uptime: i64,
     memory: i64,
     now: i64,
@@ -231,10 +303,13 @@ impl Machine {
         let memory = first("/proc/meminfo");
         let kib =
             memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+        let ticks = i64::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100).max(1);
+        // Seconds with two digits behind the point.
+        let hundredths = uptime.split_whitespace().next().and_then(|first| first.replace('.', "").parse::<i64>().ok());
         Self {
-            ticks: i64::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100).max(1),
+            ticks,
             page: i64::try_from(rustix::param::page_size()).unwrap_or(4096),
-            uptime: uptime.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0),
+            uptime: hundredths.unwrap_or(0).saturating_mul(ticks) / 100,
             memory: kib.unwrap_or(1_i64).max(1) * 1024,
             now: super::inventory::now() / 1_000_000_000,
         }
@@ -267,19 +342,15 @@ impl Column {
     }
 
     fn of(self, process: &Process, users: &BTreeMap<u32, String>, machine: &Machine) -> String {
-        let per_mille = |part: i64, whole: i64| part.saturating_mul(1000) / whole.max(1);
-        let percent = |part, whole| {
-            let per_mille = per_mille(part, whole);
-            format!("{}.{}", per_mille / 10, per_mille % 10)
-        };
+        let percent = |per_mille: i64| format!("{}.{}", per_mille / 10, per_mille % 10);
         match self {
             Self::User => users.get(&process.uid).cloned().unwrap_or_else(|| process.uid.to_string()),
             Self::Uid => process.uid.to_string(),
             Self::Pid => process.pid.to_string(),
             Self::ParentPid => process.number(4).to_string(),
-            Self::Load => (per_mille(process.seconds(machine), process.age(machine)) / 10).to_string(),
-            Self::ProcessorPercent => percent(process.seconds(machine), process.age(machine)),
-            Self::MemoryPercent => percent(process.number(24) * machine.page, machine.memory),
+            Self::Load => (process.load / 10).to_string(),
+            Self::ProcessorPercent => percent(process.load),
+            Self::MemoryPercent => percent(per_mille(process.number(24).saturating_mul(machine.page), machine.memory)),
             Self::Virtual => (process.number(23) / 1024).to_string(),
             Self::Resident => (process.number(24) * machine.page / 1024).to_string(),
             Self::Terminal => match process.number(7) {
@@ -300,6 +371,10 @@ impl Column {
             Self::Group => process.number(5).to_string(),
         }
     }
+}
+
+fn per_mille(part: i64, whole: i64) -> i64 {
+    part.max(0).saturating_mul(1000) / whole.max(1)
 }
 
 fn hours(seconds: i64) -> String {
@@ -336,6 +411,23 @@ mod tests {
         assert_eq!(columns("-eo pid -o args").unwrap(), [C::Pid, C::Command]);
         assert_eq!(columns("-o comm").unwrap_err().to_string(), "Couldn't find PID field in ps output");
         assert!(columns("-o bogus").is_err() && columns("--forest").is_err() && columns("-o").is_err());
+    }
+
+    #[test]
+    fn what_a_process_uses_is_told_since_the_look_before() {
+        // It began at 1000, has used 300 in user space and 200 in the kernel, and it is 2000 now.
+        let mut stat = vec!["0".to_owned(); 25];
+        for (field, value) in [(14, "300"), (15, "200"), (22, "1000")] {
+            stat[field - 3] = value.to_owned();
+        }
+        let process = Process { pid: 7, stat, ..Process::default() };
+        let machine = Machine { uptime: 2000, ..Machine::look() };
+        assert_eq!(Look::default().load(&process, &machine), 500);
+        let before = |began: i64, used: i64| Look { at: 1900, used: [((7, began), used)].into() };
+        assert_eq!(before(1000, 475).load(&process, &machine), 250);
+        assert_eq!(before(1000, 500).load(&process, &machine), 0);
+        // Another one had the number then.
+        assert_eq!(before(900, 475).load(&process, &machine), 500);
     }
 
     #[test]

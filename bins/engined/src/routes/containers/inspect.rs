@@ -1,6 +1,5 @@
-//! `GET /containers/{id}/json` and `/top`
+//! `GET /containers/{id}/json`
 
-use engine_api::container::TopResponse;
 use http::StatusCode;
 
 use crate::convert::container::inspect::{Paths, inspect as inspect_of};
@@ -28,10 +27,4 @@ pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
 
 pub(crate) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-pub(crate) async fn top(call: Call) -> Result<Response, Error> {
-    let arguments = call.query.get("ps_args").filter(|arguments| !arguments.is_empty()).unwrap_or("-ef");
-    let top = call.daemon.engine.containers().get(&call.name).await?.top(arguments).await?;
-    Ok(reply::json(StatusCode::OK, &TopResponse { processes: top.processes, titles: top.titles }))
 }

@@ -11,5 +11,6 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod remove;
 pub(crate) mod stats;
+pub(crate) mod top;
 pub(crate) mod update;
 pub(crate) mod wait;
