@@ -113,17 +113,17 @@ impl Images {
         if !tar::looks_like_tar(decoded.head()) {
             return Err(Error::Archive("it is no tar archive".to_owned()));
         }
-        let (sink, archive) = pieces::channel(PIECES);
-        let unpacking = unpack::plain(&self.shared.layers, archive, true)?;
+        let (mut sink, archive) = pieces::hashed(PIECES);
+        let unpacking = unpack::plain(&self.shared.layers, archive)?;
         let pumped: Result<(), Error> = (|| {
             loop {
                 let buffer = decoded.fill_buf().map_err(unpack::read_error)?;
                 let length = buffer.len();
                 if length == 0 {
-                    let _ = sink.finish_blocking();
+                    let _ = sink.finish();
                     return Ok(());
                 }
-                if sink.send_blocking(Bytes::copy_from_slice(buffer)).is_err() {
+                if sink.send(Bytes::copy_from_slice(buffer)).is_err() {
                     return Ok(());
                 }
                 decoded.consume(length);

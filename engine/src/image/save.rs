@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -17,7 +18,7 @@ use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, find};
 use crate::oci::{Descriptor, Digest, Hasher, Index, Manifest, Platform, Reference, media_type};
 use crate::snapshot;
-use crate::snapshot::pieces::Buffers;
+use crate::snapshot::pieces::{self, Buffers, Sink};
 use crate::snapshot::tar::{Entry, Kind, Writer};
 
 /// The bytes of an archive of images. They are made while they are read; a failure is the last item.
@@ -203,16 +204,16 @@ impl Images {
         match layer.form {
             Form::Framed => {
                 let bytes = self.shared.layers.archive(&layer.diff_id)?;
-                let found = archive.copy(bytes, layer.size, true).map_err(lost)?;
-                if found.is_some_and(|found| found != layer.diff_id) {
-                    let expected = layer.diff_id;
-                    let found = found.unwrap_or(expected);
-                    return Err(snapshot::Error::Mismatch { expected, found }.into());
+                let hashing = Hashing::begin()?;
+                archive.copy(bytes, layer.size, Some(&hashing)).map_err(lost)?;
+                let found = hashing.finish().map_err(lost)?;
+                if found != layer.diff_id {
+                    return Err(snapshot::Error::Mismatch { expected: layer.diff_id, found }.into());
                 }
             }
             Form::Blob | Form::Absent => {
                 let file: File = self.shared.blobs.file(&layer.digest)?;
-                archive.copy(file, layer.size, false).map_err(lost)?;
+                archive.copy(file, layer.size, None).map_err(lost)?;
             }
         }
         archive.pad(layer.size)
@@ -269,10 +270,9 @@ impl Archive<'_> {
         self.writer.pad(size).map_err(Error::Read)
     }
 
-    /// Copies exactly `size` bytes, and says what they were if that is wanted.
-    fn copy(&mut self, mut from: impl Read, size: u64, hashed: bool) -> io::Result<Option<Digest>> {
+    /// Copies exactly `size` bytes, and gives each piece to `hashing` too, if that is wanted.
+    fn copy(&mut self, mut from: impl Read, size: u64, hashing: Option<&Hashing>) -> io::Result<()> {
         let out = self.writer.get_mut();
-        let mut hasher = hashed.then(Hasher::new);
         let mut rest = size;
         while rest > 0 {
             let (mut piece, mut filled) = (self.buffers.take(), 0);
@@ -285,16 +285,51 @@ impl Archive<'_> {
                     Err(error) => return Err(error),
                 }
             }
-            if let Some(hasher) = &mut hasher {
-                hasher.update(&piece[..length]);
-            }
             rest -= length as u64;
-            out.send(piece.filled(length))?;
+            let piece = piece.filled(length);
+            if let Some(hashing) = hashing {
+                hashing.give(piece.clone())?;
+            }
+            out.send(piece)?;
         }
         if from.read(&mut [0])? > 0 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than it was"));
         }
-        Ok(hasher.map(Hasher::finish))
+        Ok(())
+    }
+}
+
+/// Hashes on a thread of its own, which takes longer than reading many files.
+struct Hashing {
+    sink: Sink,
+    thread: JoinHandle<io::Result<Digest>>,
+}
+
+impl Hashing {
+    fn begin() -> Result<Self, Error> {
+        let (sink, mut pieces) = pieces::channel(PIECES);
+        let thread = unpack::spawn("engine-hash", move || {
+            let mut hasher = Hasher::new();
+            loop {
+                let piece = pieces.fill_buf()?;
+                let length = piece.len();
+                if length == 0 {
+                    return Ok(hasher.finish());
+                }
+                hasher.update(piece);
+                pieces.consume(length);
+            }
+        })?;
+        Ok(Self { sink, thread })
+    }
+
+    fn give(&self, piece: Bytes) -> io::Result<()> {
+        self.sink.send_blocking(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn finish(self) -> io::Result<Digest> {
+        let _ = self.sink.finish_blocking();
+        unpack::join(self.thread)
     }
 }
 

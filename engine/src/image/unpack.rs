@@ -10,7 +10,7 @@ use crate::blob::{Sealed, Writer};
 use crate::oci::{Digest, Hasher};
 use crate::snapshot::decode::{Decoded, Encoding};
 use crate::snapshot::pieces::{self, Buffers, Source};
-use crate::snapshot::{self, Layers, Staged};
+use crate::snapshot::{self, Layers, Staged, Staging};
 
 /// Bytes that are handed on at once, and how many such pieces may wait.
 pub(super) const PIECE: usize = 256 << 10;
@@ -42,16 +42,20 @@ pub(super) struct Order {
     pub(super) diff_id: Option<Digest>,
 }
 
-/// Unpacks an uncompressed layer on a thread of its own. When `framed`, its archive can be had back from the tree.
-pub(super) fn plain(
+/// Unpacks an uncompressed layer on a thread of its own. Its archive can be had back from the tree. `archive` is hashed by who
+/// gives it.
+pub(super) fn plain(layers: &Layers, archive: Source) -> Result<JoinHandle<Result<Staged, snapshot::Error>>, Error> {
+    stage(layers, |staging| staging.unpack_hashed(archive))
+}
+
+/// Unpacks on a thread of its own.
+fn stage(
     layers: &Layers,
-    archive: Source,
-    framed: bool,
+    unpack: impl FnOnce(Staging) -> Result<Staged, snapshot::Error> + Send + 'static,
 ) -> Result<JoinHandle<Result<Staged, snapshot::Error>>, Error> {
     let layers = layers.clone();
     spawn("engine-unpack", move || {
-        let staging = layers.stage()?;
-        let staged = if framed { staging.unpack_framed(archive)? } else { staging.unpack(archive)? };
+        let staged = unpack(layers.stage()?)?;
         // The one sync that counts comes before the commit. What is written here, while other layers are still being
         // unpacked, it does not have to wait for: an image of nine layers is there a fifth sooner.
         layers.sync()?;
@@ -153,7 +157,13 @@ fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
     let mut decoded = Decoded::new(keeping).map_err(read_error)?;
     let encoding = decoded.encoding();
     let (sink, archive) = pieces::channel(PIECES);
-    let unpacking = plain(&order.layers, archive, framed)?;
+    let unpacking =
+        stage(
+            &order.layers,
+            move |staging| {
+                if framed { staging.unpack_framed(archive) } else { staging.unpack(archive) }
+            },
+        )?;
     let buffers = Buffers::new(PIECE);
     let pumped = (|| {
         loop {

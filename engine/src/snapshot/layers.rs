@@ -21,7 +21,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::framing::{Rebuilt, Recorded, Tape};
-use super::stream::Hashing;
+use super::pieces::Source;
+use super::stream::{Archived, Hashing};
 use super::tar::Archive;
 use super::{Error, Limits, Unpacked, extract};
 use crate::oci::Digest;
@@ -434,25 +435,35 @@ impl Staging {
     /// Unpacks an uncompressed archive, and hashes it to its very end. Blocks, and gives the calling thread a umask and
     /// a working directory of its own: call it from a thread made for it.
     pub fn unpack(self, archive: impl BufRead) -> Result<Staged, Error> {
-        self.unpack_with(archive, None)
+        self.unpack_with(Hashing::new(archive), false)
     }
 
     /// As [`unpack`](Self::unpack), and keeps the framing, so that [`Layers::archive`] gives the archive back.
-    pub fn unpack_framed(mut self, archive: impl BufRead) -> Result<Staged, Error> {
+    pub fn unpack_framed(self, archive: impl BufRead) -> Result<Staged, Error> {
+        self.unpack_with(Hashing::new(archive), true)
+    }
+
+    /// As [`unpack_framed`](Self::unpack_framed), of pieces that are hashed by who gives them ([`super::pieces::hashed`]).
+    pub(crate) fn unpack_hashed(self, pieces: Source) -> Result<Staged, Error> {
+        self.unpack_with(pieces, true)
+    }
+
+    fn tape(&mut self) -> Result<Tape, Error> {
         let fail = || Error::host("keep the framing of a layer");
         let file = self.make_framing().map_err(fail())?;
         let tape = Tape::new(file.try_clone().map_err(fail())?, self.layers.shared.limits.replaced).map_err(fail())?;
         self.framing = Some(file);
-        self.unpack_with(archive, Some(tape))
+        Ok(tape)
     }
 
-    fn unpack_with(mut self, archive: impl BufRead, tape: Option<Tape>) -> Result<Staged, Error> {
+    fn unpack_with(mut self, archive: impl Archived, framed: bool) -> Result<Staged, Error> {
+        let tape = if framed { Some(self.tape()?) } else { None };
         let root = self.layers.shared.directory.directory(Path::new(&self.name));
         let root = root.map_err(Error::host("open the directory of a layer"))?;
-        let mut archive = Archive::new(Recorded::new(Hashing::new(archive), tape.clone()));
+        let mut archive = Archive::new(Recorded::new(archive, tape.clone()));
         let unpacked = extract::unpack(&mut archive, &root, &self.layers.shared.limits)?;
-        let hashing = archive.into_inner().finish().map_err(super::tar::Error::Read)?;
-        let (diff_id, archive_size) = hashing.finish().map_err(super::tar::Error::Read)?;
+        let archive = archive.into_inner().finish().map_err(super::tar::Error::Read)?;
+        let (diff_id, archive_size) = archive.finish().map_err(super::tar::Error::Read)?;
         if let Some(tape) = tape
             && !tape.finish().map_err(Error::host("keep the framing of a layer"))?
         {

@@ -10,9 +10,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 
+use crate::oci::{Digest, Hasher};
+
 enum Piece {
     Data(Bytes),
-    End,
+    /// What all of it was, and how much, if that was asked for.
+    End(Option<(Digest, u64)>),
 }
 
 /// The side that gives bytes.
@@ -21,12 +24,21 @@ pub(crate) struct Sink {
     sender: mpsc::Sender<Piece>,
 }
 
+/// As [`Sink`], for threads that have the time to hash what they give.
+#[derive(Debug)]
+pub(crate) struct HashingSink {
+    sender: mpsc::Sender<Piece>,
+    hasher: Hasher,
+    total: u64,
+}
+
 /// The side that reads them, on a thread.
 #[derive(Debug)]
 pub(crate) struct Source {
     receiver: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
+    hashed: Option<(Digest, u64)>,
 }
 
 /// The reader went away: it has failed, and knows why.
@@ -100,7 +112,13 @@ impl Drop for Buffer {
 /// `pieces` are waited for at most, before the giving side has to.
 pub(crate) fn channel(pieces: usize) -> (Sink, Source) {
     let (sender, receiver) = mpsc::channel(pieces);
-    (Sink { sender }, Source { receiver, current: Bytes::new(), ended: false })
+    (Sink { sender }, Source { receiver, current: Bytes::new(), ended: false, hashed: None })
+}
+
+/// As [`channel`]; the side that reads learns with the end what everything was.
+pub(crate) fn hashed(pieces: usize) -> (HashingSink, Source) {
+    let (Sink { sender }, source) = channel(pieces);
+    (HashingSink { sender, hasher: Hasher::new(), total: 0 }, source)
 }
 
 impl Sink {
@@ -145,7 +163,7 @@ impl Sink {
     }
 
     pub(crate) async fn finish(self) -> Result<(), Gone> {
-        self.sender.send(Piece::End).await.map_err(|_| Gone)
+        self.sender.send(Piece::End(None)).await.map_err(|_| Gone)
     }
 
     /// For threads.
@@ -155,7 +173,27 @@ impl Sink {
 
     /// For threads.
     pub(crate) fn finish_blocking(self) -> Result<(), Gone> {
-        self.sender.blocking_send(Piece::End).map_err(|_| Gone)
+        self.sender.blocking_send(Piece::End(None)).map_err(|_| Gone)
+    }
+}
+
+impl HashingSink {
+    pub(crate) fn send(&mut self, bytes: Bytes) -> Result<(), Gone> {
+        self.hasher.update(&bytes);
+        self.total += bytes.len() as u64;
+        self.sender.blocking_send(Piece::Data(bytes)).map_err(|_| Gone)
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Gone> {
+        let hashed = (self.hasher.finish(), self.total);
+        self.sender.blocking_send(Piece::End(Some(hashed))).map_err(|_| Gone)
+    }
+}
+
+impl Source {
+    /// What all of it was, and how much, once it has ended; nothing when the other side does not hash.
+    pub(super) fn hashed(&self) -> Option<(Digest, u64)> {
+        self.hashed
     }
 }
 
@@ -164,7 +202,7 @@ impl BufRead for Source {
         while self.current.is_empty() && !self.ended {
             match self.receiver.blocking_recv() {
                 Some(Piece::Data(bytes)) => self.current = bytes,
-                Some(Piece::End) => self.ended = true,
+                Some(Piece::End(hashed)) => (self.ended, self.hashed) = (true, hashed),
                 None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cancelled")),
             }
         }
@@ -278,6 +316,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_hashed_by_its_giver_is_told_with_the_end() {
+        let (mut sink, mut source) = hashed(2);
+        let giving = std::thread::spawn(move || {
+            for piece in ["a", "", "bc"] {
+                sink.send(Bytes::from(piece)).unwrap();
+            }
+            sink.finish().unwrap();
+        });
+        assert_eq!((source.fill_buf().unwrap().len(), source.hashed()), (1, None));
+        source.read_to_end(&mut Vec::new()).unwrap();
+        assert_eq!(source.hashed(), Some((Digest::of(b"abc"), 3)));
+        giving.join().unwrap();
+        let (mut sink, mut source) = hashed(2);
+        sink.send(Bytes::from("a")).unwrap();
+        drop(sink);
+        source.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(source.hashed(), None);
+    }
+
+    #[test]
     fn an_end_is_an_end_and_a_loss_is_an_error() {
         let (sink, mut source) = channel(2);
         std::thread::spawn(move || {
@@ -288,7 +346,7 @@ mod tests {
         });
         let mut text = String::new();
         source.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "abc");
+        assert_eq!((text.as_str(), source.hashed()), ("abc", None));
         let (sink, mut source) = channel(2);
         sink.send_blocking(Bytes::from("a")).unwrap();
         drop(sink);

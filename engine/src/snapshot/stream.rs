@@ -2,7 +2,14 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::pieces::Source;
 use crate::oci::{Digest, Hasher};
+
+/// An archive that knows at its end what it was.
+pub(super) trait Archived: BufRead {
+    /// Reads to the end: the digest of everything, and how much that was.
+    fn finish(self) -> io::Result<(Digest, u64)>;
+}
 
 /// Hashes each buffer of `reader` when it is first seen, in one go.
 #[derive(Debug)]
@@ -18,16 +25,30 @@ impl<R: BufRead> Hashing<R> {
     pub(super) fn new(reader: R) -> Self {
         Self { reader, hasher: Hasher::new(), hashed: 0, total: 0 }
     }
+}
 
-    /// Reads to the end: the digest of everything, and how much that was.
-    pub(super) fn finish(mut self) -> io::Result<(Digest, u64)> {
-        loop {
-            let length = self.fill_buf()?.len();
-            if length == 0 {
-                return Ok((self.hasher.finish(), self.total));
-            }
-            self.consume(length);
+impl<R: BufRead> Archived for Hashing<R> {
+    fn finish(mut self) -> io::Result<(Digest, u64)> {
+        read_to_end(&mut self)?;
+        Ok((self.hasher.finish(), self.total))
+    }
+}
+
+/// Whoever gave the pieces has hashed them.
+impl Archived for Source {
+    fn finish(mut self) -> io::Result<(Digest, u64)> {
+        read_to_end(&mut self)?;
+        self.hashed().ok_or_else(|| io::Error::other("the pieces of an archive were not hashed"))
+    }
+}
+
+fn read_to_end(reader: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let length = reader.fill_buf()?.len();
+        if length == 0 {
+            return Ok(());
         }
+        reader.consume(length);
     }
 }
 

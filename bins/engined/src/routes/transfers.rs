@@ -4,8 +4,6 @@ use engine::image::{ImportOptions, LoadOptions, PullOptions, PushOptions};
 use engine::oci::{Platform, Reference};
 use engine_api::json;
 use futures_util::TryStreamExt;
-use http_body_util::BodyDataStream;
-use tokio_util::io::StreamReader;
 
 use super::registries::auth;
 use crate::convert::image::named;
@@ -13,12 +11,13 @@ use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
 use crate::stream::progress;
+use crate::stream::upload::Upload;
 
 /// `POST /images/load`
 pub(crate) async fn load(call: Call) -> Result<Response, Error> {
     let quiet = call.query.boolean_or("quiet", true);
     let options = LoadOptions { platform: platform(call.query.text("platform"))? };
-    let archive = StreamReader::new(BodyDataStream::new(call.body).map_err(std::io::Error::other));
+    let archive = Upload::new(call.body);
     let task = call.daemon.engine.images().load_with(archive, options);
     progress::answer_in_stream(task, move |news| progress::loading(news, quiet)).await
 }
@@ -59,7 +58,7 @@ async fn import(call: Call) -> Result<Response, Error> {
     for change in call.query.all("changes") {
         options = options.change(change)?;
     }
-    let archive = StreamReader::new(BodyDataStream::new(call.body).map_err(std::io::Error::other));
+    let archive = Upload::new(call.body);
     let task = call.daemon.engine.images().import(archive, options);
     progress::answer(task, |news| Some(progress::moving(news))).await
 }

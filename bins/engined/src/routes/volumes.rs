@@ -4,16 +4,14 @@ use engine_api::filter::Filters;
 use engine_api::volume::{VolumeList, VolumePrune};
 use futures_util::TryStreamExt;
 use http::StatusCode;
-use http_body_util::BodyDataStream;
-use tokio_util::io::StreamReader;
 
-use super::containers::archive::drain;
 use super::prune_alone;
 use crate::convert::volume::{labels, spec, volume};
 use crate::error::Error;
 use crate::extract;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::stream::upload::Upload;
 use crate::version::Gates;
 
 /// `GET /volumes`
@@ -70,13 +68,13 @@ pub(crate) async fn export(call: Call) -> Result<Response, Error> {
 /// `PUT /volumes/{name}/archive`: the files of a tar archive into it. Not of Docker's API.
 pub(crate) async fn import(call: Call) -> Result<Response, Error> {
     let volume = call.daemon.engine.volumes().get(&call.name).await;
-    let mut archive = StreamReader::new(BodyDataStream::new(call.body).map_err(std::io::Error::other));
+    let mut archive = Upload::new(call.body);
     let imported = match volume {
         Ok(volume) => volume.import(&mut archive).await,
         Err(error) => Err(error),
     };
     if imported.is_err() {
-        drain(&mut archive).await;
+        archive.drain().await;
     }
     imported?;
     Ok(reply::empty(StatusCode::NO_CONTENT))

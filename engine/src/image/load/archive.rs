@@ -14,7 +14,7 @@ use super::Documents;
 use crate::blob::{BlobRecord, Sealed};
 use crate::oci::{Digest, Hasher, ImageConfig};
 use crate::snapshot::decode::{self, Encoding};
-use crate::snapshot::pieces::{self, Buffers, Sink};
+use crate::snapshot::pieces::{self, Buffers, Gone};
 use crate::snapshot::tar::{self, Archive, Kind};
 use crate::snapshot::{self, Staged};
 use crate::state::{Durability, Table};
@@ -198,16 +198,19 @@ impl Reader<'_> {
         if self.running.len() >= AT_ONCE {
             self.join()?;
         }
-        let (sink, bytes) = pieces::channel(PIECES);
         let layers = self.images.shared.layers.clone();
-        let unpacking = if encoding == Encoding::Plain {
-            Unpacking::Plain(unpack::plain(&layers, bytes, true)?)
+        let whole = if encoding == Encoding::Plain {
+            // This thread has little to do otherwise, and the one that unpacks has more than it can do.
+            let (mut sink, bytes) = pieces::hashed(PIECES);
+            self.running.push_back((path, Unpacking::Plain(unpack::plain(&layers, bytes)?)));
+            pass(archive, head, &self.buffers, |piece| sink.send(piece))? && sink.finish().is_ok()
         } else {
-            let blob = self.images.kept_blob()?;
-            Unpacking::Any(unpack::any(Order { layers, blob, digest: None, diff_id: None }, bytes)?)
+            let (sink, bytes) = pieces::channel(PIECES);
+            let order = Order { layers, blob: self.images.kept_blob()?, digest: None, diff_id: None };
+            self.running.push_back((path, Unpacking::Any(unpack::any(order, bytes)?)));
+            pass(archive, head, &self.buffers, |piece| sink.send_blocking(piece))? && sink.finish_blocking().is_ok()
         };
-        self.running.push_back((path, unpacking));
-        match pass(archive, head, sink, &self.buffers)? {
+        match whole {
             true => Ok(()),
             // The last thread has failed; the ones before it may have, too, and are asked first.
             false => {
@@ -247,8 +250,13 @@ impl Reader<'_> {
 }
 
 /// Hands the rest of an entry on: whether the other side took it all.
-fn pass<R: BufRead>(archive: &mut Archive<R>, head: Bytes, sink: Sink, buffers: &Buffers) -> Result<bool, Error> {
-    if sink.send_blocking(head).is_err() {
+fn pass<R: BufRead>(
+    archive: &mut Archive<R>,
+    head: Bytes,
+    buffers: &Buffers,
+    mut send: impl FnMut(Bytes) -> Result<(), Gone>,
+) -> Result<bool, Error> {
+    if send(head).is_err() {
         return Ok(false);
     }
     loop {
@@ -264,9 +272,9 @@ fn pass<R: BufRead>(archive: &mut Archive<R>, head: Bytes, sink: Sink, buffers: 
             archive.consume(length);
         }
         if filled == 0 {
-            return Ok(sink.finish_blocking().is_ok());
+            return Ok(true);
         }
-        if sink.send_blocking(piece.filled(filled)).is_err() {
+        if send(piece.filled(filled)).is_err() {
             return Ok(false);
         }
     }

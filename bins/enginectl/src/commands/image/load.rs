@@ -63,19 +63,14 @@ pub(in crate::commands) fn upload(file: File) -> Result<Payload, Error> {
 
 /// Reads ahead a little, on a thread of its own.
 fn read(file: File) -> Result<mpsc::Receiver<std::io::Result<Bytes>>, Error> {
-    use std::io::Read;
     let (sender, receiver) = mpsc::channel(4);
     std::thread::Builder::new()
         .name("archive".to_owned())
         .spawn(move || {
-            let mut file = file;
             loop {
-                let mut chunk = vec![0; CHUNK];
-                let result = file.read(&mut chunk).map(|count| {
-                    chunk.truncate(count);
-                    Bytes::from(chunk)
-                });
-                match result {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                let read = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut chunk));
+                match read.map(|_| Bytes::from(chunk)).map_err(std::io::Error::from) {
                     Ok(chunk) if chunk.is_empty() => return,
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                     result => {

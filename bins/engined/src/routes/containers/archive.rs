@@ -7,14 +7,12 @@ use engine::snapshot::ChangeKind;
 use engine_api::archive::{self as wire, PATH_STAT, go_mode};
 use futures_util::TryStreamExt;
 use http::{HeaderValue, StatusCode};
-use http_body_util::BodyDataStream;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio_util::io::StreamReader;
 
 use crate::convert::time::rfc3339;
 use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::stream::upload::Upload;
 
 const TAR: &str = "application/x-tar";
 
@@ -36,22 +34,15 @@ pub(crate) async fn put(call: Call) -> Result<Response, Error> {
     let options = CopyOptions::default()
         .same_kinds(call.query.boolean("noOverwriteDirNonDir"))
         .to_user(call.query.boolean("copyUIDGID"));
-    let mut archive = StreamReader::new(BodyDataStream::new(call.body).map_err(std::io::Error::other));
+    let mut archive = Upload::new(call.body);
     let copied = match container {
         Ok(container) => container.copy_to(call.query.text("path"), &mut archive, options).await.map_err(Error::from),
         Err(error) => Err(error),
     };
     if copied.is_err() {
-        drain(&mut archive).await;
+        archive.drain().await;
     }
     copied.map(|()| reply::empty(StatusCode::OK))
-}
-
-/// A client that is still sending would take a connection that is closed for the answer.
-pub(in crate::routes) async fn drain(archive: &mut (impl AsyncRead + Unpin)) {
-    const MOST: u64 = 64 << 20;
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
-    let _ = tokio::time::timeout(PATIENCE, tokio::io::copy(&mut archive.take(MOST), &mut tokio::io::sink())).await;
 }
 
 /// `GET /containers/{id}/changes`
