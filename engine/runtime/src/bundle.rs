@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use oci_spec::runtime::{Process, Spec};
 
+use crate::cgroup::Subgroup;
+
 /// A container as the runtime is told it. Nothing is opened or made before [`crate::Runtime::launch`].
 #[derive(Clone, Debug)]
 pub struct Bundle {
@@ -154,6 +156,8 @@ pub struct Exec<'a> {
     pub additional_groups: &'a [String],
     /// All capabilities that this machine gives, in place of those of `command`. The seccomp filter stays.
     pub privileged: bool,
+    /// Cgroups beneath the container's own that it enters in place of that.
+    pub subgroups: &'a [Subgroup],
     /// Standard input.
     pub stdin: Stdin,
     /// Nobody will attach to its output: it goes to `/dev/null`.
@@ -173,6 +177,7 @@ impl<'a> Exec<'a> {
             user: None,
             additional_groups: &[],
             privileged: false,
+            subgroups: &[],
             stdin: Stdin::Null,
             discard_output: false,
         }

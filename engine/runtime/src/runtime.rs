@@ -264,8 +264,8 @@ impl Runtime {
 
     pub(crate) fn prepare_exec(&self, exec: &Exec<'_>, unattended: Option<&Unattended>) -> Result<ExecPlan, Error> {
         let filter = self.filter(exec.spec, exec.docker_filter)?;
-        let cgroup = self.cgroup(exec.id)?;
-        let plan = plan::compile_exec(exec, cgroup.places(), self.host(), filter.as_deref(), unattended)?;
+        let entry = self.cgroup(exec.id)?.entry(exec.subgroups, exec.init)?;
+        let plan = plan::compile_exec(exec, &entry, self.host(), filter.as_deref(), unattended)?;
         let descriptors = plan
             .resources()
             .iter()

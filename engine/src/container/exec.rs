@@ -430,6 +430,7 @@ impl Exec {
                 Some(by) => shared.parts.runtime.exec_external(&by, number, &asked)?,
             })
         })
+                subgroups: &[],
         .await
     }
 

@@ -18,6 +18,17 @@ pub fn open(pid: u32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+/// The pid of the process behind a pidfd, as this process sees it; `None` when it is gone, or is not to be seen.
+///
+/// # Errors
+/// When `/proc` cannot be read, or it is no pidfd.
+pub fn pid(process: impl AsFd) -> io::Result<Option<u32>> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_fd().as_raw_fd()))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid: i64 = pid.and_then(|pid| pid.trim().parse().ok()).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(u32::try_from(pid).ok().filter(|pid| *pid > 0))
+}
+
 /// Sends a signal by number. A process that is gone is not an error: `false`.
 ///
 /// # Errors
@@ -111,6 +122,7 @@ mod tests {
     fn a_process_is_signalled_and_waited_for() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let process = open(child.id()).unwrap();
+        assert_eq!(pid(&process).unwrap(), Some(child.id()));
         assert!(!wait(&process, Some(Duration::ZERO)).unwrap());
         assert!(signal(&process, 0).is_err());
         assert!(signal(&process, 65).is_err());
@@ -118,5 +130,7 @@ mod tests {
         assert!(wait(&process, None).unwrap());
         child.wait().unwrap();
         assert!(!signal(&process, 9).unwrap());
+        assert_eq!(pid(&process).unwrap(), None);
+        assert!(pid(std::io::stdin()).is_err(), "it is no process");
     }
 }

@@ -6,6 +6,7 @@
 
 mod change;
 mod devices;
+mod entry;
 mod files;
 mod layout;
 mod places;
@@ -26,6 +27,8 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 use crate::Error;
 
 pub use layout::{Hierarchy, Layout, Unified};
+pub(crate) use entry::Entry;
+pub use entry::Subgroup;
 pub(crate) use places::Places;
 pub use realtime::Realtime;
 pub use usage::{CpuUsage, IoUsage, MemoryUsage, PidsUsage, Usage};

@@ -83,11 +83,6 @@ impl Places {
         Some(self.layout.unified.as_ref()?.mount.join(&self.relative))
     }
 
-    /// The `tasks` files that a process writes `0` to.
-    pub(crate) fn tasks(&self) -> impl Iterator<Item = PathBuf> {
-        self.hierarchies().map(|(_, directory)| directory.join("tasks"))
-    }
-
     /// Every directory, for making and removing.
     pub(crate) fn directories(&self) -> impl Iterator<Item = PathBuf> {
         self.hierarchies().map(|(_, directory)| directory).chain(self.unified())

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use engine_shim::plan::{Op, Plan as Parsed};
 use oci_spec::runtime::{Linux, Process};
 
-use crate::cgroup::Places;
+use crate::cgroup::{Entry, Places};
 use crate::hooks::State;
 use crate::protocol::PlanBytes;
 use crate::seccomp::{self, Filter};
@@ -244,10 +244,10 @@ fn console_size(process: &Process) -> Option<(u16, u16)> {
     Some((u16::try_from(size.height()).ok()?, u16::try_from(size.width()).ok()?))
 }
 
-/// Compiles an `exec` into the cgroup that the container was born in, which another engine may have chosen.
+/// Compiles an `exec` into the cgroup that the container was born in, which another engine may have chosen, or one beneath it.
 pub(crate) fn compile_exec(
     exec: &Exec<'_>,
-    cgroup: &Places,
+    entry: &Entry,
     host: &Host,
     filter: Option<&Filter>,
     unattended: Option<&Unattended>,
@@ -275,7 +275,7 @@ pub(crate) fn compile_exec(
     if in_namespace {
         process::privileged(&mut plan, exec.command, host)?;
     }
-    namespaces::enter(&mut plan, cgroup, host, exec.spec);
+    namespaces::enter(&mut plan, entry, host, exec.spec);
     schedule::affinity(&mut plan, affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref()))?;
     if !in_namespace {
         process::privileged(&mut plan, exec.command, host)?;

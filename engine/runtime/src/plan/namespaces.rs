@@ -5,7 +5,7 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Kind, Spec}
 
 use super::Resource;
 use super::writer::Writer;
-use crate::cgroup::Places;
+use crate::cgroup::{Entry, Places};
 use crate::{Error, Host};
 
 const MOUNT: u64 = Kind::Mount as u64;
@@ -155,7 +155,7 @@ impl Namespaces {
 
     /// Cgroups first, so that the cgroup namespace has them as its root; then what is joined.
     pub(super) fn write(&self, plan: &mut Writer, cgroup: &Places, host: &Host) {
-        join_cgroups(plan, cgroup, host);
+        join_cgroups(plan, &cgroup.entry(), host);
         if !self.is_staged() && self.new & CGROUP != 0 {
             plan.push(Op::Unshare { flags: CGROUP });
         }
@@ -261,8 +261,8 @@ pub(super) fn map(what: &str, maps: &[LinuxIdMapping], superuser: bool) -> Resul
     Ok(text)
 }
 
-fn join_cgroups(plan: &mut Writer, cgroup: &Places, host: &Host) {
-    if let Some(directory) = cgroup.unified() {
+fn join_cgroups(plan: &mut Writer, entry: &Entry, host: &Host) {
+    if let Some(directory) = entry.unified.clone() {
         if host.features.clone_into_cgroup {
             let directory = plan.descriptor(Resource::Directory(directory));
             plan.push(Op::BornInCgroup { directory });
@@ -271,16 +271,16 @@ fn join_cgroups(plan: &mut Writer, cgroup: &Places, host: &Host) {
             plan.push(Op::JoinProcs { procs });
         }
     }
-    for tasks in cgroup.tasks() {
-        let tasks = plan.descriptor(Resource::Write(tasks));
+    for directory in &entry.hierarchies {
+        let tasks = plan.descriptor(Resource::Write(directory.join("tasks")));
         plan.push(Op::JoinTasks { tasks });
     }
 }
 
 /// A further process enters all that init is in. Where both share a namespace with the host, joining it changes nothing, but
 /// for that of users, which nobody can join who is in it.
-pub(super) fn enter(plan: &mut Writer, cgroup: &Places, host: &Host, spec: &Spec) {
-    join_cgroups(plan, cgroup, host);
+pub(super) fn enter(plan: &mut Writer, entry: &Entry, host: &Host, spec: &Spec) {
+    join_cgroups(plan, entry, host);
     let process: Fd = plan.descriptor(Resource::Process);
     plan.push(Op::JoinProcess { process, kinds: MOUNT | CGROUP | UTS | IPC | PID | NETWORK | more(spec) });
 }

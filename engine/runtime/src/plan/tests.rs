@@ -195,7 +195,7 @@ fn an_exec() {
     exec.privileged = true;
     exec.stdin = Stdin::Open { once: false };
     let cgroup = Places::of(&bundle.spec, "c1", &host).unwrap();
-    insta::assert_snapshot!(compile_exec(&exec, &cgroup, &host, None, None).unwrap());
+    insta::assert_snapshot!(compile_exec(&exec, &cgroup.entry(), &host, None, None).unwrap());
 }
 
 #[test]

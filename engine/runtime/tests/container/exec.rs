@@ -1,7 +1,10 @@
 //! A further process of a running container.
 
+use std::fs;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
+use engine_runtime::cgroup::Subgroup;
 use engine_runtime::spec::Process;
 use engine_runtime::{Bundle, Error, Exec, Launched};
 
@@ -34,8 +37,14 @@ impl Running {
 
     /// Runs a shell line that writes to `/out`, and returns what it wrote.
     pub(crate) fn shell(&self, line: &str, change: impl FnOnce(&mut Exec<'_>)) -> String {
+        self.shell_in(&[], line, change)
+    }
+
+    /// As [`Self::shell`], in cgroups beneath the container's.
+    fn shell_in(&self, subgroups: &[Subgroup], line: &str, change: impl FnOnce(&mut Exec<'_>)) -> String {
         let command = self.command(&["sh", "-c", &format!("({line}) > /out 2>&1; chmod 666 /out")]);
         let mut exec = Exec::new(&self.bundle.id, self.launched.process.as_fd(), &self.bundle.spec, &command);
+        exec.subgroups = subgroups;
         change(&mut exec);
         assert_eq!(self.place.exec(&self.launched, &exec).unwrap(), 0);
         std::fs::read_to_string(self.place.path(&self.bundle.id).join("upper/out")).unwrap()
@@ -81,6 +90,57 @@ fn its_cgroups_are_the_containers() {
     let mut pids = running.place.runtime.cgroup(&running.bundle.id).unwrap().pids().unwrap();
     pids.retain(|known| *known != running.launched.pid);
     assert_eq!(pids, [pid]);
+}
+
+/// The directories of a container's cgroup, those of version 1 and that of version 2.
+fn cgroups(running: &Running) -> (Vec<PathBuf>, Option<PathBuf>) {
+    let cgroup = running.place.runtime.cgroup(&running.bundle.id).unwrap();
+    let layout = &running.place.runtime.host().cgroups;
+    let one = layout.hierarchies.iter().map(|hierarchy| hierarchy.mount.join(cgroup.path())).collect();
+    (one, layout.unified.as_ref().map(|unified| unified.mount.join(cgroup.path())))
+}
+
+#[test]
+fn it_comes_to_an_init_that_has_gone_beneath() {
+    let running = Running::new();
+    let (_, Some(own)) = cgroups(&running) else { return };
+    // As systemd does it, and a daemon for containers in a container.
+    fs::create_dir(own.join("init")).unwrap();
+    fs::write(own.join("init/cgroup.procs"), running.launched.pid.to_string()).unwrap();
+    let controllers = fs::read_to_string(own.join("cgroup.controllers")).unwrap();
+    for controller in controllers.split_whitespace() {
+        fs::write(own.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+    }
+    // Where there is nothing to be shared out the container's own cgroup takes processes as before.
+    let expected = if controllers.trim().is_empty() { "0::/\n" } else { "0::/init\n" };
+    assert_eq!(running.shell("grep ^0:: /proc/self/cgroup", |_| {}), expected);
+}
+
+#[test]
+fn it_enters_cgroups_beneath_that_are_asked_for() {
+    let running = Running::new();
+    let (one, two) = cgroups(&running);
+    for directory in one.iter().chain(&two) {
+        fs::create_dir(directory.join("sub")).unwrap();
+    }
+    let all = [Subgroup { controllers: Vec::new(), path: "sub".into() }];
+    assert_eq!(running.shell_in(&all, "grep -v ':/sub$' /proc/self/cgroup; true", |_| {}), "");
+    let command = running.command(&["true"]);
+    let refused = |subgroup: Subgroup| {
+        let all = [subgroup];
+        let mut exec = Exec::new(&running.bundle.id, running.launched.process.as_fd(), &running.bundle.spec, &command);
+        exec.subgroups = &all;
+        running.place.exec(&running.launched, &exec).unwrap_err().to_string()
+    };
+    assert!(refused(Subgroup { controllers: Vec::new(), path: "nope".into() }).contains("nope"));
+    let of_pids = Subgroup { controllers: vec!["pids".to_owned()], path: "sub".into() };
+    if one.is_empty() {
+        assert!(refused(of_pids).contains("version 2"));
+    } else {
+        let said = running.shell_in(&[of_pids], "cat /proc/self/cgroup", |_| {});
+        let beneath: Vec<&str> = said.lines().filter(|line| line.ends_with(":/sub")).collect();
+        assert!(matches!(beneath.as_slice(), [pids] if pids.contains("pids")), "{said}");
+    }
 }
 
 #[test]
