@@ -75,6 +75,8 @@ pub(crate) struct Executor<'a> {
     inherits: Option<u32>,
     /// The pid as the host sees it, 0 when that is not known.
     host_pid: i32,
+    /// The limit of open files that the process is to begin with.
+    open_files: Option<[u64; 2]>,
     /// Attributes are set by remounting.
     old_attributes: bool,
     /// The slots whose mounts are in place.
@@ -100,11 +102,18 @@ impl<'a> Executor<'a> {
             input_is_null: false,
             inherits: None,
             host_pid: 0,
+            open_files: None,
             old_attributes: false,
             attached: 0,
             deferred: &mut [],
             pending: process::Pending::default(),
         }
+    }
+
+    /// Has another limit of open files than it was born with, soft and hard.
+    pub(crate) fn with_open_files(mut self, limit: Option<[u64; 2]>) -> Self {
+        self.open_files = limit;
+        self
     }
 
     /// Passes on what it was born with: the standard streams, and `kept` descriptors from 3 on.
@@ -118,6 +127,9 @@ impl<'a> Executor<'a> {
         let _ = system::control_process(PR_SET_DUMPABLE, 0, 0);
         system::reset_signals();
         system::set_umask(0);
+        if let Some(limit) = self.open_files {
+            let _ = system::set_limit(system::RLIMIT_NOFILE, limit);
+        }
         let mut outcome = self.take_streams(streams);
         if outcome.is_ok() {
             for op in self.plan.operations() {

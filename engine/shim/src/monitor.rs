@@ -23,8 +23,11 @@ use crate::protocol::{Event, Failure, INIT, MAX_MESSAGE, Reason, Stage};
 use crate::system::{self, Descriptor, Ended, Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, PollEntry};
 
 const MAX_CONNECTIONS: usize = 64;
-const MAX_CLIENTS: usize = 512;
-const MAX_PROCESSES: usize = 1024;
+/// Thousands of execs may run at once, each with a client. What is not used of a table costs address space only.
+const MAX_CLIENTS: usize = 8192;
+const MAX_PROCESSES: usize = 8192;
+/// What may be on its way to an engine, in bytes as the kernel counts them: the ends of all processes at once.
+const MOST_NEWS: i32 = 8 << 20;
 const MAX_ENTRIES: usize = 4 + MAX_CONNECTIONS + MAX_CLIENTS + 4 * MAX_PROCESSES;
 /// What is read at once, in bytes.
 const CHUNK: usize = 32 << 10;
@@ -67,6 +70,8 @@ const LAUNCHER: u64 = 1;
 /// Everything that the monitor knows.
 #[derive(Debug)]
 struct Monitor {
+    /// How many files what it runs may have open, soft and hard; its own limit is the hard one.
+    open_files: Option<[u64; 2]>,
     listener: Descriptor,
     run_directory: Descriptor,
     oom_counter: Descriptor,
@@ -128,9 +133,11 @@ pub(crate) fn run(rights: &mut [Descriptor]) -> ! {
 impl Monitor {
     fn new(launcher: Descriptor) -> system::Result<Self> {
         let mut connections = Table::new(MAX_CONNECTIONS)?;
+        system::enlarge_queue(launcher, MOST_NEWS);
         let first = Connection { serial: LAUNCHER, socket: launcher, subscribed: true, gone: false };
         connections.push(first).map_err(|_| Errno::NOMEM)?;
         Ok(Self {
+            open_files: raise_open_files(),
             listener: -1,
             run_directory: -1,
             oom_counter: -1,
@@ -266,6 +273,7 @@ impl Monitor {
         for (place, connection) in self.connections.iter().enumerate() {
             add(connection.socket, POLLIN, Source::Connection(place));
         }
+        let held_up = self.clients.iter().any(Client::is_behind);
         for (place, process) in self.processes.iter().enumerate() {
             add(process.channel, POLLIN, Source::Channel(place));
             if !process.typed.is_empty() {
@@ -273,13 +281,13 @@ impl Monitor {
             }
             for (which, output) in process.outputs.iter().enumerate() {
                 // A client that does not keep up holds the process up, so that nothing is lost.
-                if self.clients.iter().all(|client| client.has_room_for(process.id, output.stream)) {
+                if !held_up || self.clients.iter().all(|client| client.has_room_for(process.id, output.stream)) {
                     add(output.descriptor, POLLIN, Source::Output(place, which));
                 }
             }
         }
-        for (place, client) in self.clients.iter().enumerate() {
-            let process = self.processes.iter().find(|process| process.id == client.process);
+        for (place, client) in self.clients.iter_mut().enumerate() {
+            let process = client.look_for_process(&self.processes);
             if let Some(events) = client.events(process) {
                 add(client.socket, events, Source::Client(place));
             }
@@ -327,6 +335,7 @@ impl Monitor {
             }
         };
         let allowed = system::peer_uid(socket).is_ok_and(|uid| uid == 0 || uid == system::effective_uid());
+        system::enlarge_queue(socket, MOST_NEWS);
         let connection = Connection { serial: self.next_serial, socket, subscribed: false, gone: false };
         if !allowed || self.connections.push(connection).is_err() {
             system::close(socket);
@@ -435,6 +444,13 @@ impl Connection {
             self.gone = true;
         }
     }
+}
+
+/// A process takes up to five descriptors. Says what the limit was.
+fn raise_open_files() -> Option<[u64; 2]> {
+    let before = system::limit(system::RLIMIT_NOFILE).ok()?;
+    system::set_limit(system::RLIMIT_NOFILE, [before[1]; 2]).ok()?;
+    Some(before)
 }
 
 /// Whether nothing more will come of a descriptor.

@@ -133,7 +133,7 @@ macro_rules! syscall {
 }
 
 mod sockets;
-pub(crate) use sockets::{MAX_RIGHTS, accept, peer_uid, receive, send, shut_down_writing, socket_pair};
+pub(crate) use sockets::{MAX_RIGHTS, accept, enlarge_queue, peer_uid, receive, send, shut_down_writing, socket_pair};
 
 /// Ends the process.
 pub(crate) fn exit(code: i32) -> ! {
@@ -755,6 +755,9 @@ pub(crate) fn set_host_name(name: &CStr) -> Result<()> {
 pub(crate) fn set_domain_name(name: &CStr) -> Result<()> {
     syscall!(SETDOMAINNAME, name.as_ptr(), name.count_bytes()).map(drop)
 }
+
+/// The resource of open files.
+pub(crate) const RLIMIT_NOFILE: u32 = 7;
 
 /// The limit of a resource, soft and hard.
 pub(crate) fn limit(resource: u32) -> Result<[u64; 2]> {

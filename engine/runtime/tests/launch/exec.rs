@@ -136,6 +136,42 @@ fn many_run_at_once_and_none_is_left() {
 }
 
 #[test]
+fn more_than_a_thousand_run_at_once() {
+    let place = Place::new();
+    let mut container = sleeper(&place);
+    // Half of them with somebody who listens; each with the limit of files that containers have, not the monitor's.
+    let soft = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(0);
+    let mut clients = Vec::new();
+    let script = "ulimit -n; read line; echo over";
+    for id in 1..=1100 {
+        let quiet = Wish { arguments: &["sleep", "1000"], ..Wish::default() };
+        let wish = Wish { arguments: &["sh", "-c", script], stdin: Some(true), ..Wish::default() };
+        match id % 2 {
+            0 => clients.push(exec(&container, id, &wish, Some(to(id, id))).unwrap()),
+            _ => assert!(exec(&container, id, &quiet, None).is_none()),
+        }
+        container.events.wait_for(|event| match event {
+            Event::ExecStarted { id: started, .. } if *started == id => Some(()),
+            Event::ExecFailed { id: failed, failure } if *failed == id => panic!("{id}: {failure:?}"),
+            _ => None,
+        });
+    }
+    for (id, client) in (2..).step_by(2).zip(&mut clients) {
+        client.write_all(b"\n").unwrap();
+        assert_eq!(read_all(client), format!("{soft}\nover\n"));
+        assert_eq!(code(&mut container, id), 0);
+    }
+    container.events.send(&Request::Signal { process: 1, signal: 15 }, &[]);
+    assert_eq!(code(&mut container, 1), 143);
+    // The others end all at once, and the engine is told of each.
+    engine_sys::process::signal(&container.process, 9).unwrap();
+    for id in (3..=1100).step_by(2) {
+        assert_eq!(code(&mut container, id), 137);
+    }
+    assert_eq!(container.exit(), 137);
+}
+
+#[test]
 fn execs_end_with_init_and_can_be_signalled() {
     let place = Place::new();
     let mut container = sleeper(&place);

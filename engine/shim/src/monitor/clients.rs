@@ -17,6 +17,8 @@ const MOST: usize = 4 << 20;
 pub(super) struct Client {
     id: u64,
     pub(super) process: u64,
+    /// Where the process was the last time that it was looked for.
+    place: usize,
     pub(super) socket: Descriptor,
     /// The engine that connected it.
     requester: u64,
@@ -45,6 +47,7 @@ impl Client {
         Self {
             id: attach.client,
             process: attach.process,
+            place: 0,
             socket,
             requester,
             takes_output: attach.stdout,
@@ -74,8 +77,22 @@ impl Client {
             && if stream == 1 { self.takes_output } else { self.takes_error }
     }
 
+    /// Its process, among thousands.
+    pub(super) fn look_for_process<'p>(&mut self, processes: &'p [Process]) -> Option<&'p Process> {
+        let wanted = self.process;
+        if processes.get(self.place).is_none_or(|process| process.id != wanted) {
+            self.place = processes.iter().position(|process| process.id == wanted)?;
+        }
+        processes.get(self.place)
+    }
+
+    /// Whether it keeps up with nobody.
+    pub(super) fn is_behind(&self) -> bool {
+        self.on_its_way.len() > ENOUGH
+    }
+
     pub(super) fn has_room_for(&self, process: u64, stream: u8) -> bool {
-        !self.takes(process, stream) || self.on_its_way.len() <= ENOUGH
+        !self.takes(process, stream) || !self.is_behind()
     }
 
     /// What to poll for; `None` when nothing that could happen now would be of use.

@@ -309,7 +309,8 @@ impl Monitor {
             Ok(Forked::Child) => {
                 keep_only(&[&pipes.theirs, &[theirs], descriptors]);
                 let [input, output, error] = pipes.theirs;
-                Executor::new(*plan, descriptors, theirs).run(Streams { input, output, error })
+                let executor = Executor::new(*plan, descriptors, theirs).with_open_files(self.open_files);
+                executor.run(Streams { input, output, error })
             }
             Ok(Forked::Parent(pid, pidfd)) => {
                 pipes.close_theirs();

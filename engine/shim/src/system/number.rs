@@ -28,6 +28,7 @@ numbers! {
     RECVMSG = 47, 212;
     SHUTDOWN = 48, 210;
     SOCKETPAIR = 53, 199;
+    SETSOCKOPT = 54, 208;
     GETSOCKOPT = 55, 209;
     EXECVE = 59, 221;
     KILL = 62, 129;

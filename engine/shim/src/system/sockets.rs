@@ -35,6 +35,12 @@ pub(crate) fn peer_uid(socket: Descriptor) -> Result<u32> {
     Ok(credentials[1])
 }
 
+/// Lets so many bytes be on their way to a peer that does not read at the moment. Without the right to it less may.
+pub(crate) fn enlarge_queue(socket: Descriptor, bytes: i32) {
+    const SO_SNDBUFFORCE: usize = 32;
+    let _ = syscall!(SETSOCKOPT, socket, SOL_SOCKET, SO_SNDBUFFORCE, &raw const bytes, size_of::<i32>());
+}
+
 /// Ends the writing side of a connection.
 pub(crate) fn shut_down_writing(socket: Descriptor) {
     const SHUT_WR: usize = 1;
