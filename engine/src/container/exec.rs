@@ -19,8 +19,10 @@ use super::status::Status;
 use super::{AttachHandle, Attached, Container, Containers, Error, ExecRecord, ExecSpec, ExecState, outside};
 use crate::id::{ContainerId, ExecId, Resolved, resolve};
 
-/// The most execs that are remembered of one container; the oldest that have ended are forgotten.
+/// The most execs that are remembered of one container after their end; the oldest are forgotten.
 const MAX_REMEMBERED: usize = 256;
+/// The most that wait for their start. Thousands may be on their way at once.
+const MAX_WAITING: usize = 8192;
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -141,18 +143,24 @@ impl Container {
 
 fn remember(shared: &Shared, inner: &Arc<Inner>) {
     let mut execs = lock(&shared.execs);
-    let mut ended: Vec<_> = execs
-        .values()
-        .filter(|exec| exec.container == inner.container && !exec.state.borrow().is_running())
-        .map(|exec| (exec.created_at, exec.id))
-        .collect();
-    if ended.len() >= MAX_REMEMBERED {
-        ended.sort_unstable();
-        for (_, id) in &ended[..=ended.len() - MAX_REMEMBERED] {
-            execs.remove(id);
-        }
+    let of_container = execs.values().filter(|exec| exec.container == inner.container);
+    let known: Vec<_> = of_container.map(|exec| (*exec.state.borrow(), exec.created_at, exec.id)).collect();
+    for id in forgotten(&known) {
+        execs.remove(&id);
     }
     execs.insert(inner.id, Arc::clone(inner));
+}
+
+/// Which execs of a container are forgotten, so that there is room for one more.
+fn forgotten(known: &[(ExecState, i64, ExecId)]) -> Vec<ExecId> {
+    let oldest = |most: usize, which: fn(&ExecState) -> bool| {
+        let mut all: Vec<_> = known.iter().filter(|(state, ..)| which(state)).map(|(_, at, id)| (*at, *id)).collect();
+        all.sort_unstable();
+        let more = (all.len() + 1).saturating_sub(most);
+        all.into_iter().take(more).map(|(_, id)| id)
+    };
+    let ended = oldest(MAX_REMEMBERED, |state| state.exit_code().is_some());
+    ended.chain(oldest(MAX_WAITING, |state| *state == ExecState::Created)).collect()
 }
 
 /// A client of an exec.
@@ -422,6 +430,7 @@ impl Exec {
                 user: user.filter(|_| named),
                 additional_groups: if named { &of.additional_groups } else { &[] },
                 privileged: spec.privileged,
+                subgroups: &[],
                 stdin: if spec.attach_stdin { Stdin::Open { once: true } } else { Stdin::Null },
                 discard_output: !attached,
             };
@@ -430,7 +439,6 @@ impl Exec {
                 Some(by) => shared.parts.runtime.exec_external(&by, number, &asked)?,
             })
         })
-                subgroups: &[],
         .await
     }
 
@@ -457,5 +465,25 @@ fn exec_error(error: engine_runtime::Error) -> Error {
             message: format!("OCI runtime exec failed: exec failed: {message}: unknown"),
         },
         other => Error::Runtime(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_is_forgotten_before_what_waits() {
+        let exec = |state: ExecState, at: i64| (state, at, ExecId::random());
+        let over = ExecState::Exited { code: 0, pid: 0 };
+        let many = i64::try_from(MAX_REMEMBERED).unwrap_or_default();
+        let mut known: Vec<_> = (0..many).map(|at| exec(over, many - at)).collect();
+        let oldest = known.last().map(|(.., id)| *id);
+        known.extend((0..2000).map(|at| exec(ExecState::Created, at)));
+        known.extend((0..2000).map(|at| exec(ExecState::Starting, at)));
+        assert_eq!(forgotten(&known), oldest.into_iter().collect::<Vec<_>>());
+        assert_eq!(forgotten(&known[1..]), Vec::new());
+        let waiting: Vec<_> = (0..10_000).map(|at| exec(ExecState::Created, at)).collect();
+        assert_eq!(forgotten(&waiting).len(), 10_001 - MAX_WAITING);
     }
 }
