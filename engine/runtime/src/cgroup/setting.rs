@@ -68,6 +68,9 @@ pub(crate) fn settings(resources: &LinuxResources, layout: &Layout) -> Result<Ve
     }
     let rdma: BTreeMap<_, _> = resources.rdma().iter().flatten().collect();
     for (device, limit) in rdma {
+        if limit.hca_handles().is_none() && limit.hca_objects().is_none() {
+            return Err(Error::Invalid(format!("the limit of the RDMA device {device} says nothing")));
+        }
         let part = |name, limit: Option<u32>| limit.map(|limit| format!(" {name}={limit}")).unwrap_or_default();
         let value =
             format!("{device}{}{}", part("hca_handle", limit.hca_handles()), part("hca_object", limit.hca_objects()));
@@ -254,6 +257,9 @@ impl Settings<'_> {
             }
         }
         for device in io.weight_device().iter().flatten() {
+            if device.leaf_weight().is_some_and(|weight| weight != 0) {
+                return Err(Error::Unsupported("a leaf weight of a disk; the kernel dropped it".to_owned()));
+            }
             let Some(weight) = device.weight().filter(|weight| *weight != 0) else { continue };
             let value = format!("{}:{} {weight}", device.major(), device.minor());
             match self.need("blkio")? {
@@ -451,5 +457,8 @@ mod tests {
         let huge = r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 4096}]}"#;
         assert_eq!(files(huge, &two()), pairs(&[("hugetlb.2MB.max", "4096"), ("hugetlb.2MB.rsvd.max", "4096")]));
         assert!(refused(r#"{"hugepageLimits": [{"pageSize": "../2MB", "limit": 1}]}"#, &two()).contains("2MB"));
+        assert!(refused(r#"{"rdma": {"mlx5_1": {}}}"#, &two()).contains("says nothing"));
+        let leaf = r#"{"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "leafWeight": 5}]}}"#;
+        assert!(refused(leaf, &two()).contains("leaf weight"));
     }
 }

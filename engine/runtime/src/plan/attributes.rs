@@ -94,7 +94,7 @@ impl Attributes {
                 self.mapped = Some(option == "ridmap");
                 return Ok(());
             }
-            "copy-symlink" | "src-nofollow" | "dest-nofollow" | "mand" | "iversion" => {
+            "copy-symlink" | "src-nofollow" | "dest-nofollow" | "mand" => {
                 return Err(Error::Unsupported(format!("mount option {option}")));
             }
             setting => {
@@ -154,9 +154,10 @@ mod tests {
 
     #[test]
     fn the_rest_goes_to_the_file_system() {
-        let all = parse(&["size=64m", "mode=1777", "sync"]);
+        let all = parse(&["size=64m", "mode=1777", "sync", "iversion"]);
         let setting = |key: &str, value: Option<&str>| (key.to_owned(), value.map(str::to_owned));
-        assert_eq!(all.settings, [setting("size", Some("64m")), setting("mode", Some("1777")), setting("sync", None)]);
+        let expected = [("size", Some("64m")), ("mode", Some("1777")), ("sync", None), ("iversion", None)];
+        assert_eq!(all.settings, expected.map(|(key, value)| setting(key, value)));
     }
 
     #[test]

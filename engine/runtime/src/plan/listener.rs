@@ -7,7 +7,7 @@ use super::Resource;
 use super::writer::Writer;
 use crate::Error;
 use crate::hooks::State;
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, notifies};
 
 pub(super) fn write(
     plan: &mut Writer,
@@ -15,7 +15,7 @@ pub(super) fn write(
     state: &State<'_>,
     filter: Option<&Filter>,
 ) -> Result<(), Error> {
-    let Some(seccomp) = seccomp.filter(|_| filter.is_some()) else { return Ok(()) };
+    let Some(seccomp) = seccomp.filter(|seccomp| filter.is_some() && notifies(seccomp)) else { return Ok(()) };
     let Some(path) = seccomp.listener_path() else { return Ok(()) };
     let socket = plan.descriptor(Resource::Connected(path.clone()));
     let text = |value: &str| serde_json::to_string(value).unwrap_or_default();

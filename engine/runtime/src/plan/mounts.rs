@@ -57,7 +57,8 @@ enum Kind<'a> {
 
 impl<'a> Planned<'a> {
     pub(super) fn of(mount: &'a Mount, host: &Host, namespaces: &Namespaces) -> Result<Self, Error> {
-        let destination = clean(mount.destination())?;
+        // One that has no root is meant from the root on, says the specification.
+        let destination = clean(&Path::new("/").join(mount.destination()))?;
         let invalid = |text: &str| Err(Error::Invalid(format!("mount at {destination}: {text}")));
         let attributes = Attributes::parse(mount.options().as_deref().unwrap_or_default())?;
         let typ = mount.typ().as_deref().unwrap_or_default();
@@ -474,5 +475,7 @@ mod tests {
         assert!(planned(&mount("/x", "bind", "y", &["bind"])).is_err());
         assert!(planned(&mount("/x", "none", "/y", &["bind", "size=5"])).is_err());
         assert!(planned(&mount("/x", "none", "/y", &["rbind", "ro"])).is_ok());
+        assert_eq!(planned(&mount("x/../y/z", "none", "/y", &["bind"])).unwrap().destination, "/y/z");
+        assert!(planned(&mount("proc/sys", "none", "/y", &["bind"])).is_err());
     }
 }

@@ -23,7 +23,12 @@ pub(super) struct User<'a> {
 
 /// What may take privilege on the host, and is done before a user namespace is entered.
 pub(super) fn privileged(plan: &mut Writer, process: &Process, host: &Host) -> Result<(), Error> {
+    let mut limited = Vec::new();
     for limit in process.rlimits().iter().flatten() {
+        if limited.contains(&resource(limit.typ())) {
+            return Err(Error::Invalid(format!("two limits of {}", limit.typ())));
+        }
+        limited.push(resource(limit.typ()));
         if limit.soft() > limit.hard() {
             return Err(Error::Invalid(format!(
                 "{}: the soft limit {} is above the hard limit {}",

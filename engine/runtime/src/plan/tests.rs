@@ -221,7 +221,7 @@ fn layers_of_an_older_kernel() {
 fn what_is_not_supported_is_refused() {
     let host = hybrid();
     type Change = fn(&mut Spec);
-    let cases: [(&str, Change); 10] = [
+    let cases: [(&str, Change); 11] = [
         ("timeout has to be greater", |spec| {
             let hook = oci_spec::runtime::HookBuilder::default().path("/bin/true").timeout(-1).build().unwrap();
             let hooks = oci_spec::runtime::HooksBuilder::default().create_container(vec![hook]).build().unwrap();
@@ -252,6 +252,11 @@ fn what_is_not_supported_is_refused() {
         }),
         ("absolute path", |spec| {
             spec.process_mut().as_mut().unwrap().set_cwd("work".into());
+        }),
+        ("two limits of RLIMIT_NOFILE", |spec| {
+            let limit = r#"{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 5}"#;
+            let limits = [limit; 2].map(|limit| serde_json::from_str(limit).unwrap());
+            spec.process_mut().as_mut().unwrap().set_rlimits(Some(limits.to_vec()));
         }),
         ("private UTS namespace", |spec| {
             let namespaces = spec.linux_mut().as_mut().unwrap().namespaces_mut().as_mut().unwrap();

@@ -108,8 +108,8 @@ pub(super) fn compile_on(seccomp: &LinuxSeccomp, native: Abi) -> Result<Filter, 
     Ok(Filter { flags: flags(seccomp)?, program: code.finish() })
 }
 
-/// Whether rules ask somebody who listens.
-fn notifies(seccomp: &LinuxSeccomp) -> bool {
+/// Whether rules ask somebody who listens. Without such a rule a listener is nobody's, says the specification.
+pub(crate) fn notifies(seccomp: &LinuxSeccomp) -> bool {
     seccomp.syscalls().iter().flatten().any(|call| call.action() == Action::ScmpActNotify)
 }
 
@@ -125,7 +125,6 @@ fn check_listener(seccomp: &LinuxSeccomp) -> Result<(), Error> {
     match (seccomp.listener_path(), notifies(seccomp)) {
         (None, true) => invalid("SCMP_ACT_NOTIFY needs a listenerPath"),
         (Some(path), true) if !path.is_absolute() => invalid("the listenerPath is not absolute"),
-        (Some(_), false) => invalid("a listenerPath without a rule that notifies"),
         (None, false) if seccomp.listener_metadata().is_some() => invalid("listenerMetadata without a listenerPath"),
         _ => Ok(()),
     }
@@ -158,6 +157,9 @@ impl Rule<'_> {
 
 fn calls(seccomp: &LinuxSeccomp, permissive: bool) -> Result<Vec<Calls<'_>>, Error> {
     let one = |call| {
+        if LinuxSyscall::names(call).is_empty() {
+            return Err(Error::Invalid("seccomp: a rule for no system call".to_owned()));
+        }
         let mut numbers = Vec::with_capacity(LinuxSyscall::names(call).len());
         for name in call.names() {
             match abi::numbers(name) {
@@ -335,6 +337,9 @@ fn is_permissive(action: u32) -> bool {
 }
 
 fn action(action: Action, errno: Option<u32>) -> Result<u32, Error> {
+    if errno.is_some() && !matches!(action, Action::ScmpActErrno | Action::ScmpActTrace) {
+        return Err(Error::Invalid(format!("seccomp: an errno for {action}, which has none")));
+    }
     let value = errno.unwrap_or(libc::EPERM.unsigned_abs());
     let most = if matches!(action, Action::ScmpActErrno) { 4095 } else { 0xffff };
     if value > most {

@@ -11,6 +11,7 @@ mod profile;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use compile::notifies;
 pub use compile::{Filter, compile};
 use oci_spec::runtime::{Capabilities, Spec};
 pub use profile::Profile;

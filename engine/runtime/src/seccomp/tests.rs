@@ -302,6 +302,20 @@ fn what_cannot_be_compiled_is_refused() {
     let mut errno = call(&["read"], Action::ScmpActErrno, &[]);
     errno.set_errno_ret(Some(5000));
     assert!(refuse(vec![errno]).contains("5000"));
+    let mut errno = call(&["read"], allow, &[]);
+    errno.set_errno_ret(Some(1));
+    assert!(refuse(vec![errno]).contains("an errno for SCMP_ACT_ALLOW"));
+    assert!(refuse(vec![call(&[], Action::ScmpActErrno, &[])]).contains("no system call"));
+}
+
+#[test]
+fn a_listener_whom_nobody_asks_is_not_needed() {
+    let mut seccomp = filter(Action::ScmpActAllow, &[], vec![call(&["read"], Action::ScmpActErrno, &[])]);
+    let without = compile_on(&seccomp, Abi::X86_64).unwrap();
+    seccomp.set_listener_path(Some("/run/listener".into()));
+    assert_eq!(compile_on(&seccomp, Abi::X86_64).unwrap(), without);
+    seccomp.set_listener_path(None).set_listener_metadata(Some("x".to_owned()));
+    assert!(compile_on(&seccomp, Abi::X86_64).unwrap_err().to_string().contains("listenerMetadata"));
 }
 
 #[test]
