@@ -32,6 +32,8 @@ const PERMANENT: u32 = 0x80;
 const UNIVERSE: u8 = 0;
 /// The longest name of an interface.
 const MAX_NAME: usize = 15;
+/// What a name ends with that is to be one that is free.
+const NUMBERED: &str = "%d";
 /// Addresses of one interface that are taken along.
 const MAX_ADDRESSES: usize = 4096;
 
@@ -40,13 +42,18 @@ pub(crate) fn wanted(linux: &Linux) -> Result<BTreeMap<&str, &str>, Error> {
     let mut wanted = BTreeMap::new();
     for (host, device) in linux.net_devices().iter().flatten() {
         let inside = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(host);
-        for name in [host.as_str(), inside] {
+        // The kernel puts a number in place of it.
+        let fixed = inside.strip_suffix(NUMBERED).unwrap_or(inside);
+        for name in [host.as_str(), fixed] {
             let letters = |b: u8| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%');
             if name.is_empty() || name.len() > MAX_NAME || matches!(name, "." | "..") || !name.bytes().all(letters) {
                 return Err(Error::Invalid(format!("network device {name:?} is not the name of an interface")));
             }
         }
-        if wanted.values().any(|other| *other == inside) {
+        if inside.len() > MAX_NAME {
+            return Err(Error::Invalid(format!("network device {inside:?} is not the name of an interface")));
+        }
+        if fixed == inside && wanted.values().any(|other| *other == inside) {
             return Err(Error::Invalid(format!("two network devices are to be called {inside:?}")));
         }
         wanted.insert(host.as_str(), inside);
@@ -78,7 +85,7 @@ pub(crate) fn give(linux: &Linux, pid: u32) -> Result<(), Error> {
         let one = Device::look(&mut host, name, new_name);
         let moved = one.and_then(|one| {
             given.push(one);
-            given.last().map_or(Ok(()), |one| one.give(&mut host, &mut inside, &namespace))
+            given.last_mut().map_or(Ok(()), |one| one.give(&mut host, &mut inside, &namespace))
         });
         if let Err(error) = moved {
             for one in given.iter().rev() {
@@ -98,31 +105,41 @@ struct Device<'a> {
     new_name: &'a str,
     up: bool,
     addresses: Vec<Address>,
+    /// Its number in the container, once it is there.
+    inside: Option<u32>,
 }
 
 impl<'a> Device<'a> {
     fn look(host: &mut Netlink, name: &'a str, new_name: &'a str) -> Result<Self, Refusal> {
         let (index, up) = find(host, name)?;
-        Ok(Self { name, new_name, up, addresses: addresses(host, index)? })
+        Ok(Self { name, new_name, up, addresses: addresses(host, index)?, inside: None })
     }
 
     /// Moves it into the container's namespace, which `inside` speaks to, and sets it up there.
-    fn give(&self, host: &mut Netlink, inside: &mut Netlink, namespace: &File) -> Result<(), Refusal> {
+    fn give(&mut self, host: &mut Netlink, inside: &mut Netlink, namespace: &File) -> Result<(), Refusal> {
         let index = find(host, self.name)?.0;
-        carry(host, index, namespace, self.new_name)?;
-        self.set(inside, self.new_name, true)
+        // One that the kernel is to name is found by another name until then.
+        let numbered = self.new_name.ends_with(NUMBERED).then(|| format!("moving{index}"));
+        let name = numbered.as_deref().unwrap_or(self.new_name);
+        carry(host, index, namespace, name)?;
+        // It may have another number there.
+        let index = find(inside, name)?.0;
+        self.inside = Some(index);
+        if numbered.is_some() {
+            inside.request(&mut [link(NEW_LINK, ACK, index, 0, 0).text(LINK_NAME, self.new_name)])?;
+        }
+        self.set(inside, index, true)
     }
 
     /// Moves it back to where it was, as it was.
     fn take_back(&self, host: &mut Netlink, inside: &mut Netlink, here: &File) -> Result<(), Refusal> {
-        let index = find(inside, self.new_name)?.0;
+        let Some(index) = self.inside else { return Ok(()) };
         carry(inside, index, here, self.name)?;
-        self.set(host, self.name, self.up)
+        let index = find(host, self.name)?.0;
+        self.set(host, index, self.up)
     }
 
-    fn set(&self, socket: &mut Netlink, name: &str, up: bool) -> Result<(), Refusal> {
-        // It may have another number there.
-        let index = find(socket, name)?.0;
+    fn set(&self, socket: &mut Netlink, index: u32, up: bool) -> Result<(), Refusal> {
         let mut messages: Vec<_> = self.addresses.iter().map(|address| address.order(index)).collect();
         messages.push(link(NEW_LINK, ACK, index, if up { UP } else { 0 }, UP));
         socket.request(&mut messages)
@@ -208,6 +225,8 @@ mod tests {
         let own = r#"[{"type": "network"}]"#;
         let good = linux(r#"{"eth1": {}, "eth2": {"name": "lan0"}}"#, own);
         assert_eq!(wanted(&good).unwrap().into_iter().collect::<Vec<_>>(), [("eth1", "eth1"), ("eth2", "lan0")]);
+        let numbered = linux(r#"{"eth1": {"name": "lan%d"}, "eth2": {"name": "lan%d"}}"#, own);
+        assert_eq!(wanted(&numbered).unwrap().into_values().collect::<Vec<_>>(), ["lan%d", "lan%d"]);
         assert!(wanted(&linux(r#"{"eth1": {}}"#, "[]")).unwrap_err().to_string().contains("namespace"));
         for bad in [
             r#"{"": {}}"#,
@@ -215,7 +234,11 @@ mod tests {
             r#"{"a/b": {}}"#,
             r#"{"a b": {}}"#,
             r#"{"eth1": {"name": "0123456789abcdef"}}"#,
-            r#"{"eth1": {"name": "x%d"}}"#,
+            r#"{"eth1": {"name": "0123456789abcd%d"}}"#,
+            r#"{"eth1": {"name": "%d"}}"#,
+            r#"{"eth1": {"name": "%dx"}}"#,
+            r#"{"eth1": {"name": "x%d%d"}}"#,
+            r#"{"eth%d": {}}"#,
             r#"{"a": {"name": "x"}, "b": {"name": "x"}}"#,
         ] {
             assert!(wanted(&linux(bad, own)).is_err(), "{bad}");

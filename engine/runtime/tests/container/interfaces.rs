@@ -70,6 +70,19 @@ fn interfaces_move_with_their_addresses() {
 }
 
 #[test]
+fn names_are_numbered_when_they_are_to_be() {
+    in_network_of_its_own(|place| {
+        let mut bundle =
+            place.shell("ls /sys/class/net | tr '\\n' ' '; ip -o addr show | grep -c 'lan[01].*inet 10.77.0.5/24'");
+        give(&mut bundle, &[("host0", "lan%d"), ("host1", "lan%d")]);
+        assert_eq!(place.says(&bundle), "lan0 lan1 lo 1\n");
+        // Nothing of them has stayed behind to be in the way of what is named anew.
+        let links = std::process::Command::new("ip").args(["-o", "link"]).output().unwrap();
+        assert!(!String::from_utf8(links.stdout).unwrap().contains("moving"));
+    });
+}
+
+#[test]
 fn what_cannot_move_is_told() {
     in_network_of_its_own(|place| {
         let mut bundle = place.shell("true");
