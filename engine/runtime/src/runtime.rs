@@ -12,7 +12,7 @@ use engine_sys::{file, memfd, socket};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::fs::{Mode, OFlags};
 
-use crate::cgroup::{Places, Realtime};
+use crate::cgroup::{Places, Realtime, owner};
 use crate::external::{ExecFiles, External, Outcome, Outside};
 use crate::failure::{self, During};
 use crate::hooks;
@@ -177,7 +177,10 @@ impl Runtime {
         let resources = linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none);
         made.first = cgroup.places().unit().map(|_| self.shared.spawner.first()).transpose().map_err(Error::Spawner)?;
         cgroup.create_around(made.first.as_ref().map(First::pid), resources)?;
-        made.cgroup = Some(cgroup);
+        let cgroup = made.cgroup.insert(cgroup);
+        if let Some(user) = owner(&bundle.spec) {
+            cgroup.give_to(user)?;
+        }
         let outside = bundle.spec.hooks().is_some() || hooks::is_waited_for(bundle);
         let hooks = outside.then(|| Box::new(bundle.clone()));
         Ok(Prepared { runtime: self, plan, made, hooks, outside: None })

@@ -9,6 +9,7 @@ mod devices;
 mod entry;
 mod files;
 mod layout;
+mod owner;
 mod places;
 mod processes;
 mod realtime;
@@ -26,9 +27,10 @@ use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use crate::Error;
 
-pub use layout::{Hierarchy, Layout, Unified};
 pub(crate) use entry::Entry;
 pub use entry::Subgroup;
+pub use layout::{Hierarchy, Layout, Unified};
+pub(crate) use owner::owner;
 pub(crate) use places::Places;
 pub use realtime::Realtime;
 pub use usage::{CpuUsage, IoUsage, MemoryUsage, PidsUsage, Usage};

@@ -68,6 +68,68 @@ fn users_are_others_outside() {
     assert_eq!(made.metadata().unwrap().uid(), FIRST);
 }
 
+#[test]
+fn their_superuser_shares_out_the_cgroup_that_it_may_write_to() {
+    let place = Place::new();
+    let mut bundle = mapped(
+        &place,
+        "cd /sys/fs/cgroup; test -d pids && cd pids; mkdir mine && echo 0 > mine/cgroup.procs && cat /proc/self/cgroup; stat -c %u . cgroup.procs; \
+         echo max 2>/dev/null > memory.max || echo refused",
+    );
+    let mounts = bundle.spec.mounts_mut().as_mut().unwrap();
+    let cgroups = mounts.iter_mut().find(|mount| mount.destination() == Path::new("/sys/fs/cgroup")).unwrap();
+    cgroups.set_options(Some(["nosuid", "noexec", "nodev", "rw"].map(str::to_owned).to_vec()));
+    let ended = place.run(&bundle);
+    if place.runtime.host().cgroups.is_unified() {
+        assert_eq!(ended.output, "0::/mine\n0\n0\nrefused\n");
+    } else {
+        // Version 1 is not safe to be shared out.
+        assert!(ended.output.contains("mkdir: can't create directory 'mine'"), "{}", ended.output);
+    }
+}
+
+/// As CVE-2021-21284: what is made for the superuser of a user namespace, and given to it, stays inside the root.
+#[test]
+fn nothing_of_the_host_becomes_theirs() {
+    let place = Place::new();
+    let outside = place.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret"), "secret").unwrap();
+    fs::write(place.path("hosts"), "hosts").unwrap();
+    for name in ["etc", "dev", "tmp", "root", "home", "var", "srv"] {
+        for target in [outside.display().to_string(), format!("../../../../../../..{}", outside.display())] {
+            let (kept, aside) = (place.lower().join(name), place.path("aside"));
+            let was_there = fs::rename(&kept, &aside).is_ok();
+            std::os::unix::fs::symlink(&target, &kept).unwrap();
+            let mut bundle = mapped(&place, "true");
+            for (at, typ, source, option) in [
+                ("/etc/hosts", "bind", place.path("hosts"), "rbind"),
+                ("/srv/deep/file", "bind", place.path("hosts"), "rbind"),
+                ("/var/lib", "tmpfs", "tmpfs".into(), "tmpcopyup"),
+                ("/tmp/x", "tmpfs", "tmpfs".into(), "tmpcopyup"),
+            ] {
+                crate::attacks::add(&mut bundle, crate::attacks::mount(at, typ, &source, &[option]));
+            }
+            process(&mut bundle.spec).set_cwd("/root/made/here".into());
+            bundle.make_working_directory = true;
+            bundle.user = Some("1001:1002".to_owned());
+            if let Ok(launched) = place.runtime.launch(&bundle, None) {
+                place.end(&bundle, &launched);
+            }
+            for path in [&outside, &outside.join("secret"), &place.path("hosts"), &place.path("")] {
+                let found = path.metadata().unwrap();
+                assert_eq!((found.uid(), found.gid()), (0, 0), "{name} -> {target}: {}", path.display());
+            }
+            let names: Vec<_> = fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, ["secret"], "{name} -> {target}");
+            fs::remove_file(&kept).unwrap();
+            if was_there {
+                fs::rename(&aside, &kept).unwrap();
+            }
+        }
+    }
+}
+
 fn limit(soft: u64, hard: u64) -> engine_runtime::spec::PosixRlimit {
     engine_runtime::spec::PosixRlimitBuilder::default()
         .typ(engine_runtime::spec::PosixRlimitType::RlimitNofile)
