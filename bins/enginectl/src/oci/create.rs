@@ -9,19 +9,21 @@ use engine_runtime::{Bundle, Rootfs, Runtime, Unattended, defaults, hooks};
 use engine_sys::process;
 use jiff::Timestamp;
 
+use super::capabilities;
 use super::console::Socket;
 use super::failure::Failure;
 use super::flags::{Flag, Place, switch, value};
 use super::foreground::Foreground;
 use super::kill::SIGKILL;
-use super::state::{self, Record, Status};
+use super::pidfd::{self, PIDFD_SOCKET, Receiver};
+use super::state::{self, Configuration, Record, Status};
 use super::{CGROUP, Call, Verb};
 
 pub(super) const CREATE: Verb = Verb {
     name: "create",
     words: "ID",
     about: "Make a container that waits for its start",
-    flags: &[BUNDLE, CONSOLE_SOCKET, PID_FILE, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
+    flags: &[BUNDLE, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
     place: Place::Anywhere,
     count: (1, 1),
     run: |call| create(call).map_err(|failure| failure.within("create failed")),
@@ -34,6 +36,7 @@ pub(super) const RUN: Verb = Verb {
     flags: &[
         BUNDLE,
         CONSOLE_SOCKET,
+        PIDFD_SOCKET,
         switch(&["detach", "d"], "do not wait for the container's end"),
         switch(&["keep"], "do not delete the container at its end"),
         PID_FILE,
@@ -67,7 +70,7 @@ pub(super) const PRESERVE_FDS: Flag = value(&["preserve-fds"], "pass on so many 
 fn create(call: &Call<'_>) -> Result<u8, Failure> {
     let runtime = call.runtime()?;
     let asked = Asked::read(call, true, true)?;
-    let begun = asked.launch(&runtime)?;
+    let begun = asked.launch(call, &runtime)?;
     asked.hand_out(call, &runtime, &begun)?;
     Ok(0)
 }
@@ -78,7 +81,7 @@ fn run(call: &Call<'_>) -> Result<u8, Failure> {
     let asked = Asked::read(call, detach, false)?;
     // Signals that come from here on are the container's.
     let foreground = if detach { None } else { Some(Foreground::new()?) };
-    let begun = asked.launch(&runtime)?;
+    let begun = asked.launch(call, &runtime)?;
     asked.hand_out(call, &runtime, &begun)?;
     let Some(foreground) = foreground else { return Ok(0) };
     let code = foreground.wait(call.io, &begun);
@@ -123,8 +126,11 @@ struct Asked {
     directory: PathBuf,
     rootfs: PathBuf,
     config: Vec<u8>,
+    /// Capabilities that it asks for and nobody knows.
+    unknown: Vec<String>,
     how: Unattended,
     socket: Option<Socket>,
+    receiver: Option<Receiver>,
 }
 
 impl Asked {
@@ -135,10 +141,11 @@ impl Asked {
         let directory = std::path::absolute(call.given.get("bundle").unwrap_or("."))
             .and_then(|path| path.canonicalize())
             .map_err(Failure::io("look for the bundle"))?;
-        let (mut spec, config) = state::read_spec(&directory.join("config.json"))?;
+        let Configuration { mut spec, bytes: config, unknown } = Configuration::read(&directory.join("config.json"))?;
         let rootfs = rootfs(&directory, &spec)?;
         let terminal = spec.process().as_ref().and_then(Process::terminal).unwrap_or(false);
         let socket = Socket::asked(call.given.get("console-socket"), detach, terminal)?;
+        let receiver = Receiver::asked(call)?;
         let descriptors = descriptors(call, spec.process_mut().as_mut())?;
         let how = Unattended { descriptors, keep_keyring: call.given.is_on("no-new-keyring") };
         allow_harmless_devices(&mut spec);
@@ -147,12 +154,15 @@ impl Asked {
         bundle.wait_for_start = wait_for_start;
         bundle.make_working_directory = true;
         bundle.directory = Some(directory.clone());
-        Ok(Self { bundle, directory, rootfs, config, how, socket })
+        Ok(Self { bundle, directory, rootfs, config, unknown, how, socket, receiver })
     }
 
-    fn launch(&self, runtime: &Runtime) -> Result<Begun, Failure> {
+    fn launch(&self, call: &Call<'_>, runtime: &Runtime) -> Result<Begun, Failure> {
         runtime.run_directory(&self.bundle.id).map_err(|_| Failure::new("invalid container ID format"))?;
-        Ok(runtime.launch_unattended(&self.bundle, &self.how)?)
+        let begun = runtime.launch_unattended(&self.bundle, &self.how)?;
+        let spec = &self.bundle.spec;
+        capabilities::warn_of_missing(call, runtime, spec, spec.process().as_ref(), &self.unknown);
+        Ok(begun)
     }
 
     /// Gives the caller what it asked for, and writes the container down. When that fails nothing is left.
@@ -160,6 +170,9 @@ impl Asked {
         let done = self.write_down(runtime, begun).and_then(|()| {
             if let (Some(socket), Some(terminal)) = (&self.socket, &begun.terminal) {
                 socket.send(terminal.as_fd())?;
+            }
+            if let Some(receiver) = &self.receiver {
+                receiver.send(pidfd::FIRST, begun.process.as_fd())?;
             }
             write_pid(call, begun.pid)
         });

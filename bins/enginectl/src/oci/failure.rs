@@ -86,7 +86,7 @@ fn plain(error: &std::io::Error) -> String {
 }
 
 /// Where failures are written, as `--log` and `--log-format` say.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Log {
     path: Option<String>,
     json: bool,
@@ -105,12 +105,24 @@ impl Log {
 
     /// Writes an error; to standard error too when there is a log, since somebody may look at either.
     pub(super) fn error(&self, io: &Io, text: &str) {
+        self.write(io, "error", text);
+        if self.path.is_some() {
+            let _ = (&io.stderr).write_all(format!("{text}\n").as_bytes());
+        }
+    }
+
+    /// Writes what was no failure.
+    pub(super) fn warning(&self, io: &Io, text: &str) {
+        self.write(io, "warning", text);
+    }
+
+    fn write(&self, io: &Io, level: &str, text: &str) {
         let time = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
         let line = if self.json {
-            let object = serde_json::json!({ "level": "error", "msg": text, "time": time.to_string() });
+            let object = serde_json::json!({ "level": level, "msg": text, "time": time.to_string() });
             format!("{object}\n")
         } else {
-            format!("time=\"{time}\" level=error msg={}\n", serde_json::json!(text))
+            format!("time=\"{time}\" level={level} msg={}\n", serde_json::json!(text))
         };
         let Some(path) = &self.path else {
             let _ = (&io.stderr).write_all(line.as_bytes());
@@ -120,6 +132,5 @@ impl Log {
         if let Err(error) = log.and_then(|mut log| log.write_all(line.as_bytes())) {
             let _ = (&io.stderr).write_all(format!("write the log {path}: {error}\n").as_bytes());
         }
-        let _ = (&io.stderr).write_all(format!("{text}\n").as_bytes());
     }
 }

@@ -3,8 +3,10 @@
 //! Flags, texts and exit codes are those that callers of `runc` depend on. The container's process is the child of this program
 //! and has its standard streams; when this program ends, the caller's nearest subreaper inherits it.
 
+mod capabilities;
 mod console;
 mod create;
+mod document;
 mod exec;
 mod failure;
 mod features;
@@ -13,6 +15,7 @@ mod foreground;
 mod freeze;
 mod kill;
 mod list;
+mod pidfd;
 mod processes;
 mod spec;
 mod state;
@@ -85,6 +88,7 @@ struct Verb {
 #[derive(Debug)]
 struct Call<'a> {
     io: &'a Io,
+    log: Log,
     given: Given,
     root: PathBuf,
     systemd: bool,
@@ -102,9 +106,10 @@ impl Call<'_> {
         Ok(Runtime::open(settings)?)
     }
 
-    /// What went wrong without changing what was asked for.
+    /// What went wrong without changing what was asked for. Where there is a log it goes there only: standard error may be the
+    /// container's.
     fn warn(&self, text: &str) {
-        let _ = (&self.io.stderr).write_all(format!("{text}\n").as_bytes());
+        self.log.warning(self.io, text);
     }
 
     fn print(&self, text: &str) -> Result<(), Failure> {
@@ -164,6 +169,7 @@ fn parse<'a>(words: &[OsString], io: &'a Io, log: &mut Log) -> Result<(Option<&'
     }
     let mut call = Call {
         io,
+        log: log.clone(),
         given: Given::default(),
         root: PathBuf::from(global.get("root").unwrap_or(ROOT)),
         systemd: global.is_on("systemd-cgroup"),

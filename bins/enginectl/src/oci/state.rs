@@ -12,8 +12,8 @@ use engine_sys::{file, process};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::Call;
 use super::failure::Failure;
+use super::{Call, document};
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -100,7 +100,7 @@ impl Record {
 
     /// The specification that the container was created with.
     pub(super) fn spec(&self, runtime: &Runtime) -> Result<Spec, Failure> {
-        read_spec(&directory(runtime, &self.id)?.join(CONFIG)).map(|(spec, _)| spec)
+        Configuration::read(&directory(runtime, &self.id)?.join(CONFIG)).map(|read| read.spec)
     }
 
     /// The bundle that it was launched with.
@@ -167,23 +167,38 @@ pub(super) fn directory(runtime: &Runtime, id: &str) -> Result<PathBuf, Failure>
     runtime.run_directory(id).map_err(|_| Failure::new("invalid container ID format"))
 }
 
-/// Reads a specification and its bytes.
-pub(super) fn read_spec(path: &Path) -> Result<(Spec, Vec<u8>), Failure> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_CONFIG + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() as u64 > MAX_CONFIG => {
-            return Err(Failure::new(format!("{} is larger than {MAX_CONFIG} bytes", path.display())));
+/// A configuration as its caller has written it.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    pub(super) spec: Spec,
+    pub(super) bytes: Vec<u8>,
+    /// Names of capabilities that nobody knows; they are not in `spec`.
+    pub(super) unknown: Vec<String>,
+}
+
+impl Configuration {
+    /// Reads a file.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let mut bytes = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(MAX_CONFIG + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(_) if bytes.len() as u64 > MAX_CONFIG => {
+                return Err(Failure::new(format!("{} is larger than {MAX_CONFIG} bytes", path.display())));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Failure::new(format!("JSON specification file {} not found", path.display())));
+            }
+            Err(error) => return Err(Failure::io(format!("open {}", path.display()))(error)),
         }
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Failure::new(format!("JSON specification file {} not found", path.display())));
+        let (spec, unknown): (Spec, _) = document::read(&bytes, &["process"])
+            .map_err(|error| Failure::new(format!("{} is no OCI runtime specification: {error}", path.display())))?;
+        // Of one version all that is newer may be passed over, says the specification.
+        if spec.version().split('.').next() != Some("1") {
+            return Err(Failure::new(format!("{}: ociVersion {:?} is not supported", path.display(), spec.version())));
         }
-        Err(error) => return Err(Failure::io(format!("open {}", path.display()))(error)),
+        Ok(Self { spec, bytes, unknown })
     }
-    let spec = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(format!("{} is no OCI runtime specification: {error}", path.display())))?;
-    Ok((spec, bytes))
 }
 
 /// The state of a process and when it was born.

@@ -1,6 +1,7 @@
 //! A container from its creation to its deletion, and processes beside it.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 
 use serde_json::json;
 
@@ -59,6 +60,20 @@ fn further_processes_are_started_beside_the_first() {
     assert_eq!(place.leave(&["exec", "--detach", "--process", &process, "--pid-file", &file, &place.id]), 0);
     assert_eq!(wait(place.pid("exec-pid")), 9);
     assert_eq!(place.call(&["ps", "--format", "json", &place.id]).stdout, format!("[{pid}]\n").into_bytes());
+    // What the file does not speak of is as for the container itself.
+    let script = "/bin/busybox grep -E 'NoNewPrivs|CapBnd' /proc/self/status; ulimit -n";
+    let process =
+        json!({ "args": ["sh", "-c", script], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "env": ["PATH=/bin"] });
+    fs::write(place.path("process"), process.to_string()).unwrap();
+    let output = place.call(&["exec", "--process", &place.text("process"), &place.id]);
+    assert_eq!(output.stdout, b"CapBnd:\t0000000020000420\nNoNewPrivs:\t1\n1024\n");
+    for cgroup in &place.left()[1..] {
+        fs::create_dir(cgroup.join("sub")).unwrap();
+    }
+    let output = place.call(&["exec", "--cgroup", "sub", &place.id, "cat", "/proc/self/cgroup"]);
+    let cgroups = String::from_utf8(output.stdout).unwrap();
+    assert!(!cgroups.is_empty() && cgroups.lines().all(|line| line.ends_with(":/sub")), "{cgroups}");
+    assert!(place.refused(&["exec", "--cgroup", "../x", &place.id, "id"]).contains("leaves the container's cgroup"));
 
     assert_eq!(place.leave(&["pause", &place.id]), 0);
     assert_eq!(place.status(), "paused");
@@ -115,6 +130,47 @@ fn limits_are_changed_and_lists_are_printed() {
     // One that was never started is deleted without force.
     assert_eq!(place.leave(&["delete", &place.id]), 0);
     assert_eq!(wait(pid), 137);
+}
+
+#[test]
+fn a_pidfd_is_sent_to_who_waits_for_it() {
+    let place = Place::new("pidfd", "sleep 1000");
+    let listener = UnixListener::bind(place.path("socket")).unwrap();
+    let sent = || {
+        let (connection, _) = listener.accept().unwrap();
+        let mut text = [0; 64];
+        let (length, descriptors) = engine_sys::socket::receive(&connection, &mut text, true).unwrap();
+        let pid = engine_sys::process::pid(&descriptors[0]).unwrap().unwrap();
+        (String::from_utf8(text[..length].to_vec()).unwrap(), i32::try_from(pid).unwrap())
+    };
+    let (bundle, socket, file) = (place.text("bundle"), place.text("socket"), place.text("pid"));
+    let create = ["create", "--bundle", &bundle, "--pidfd-socket", &socket, "--pid-file", &file, &place.id];
+    assert_eq!(place.leave(&create), 0, "{}", place.out());
+    let pid = place.pid("pid");
+    assert_eq!(sent(), ("standard".to_owned(), pid));
+    assert_eq!(place.leave(&["start", &place.id]), 0);
+    let exec = ["exec", "-d", "--pidfd-socket", &socket, "--pid-file", &file, &place.id, "sh", "-c", "exit 6"];
+    assert_eq!(place.leave(&exec), 0, "{}", place.out());
+    assert_eq!(sent(), ("setns".to_owned(), place.pid("pid")));
+    assert_eq!(wait(place.pid("pid")), 6);
+    let nobody = place.refused(&["exec", "--pidfd-socket", "/no/such", &place.id, "id"]);
+    assert!(nobody.contains("connect to the pidfd socket /no/such"), "{nobody}");
+    assert_eq!(place.leave(&["delete", "--force", &place.id]), 0);
+    assert_eq!(wait(pid), 137);
+}
+
+#[test]
+fn capabilities_that_cannot_be_had_are_told_in_the_log() {
+    let place = Place::new("warned", "/bin/busybox grep CapBnd /proc/self/status");
+    place.change(|config| {
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_THAT_IS_YET_TO_COME"]);
+    });
+    let output = place.call(&["run", "--bundle", &place.text("bundle"), &place.id]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "CapBnd:\t0000000000000020\n");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "it may be the container's");
+    let log: serde_json::Value = serde_json::from_str(&fs::read_to_string(place.path("log")).unwrap()).unwrap();
+    assert_eq!(log["level"], "warning");
+    assert!(log["msg"].as_str().unwrap().ends_with("capabilities: CAP_THAT_IS_YET_TO_COME"), "{log}");
 }
 
 #[test]
