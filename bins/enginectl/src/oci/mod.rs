@@ -7,6 +7,7 @@ mod capabilities;
 mod console;
 mod create;
 mod document;
+mod events;
 mod exec;
 mod failure;
 mod features;
@@ -56,6 +57,7 @@ const GLOBAL: &[Flag] = &[
 const VERBS: &[&Verb] = &[
     &create::CREATE,
     &kill::DELETE,
+    &events::EVENTS,
     &exec::EXEC,
     &features::FEATURES,
     &kill::KILL,

@@ -1,6 +1,7 @@
 //! A container from its creation to its deletion, and processes beside it.
 
 use std::fs;
+use std::io::BufRead;
 use std::os::unix::net::UnixListener;
 
 use serde_json::json;
@@ -157,6 +158,38 @@ fn a_pidfd_is_sent_to_who_waits_for_it() {
     assert!(nobody.contains("connect to the pidfd socket /no/such"), "{nobody}");
     assert_eq!(place.leave(&["delete", "--force", &place.id]), 0);
     assert_eq!(wait(pid), 137);
+}
+
+#[test]
+fn what_it_uses_is_told_until_it_ends() {
+    let place = Place::new("events", "sleep 1000");
+    place.change(|config| {
+        config["linux"]["resources"]["memory"] = json!({ "limit": 33_554_432, "swap": 33_554_432 });
+    });
+    let pid = place.create();
+    assert_eq!(place.leave(&["start", &place.id]), 0);
+    let output = place.call(&["events", "--stats", &place.id]);
+    let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&stats["type"], &stats["id"]), (&json!("stats"), &json!(place.id)));
+    assert_eq!(stats["data"]["memory"]["usage"]["limit"], json!(33_554_432));
+    assert!(stats["data"]["pids"]["current"].as_u64().unwrap() >= 1);
+    let mut told = place.command(&["events", "--interval", "20ms", &place.id]);
+    let mut told = told.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(told.stdout.take().unwrap()).lines();
+    let mut until = |kind: &str| {
+        let mut events = lines.by_ref().map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap());
+        assert!(events.any(|event| event["type"] == kind && event["id"] == place.id.as_str()), "{kind}");
+    };
+    until("stats");
+    until("stats");
+    assert_eq!(place.leave(&["exec", &place.id, "/bin/busybox", "tail", "/dev/zero"]), 137);
+    until("oom");
+    assert_eq!(place.leave(&["kill", &place.id, "KILL"]), 0);
+    assert_eq!(wait(pid), 137);
+    drop(lines.by_ref().last());
+    assert!(told.wait().unwrap().success());
+    assert!(place.refused(&["events", &place.id]).ends_with("is not running"));
+    assert!(place.refused(&["events", "--interval", "0s", &place.id]).contains("greater than 0"));
 }
 
 #[test]
