@@ -1,6 +1,6 @@
 //! `features`: what this runtime can do, as the specification's document.
 
-use engine_runtime::{Host, capabilities};
+use engine_runtime::{Host, KernelVersion, capabilities};
 use serde_json::{Value, json};
 
 use super::flags::Place;
@@ -14,8 +14,7 @@ pub(super) const FEATURES: Verb = Verb {
     place: Place::Anywhere,
     count: (0, 0),
     run: |call: &Call<'_>| {
-        let host = Host::probe()?;
-        call.print_json(&document(&host))?;
+        call.print_json(&document(Host::probe()?.kernel))?;
         call.print("\n")?;
         Ok(0)
     },
@@ -29,8 +28,11 @@ const MOUNT_OPTIONS: &[&str] = &[
     "defaults",
     "dev",
     "diratime",
+    "dirsync",
     "exec",
     "idmap",
+    "iversion",
+    "lazytime",
     "loud",
     "noatime",
     "nodev",
@@ -78,14 +80,27 @@ const MOUNT_OPTIONS: &[&str] = &[
     "strictatime",
     "suid",
     "symfollow",
+    "sync",
     "tmpcopyup",
     "unbindable",
 ];
 
-fn document(host: &Host) -> Value {
+/// Flags of filters, and the kernel from which on there is each.
+const FILTER_FLAGS: &[(&str, u32, u32)] = &[
+    ("SECCOMP_FILTER_FLAG_LOG", 4, 14),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", 4, 17),
+    ("SECCOMP_FILTER_FLAG_TSYNC", 3, 17),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 5, 19),
+];
+
+/// What is known, whether this machine has it or not; only of the flags of filters it says what the kernel can do.
+fn document(kernel: KernelVersion) -> Value {
     let mut held: Vec<_> = capabilities::set(u64::MAX).into_iter().map(capabilities::name).collect();
     held.sort();
-    let off = json!({ "enabled": false });
+    let known: Vec<_> = FILTER_FLAGS.iter().map(|(flag, ..)| *flag).collect();
+    let there = |(_, major, minor): &&(&str, u32, u32)| kernel >= KernelVersion { major: *major, minor: *minor };
+    let supported: Vec<_> = FILTER_FLAGS.iter().filter(there).map(|(flag, ..)| *flag).collect();
+    let on = json!({ "enabled": true });
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPECIFICATION,
@@ -94,9 +109,9 @@ fn document(host: &Host) -> Value {
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": held,
-            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false },
+            "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true },
             "seccomp": {
-                "enabled": host.features.seccomp,
+                "enabled": true,
                 "actions": [
                     "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
                     "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"
@@ -105,26 +120,72 @@ fn document(host: &Host) -> Value {
                     "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
                     "SCMP_CMP_NE"
                 ],
-                "archs": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]
+                "archs": [
+                    "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_MIPS",
+                    "SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS64N32", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64",
+                    "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64", "SCMP_ARCH_PPC", "SCMP_ARCH_PPC64",
+                    "SCMP_ARCH_PPC64LE", "SCMP_ARCH_RISCV64", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_SH",
+                    "SCMP_ARCH_SHEB", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"
+                ],
+                "knownFlags": known,
+                "supportedFlags": supported
             },
-            "apparmor": { "enabled": host.features.apparmor },
-            "selinux": { "enabled": host.features.selinux },
-            "intelRdt": off,
-            "mountExtensions": { "idmap": { "enabled": host.features.mount_setattr } },
-            "netDevices": { "enabled": true }
-        }
+            "apparmor": on,
+            "selinux": on,
+            "intelRdt": { "enabled": false },
+            "memoryPolicy": {
+                "modes": [
+                    "MPOL_BIND", "MPOL_DEFAULT", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED", "MPOL_PREFERRED_MANY",
+                    "MPOL_WEIGHTED_INTERLEAVE"
+                ],
+                "flags": ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"]
+            },
+            "mountExtensions": { "idmap": on },
+            "netDevices": on
+        },
+        // No annotation changes what is done.
+        "potentiallyUnsafeConfigAnnotations": []
     })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use engine_runtime::spec::{
+        Arch, LinuxMemoryPolicy, LinuxNamespaceType, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator,
+    };
+    use serde::de::DeserializeOwned;
+
     use super::*;
 
+    fn each_is<T: DeserializeOwned>(names: &Value) {
+        for name in names.as_array().unwrap() {
+            serde_json::from_value::<T>(name.clone()).unwrap();
+        }
+    }
+
     #[test]
-    fn the_document_says_what_is_there() {
-        let document = document(&Host::probe().unwrap());
-        assert!(document["linux"]["capabilities"].as_array().unwrap().contains(&json!("CAP_SYS_ADMIN")));
-        assert_eq!(document["linux"]["seccomp"]["enabled"], true);
+    fn what_is_told_is_understood() {
+        let document = document(KernelVersion { major: 6, minor: 0 });
+        let linux = &document["linux"];
+        assert!(linux["capabilities"].as_array().unwrap().contains(&json!("CAP_SYS_ADMIN")));
+        each_is::<LinuxNamespaceType>(&linux["namespaces"]);
+        let seccomp = &linux["seccomp"];
+        each_is::<LinuxSeccompAction>(&seccomp["actions"]);
+        each_is::<LinuxSeccompOperator>(&seccomp["operators"]);
+        each_is::<Arch>(&seccomp["archs"]);
+        each_is::<LinuxSeccompFilterFlag>(&seccomp["knownFlags"]);
+        for mode in linux["memoryPolicy"]["modes"].as_array().unwrap() {
+            let policy = json!({ "mode": mode, "flags": linux["memoryPolicy"]["flags"] });
+            serde_json::from_value::<LinuxMemoryPolicy>(policy).unwrap();
+        }
+    }
+
+    #[test]
+    fn flags_of_filters_are_those_of_the_kernel() {
+        let supported =
+            |minor| document(KernelVersion { major: 5, minor })["linux"]["seccomp"]["supportedFlags"].clone();
+        assert_eq!(supported(10).as_array().unwrap().len(), 3);
+        assert_eq!(supported(19), document(KernelVersion { major: 5, minor: 19 })["linux"]["seccomp"]["knownFlags"]);
     }
 }

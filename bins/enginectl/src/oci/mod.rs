@@ -40,7 +40,7 @@ const ROOT: &str = "/run/engine-oci";
 /// How the cgroup of a container begins whose specification names none.
 const CGROUP: &str = "engine-oci";
 /// The version of the specification that is implemented.
-const SPECIFICATION: &str = "1.2.1";
+const SPECIFICATION: &str = "1.3.0";
 
 /// The flags before the command.
 const GLOBAL: &[Flag] = &[
