@@ -42,13 +42,17 @@ fn kill(call: &Call<'_>) -> Result<u8, Failure> {
     let runtime = call.runtime()?;
     let record = Record::read(&runtime, call.id())?;
     let init = record.init();
+    let stopped = || Failure::new("container not running");
+    if signal == 0 {
+        // Only whether there is somebody.
+        return init.map(|_| 0).ok_or_else(stopped);
+    }
     let shared = !has_pid_namespace(&record.spec(&runtime)?);
     // Without a pid namespace of its own the death of init ends nobody else.
     if call.given.is_on("all") || (signal == SIGKILL && shared && init.is_some()) {
         kill_all(&runtime, call.id(), signal)?;
         return Ok(0);
     }
-    let stopped = || Failure::new("container not running");
     let sent = process::signal(init.ok_or_else(stopped)?.as_fd(), signal);
     if !sent.map_err(Failure::io("unable to signal init"))? {
         return Err(stopped());
@@ -127,7 +131,7 @@ fn number(word: &str) -> Option<i32> {
         "WINCH", "IO", "PWR", "SYS",
     ];
     if let Ok(number) = word.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
+        return (0..=64).contains(&number).then_some(number);
     }
     let upper = word.to_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -150,8 +154,8 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        let words = ["9", "KILL", "SIGKILL", "sigterm", "SYS", "RTMIN+3", "SIGRTMAX-1", "RTMIN"];
-        assert_eq!(words.map(number), [9, 9, 9, 15, 31, 37, 63, 34].map(Some));
-        assert_eq!(["", "0", "65", "NOPE", "-9", "RTMIN+40", "SIG"].map(number), [None; 7]);
+        let words = ["0", "9", "KILL", "SIGKILL", "sigterm", "SYS", "RTMIN+3", "SIGRTMAX-1", "RTMIN"];
+        assert_eq!(words.map(number), [0, 9, 9, 9, 15, 31, 37, 63, 34].map(Some));
+        assert_eq!(["", "65", "NOPE", "-9", "RTMIN+40", "SIG"].map(number), [None; 6]);
     }
 }

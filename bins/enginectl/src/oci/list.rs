@@ -31,13 +31,18 @@ pub(super) const LIST: Verb = Verb {
     run: list,
 };
 
+/// Whose all containers are: nobody else can run this.
+const OWNER: &str = "root";
+
 fn list(call: &Call<'_>) -> Result<u8, Failure> {
     let runtime = call.runtime()?;
     let mut all = Vec::new();
     for id in runtime.containers()? {
         // One without a record is being made or taken away.
         let Ok(record) = Record::read(&runtime, &id) else { continue };
-        all.push(record.show(&runtime)?);
+        let mut shown = record.show(&runtime)?;
+        OWNER.clone_into(&mut shown.owner);
+        all.push(shown);
     }
     if call.given.is_on("quiet") {
         let names: String = all.iter().map(|container| format!("{}\n", container.id)).collect();
@@ -46,10 +51,10 @@ fn list(call: &Call<'_>) -> Result<u8, Failure> {
     }
     match call.given.get("format").unwrap_or("table") {
         "table" => call.print(&table(&all))?,
-        "json" if all.is_empty() => call.print("null")?,
+        "json" if all.is_empty() => call.print("null\n")?,
         "json" => {
             let text = serde_json::to_string(&all).map_err(|error| Failure::new(error.to_string()))?;
-            call.print(&text)?;
+            call.print(&format!("{text}\n"))?;
         }
         _ => return Err(Failure::new("invalid format option")),
     }
@@ -65,7 +70,7 @@ fn table(all: &[Shown]) -> String {
             container.status.to_owned(),
             container.bundle.display().to_string(),
             container.created.clone(),
-            "root".to_owned(),
+            container.owner.clone(),
         ]
     };
     let rows: Vec<_> = std::iter::once(header).chain(all.iter().map(row)).collect();

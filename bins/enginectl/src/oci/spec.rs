@@ -5,20 +5,26 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::flags::{Place, value};
+use super::flags::{Place, switch, value};
 use super::{Call, SPECIFICATION, Verb};
 
 pub(super) const SPEC: Verb = Verb {
     name: "spec",
     words: "",
     about: "Write a config.json to begin with",
-    flags: &[value(&["bundle", "b"], "the directory to write to (default: the working directory)")],
+    flags: &[
+        value(&["bundle", "b"], "the directory to write to (default: the working directory)"),
+        switch(&["rootless"], "not supported: the runtime is to be run as root"),
+    ],
     place: Place::Anywhere,
     count: (0, 0),
     run: spec,
 };
 
 fn spec(call: &Call<'_>) -> Result<u8, Failure> {
+    if call.given.is_on("rootless") {
+        return Err(Failure::new("--rootless is not supported: the runtime is to be run as root"));
+    }
     let path = Path::new(call.given.get("bundle").unwrap_or(".")).join("config.json");
     let text = serde_json::to_string_pretty(&document()).map_err(|error| Failure::new(error.to_string()))?;
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);

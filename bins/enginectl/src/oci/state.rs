@@ -69,7 +69,8 @@ pub(super) struct Shown {
     pub(super) created: String,
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     annotations: HashMap<String, String>,
-    owner: String,
+    /// Only lists say it.
+    pub(super) owner: String,
 }
 
 impl Record {

@@ -39,6 +39,18 @@ const FLAGS: &[Flag] = &[
     value(&["memory-reservation"], "memory that is left alone when it gets tight, in bytes"),
     value(&["memory-swap"], "limit of memory with swap, in bytes; -1 is none"),
     value(&["pids-limit"], "limit of processes; -1 is none"),
+    value(&["kernel-memory"], "not supported: the kernel dropped it"),
+    value(&["kernel-memory-tcp"], "not supported: obsolete"),
+    value(&["l3-cache-schema"], "not supported: Intel RDT"),
+    value(&["mem-bw-schema"], "not supported: Intel RDT"),
+];
+
+/// The flags that cannot be honoured, and why.
+const REFUSED: &[(&str, &str)] = &[
+    ("kernel-memory", "the kernel has no limit of its own memory any more"),
+    ("kernel-memory-tcp", "it is obsolete; a file of resources may have it"),
+    ("l3-cache-schema", "there is no Intel RDT"),
+    ("mem-bw-schema", "there is no Intel RDT"),
 ];
 
 /// The flags that are numbers, and where they are in a document.
@@ -60,10 +72,20 @@ const NUMBERS: &[(&str, &str, &str)] = &[
 fn update(call: &Call<'_>) -> Result<u8, Failure> {
     let runtime = call.runtime()?;
     let record = Record::read(&runtime, call.id())?;
+    if let Some((flag, why)) = REFUSED.iter().find(|(flag, _)| call.given.get(flag).is_some()) {
+        return Err(Failure::new(format!("--{flag} is not supported: {why}")));
+    }
+    let flags = flags(call)?;
     let document = match call.given.get("resources") {
+        Some(_) if !flags.is_empty() => {
+            return Err(Failure::new("--resources says all of it: no other limit can be given with it"));
+        }
         Some("-") => read(&call.io.stdin, "standard input")?,
         Some(path) => read(&std::fs::File::open(path).map_err(Failure::io(format!("open {path}")))?, path)?,
-        None => flags(call)?,
+        None if flags.is_empty() => {
+            return Err(Failure::new("nothing to update: give --resources or at least one limit"));
+        }
+        None => Value::Object(flags),
     };
     let resources: LinuxResources = serde_json::from_value(document)
         .map_err(|error| Failure::new(format!("the resources make no sense: {error}")))?;
@@ -83,7 +105,7 @@ fn read(mut from: &std::fs::File, name: &str) -> Result<Value, Failure> {
     serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("{name}: {error}")))
 }
 
-fn flags(call: &Call<'_>) -> Result<Value, Failure> {
+fn flags(call: &Call<'_>) -> Result<Map<String, Value>, Failure> {
     let mut document = Map::new();
     let mut put = |part: &str, name: &str, value: Value| {
         if let Some(part) = document.entry(part).or_insert_with(|| json!({})).as_object_mut() {
@@ -100,10 +122,7 @@ fn flags(call: &Call<'_>) -> Result<Value, Failure> {
             put("cpu", name, list.into());
         }
     }
-    if document.is_empty() {
-        return Err(Failure::new("nothing to update: give --resources or at least one limit"));
-    }
-    Ok(Value::Object(document))
+    Ok(document)
 }
 
 #[cfg(test)]
@@ -112,6 +131,7 @@ mod tests {
 
     #[test]
     fn every_number_has_its_flag() {
-        assert!(NUMBERS.iter().all(|(flag, ..)| FLAGS.iter().any(|known| known.names.contains(flag))));
+        let flags = NUMBERS.iter().map(|(flag, ..)| flag).chain(REFUSED.iter().map(|(flag, _)| flag));
+        assert!(flags.into_iter().all(|flag| FLAGS.iter().any(|known| known.names.contains(flag))));
     }
 }

@@ -66,6 +66,7 @@ fn nonsense_is_refused_before_anything_is_made() {
     assert!(place.refused(&["kill", "x", "NOPE"]).contains("unknown signal"));
     assert_eq!(place.refused(&["checkpoint", "x"]), "No help topic for 'checkpoint'");
     assert!(place.refused(&["create", "--no-pivot", "--bundle", &bundle, "x"]).contains("--no-pivot is not supported"));
+    assert!(place.refused(&["spec", "--rootless"]).contains("run as root"));
     place.change(|config| config["ociVersion"] = json!("2.0.0"));
     assert!(refused(&place, &create(&place)).contains("ociVersion \"2.0.0\" is not supported"));
     place.change(|config| config["ociVersion"] = json!("1.0.2-dev"));

@@ -18,6 +18,7 @@ fn a_container_is_created_started_killed_and_deleted() {
     assert_eq!((place.status().as_str(), place.out().as_str()), ("created", ""));
     assert_eq!(place.leave(&["start", &place.id]), 0);
     assert_eq!(place.status(), "running");
+    assert_eq!(place.leave(&["kill", &place.id, "0"]), 0, "somebody is there");
     assert_eq!(place.refused(&["start", &place.id]), "cannot start an already running container");
     assert!(place.refused(&["delete", &place.id]).ends_with("that is not stopped: running"));
     while !place.out().contains("started") {
@@ -27,6 +28,7 @@ fn a_container_is_created_started_killed_and_deleted() {
     assert_eq!(wait(pid), 7);
     assert_eq!(place.status(), "stopped");
     assert_eq!(place.refused(&["kill", &place.id]), "container not running");
+    assert_eq!(place.refused(&["kill", &place.id, "0"]), "container not running");
     assert_eq!(place.leave(&["delete", &place.id]), 0);
     assert_eq!(place.refused(&["state", &place.id]), "container does not exist");
     assert_eq!(place.left(), Vec::<std::path::PathBuf>::new());
@@ -122,10 +124,13 @@ fn limits_are_changed_and_lists_are_printed() {
     });
     assert_eq!(limit.as_deref(), Some("77\n"));
     assert!(place.refused(&["update", &place.id]).contains("nothing to update"));
+    assert!(place.refused(&["update", "--l3-cache-schema", "L3:0=f", &place.id]).contains("no Intel RDT"));
+    let both = ["update", "--resources", &place.text("resources"), "--pids-limit", "5", &place.id];
+    assert!(place.refused(&both).contains("no other limit"));
     let list: serde_json::Value = serde_json::from_slice(&place.call(&["list", "--format", "json"]).stdout).unwrap();
     assert_eq!(
-        (&list[0]["id"], &list[0]["status"], list.as_array().unwrap().len()),
-        (&json!(place.id), &json!("created"), 1)
+        (&list[0]["id"], &list[0]["status"], &list[0]["owner"], list.as_array().unwrap().len()),
+        (&json!(place.id), &json!("created"), &json!("root"), 1)
     );
     assert_eq!(place.call(&["list", "-q"]).stdout, format!("{}\n", place.id).into_bytes());
     // One that was never started is deleted without force.
