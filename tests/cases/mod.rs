@@ -43,6 +43,7 @@ macro_rules! suite {
             networks {
                 outbound_traffic neighbours none_is_alone made_and_removed several_at_once names_are_looked_up links_on_the_default_bridge
                 ports_of_every_form the_host_by_a_name a_shared_one_ends_with_its_owner closed_further
+                on_an_interface_of_the_host
             }
             volumes {
                 they_outlive_containers filled_from_the_image nameless_ones_go_along host_directories

@@ -376,3 +376,29 @@ pub fn closed_further(client: Client) {
     client.run(&daemon, &["network", "rm", "closed"]).ok();
     daemon.finish();
 }
+
+pub fn on_an_interface_of_the_host(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let option = ["-o", "macvlan_mode=bridge", "--subnet", "10.9.0.0/24", "lan"];
+    client.run(&daemon, &[&["network", "create", "-d", "macvlan"], &option[..]].concat()).ok();
+    let one = client.run(&daemon, &["run", "-d", "--name", "one", "--network", "lan", "busybox", "sleep", "1000"]);
+    if one.code == 0 {
+        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = client.run(&daemon, &["inspect", "-f", address, "one"]).ok();
+        let script = format!("ping -c 1 -W 2 one > /dev/null && nslookup one 127.0.0.11 | grep -c {address}");
+        let said = client.run(&daemon, &["run", "--rm", "--network", "lan", "busybox", "sh", "-c", &script]).ok();
+        assert_eq!(said, "1");
+    } else {
+        // The kernel of some machines has no such thing, and must say so.
+        assert!(one.stderr.contains("has no macvlan"), "{one:?}");
+    }
+    let wrong = client.run(&daemon, &["network", "create", "-d", "macvlan", "-o", "macvlan_mode=l2", "x"]).code(1);
+    assert!(wrong.stderr.contains("unknown macvlan mode"), "{wrong:?}");
+    let option = ["-o", "ipvlan_flag=private", "--subnet", "10.8.0.0/24", "shared"];
+    client.run(&daemon, &[&["network", "create", "-d", "ipvlan"], &option[..]].concat()).ok();
+    let two = client.run(&daemon, &["run", "--rm", "--network", "shared", "busybox", "ip", "-o", "link"]);
+    assert!(two.code == 0 && two.stdout.contains("eth0") || two.stderr.contains("has no ipvlan"), "{two:?}");
+    client.run(&daemon, &["rm", "-f", "one"]).ok();
+    client.run(&daemon, &["network", "rm", "lan", "shared"]).ok();
+    daemon.finish();
+}

@@ -371,9 +371,13 @@ fn decide(spec: &NetworkSpec) -> Result<Network, Error> {
         }
         Driver::Macvlan | Driver::Ipvlan => {
             let options = DirectOptions::read(&driver.to_string(), &spec.options)?;
-            direct = Some(Direct { parent: options.parent, mode: options.mode, addresses, mtu: options.mtu });
+            let DirectOptions { parent, mode, flag, mtu } = options;
+            direct = Some(Direct { parent, mode, flag, addresses, mtu });
         }
-        _ => direct = Some(Direct { parent: String::new(), mode: String::new(), addresses, mtu: None }),
+        _ => {
+            let (parent, mode, flag) = (String::new(), String::new(), String::new());
+            direct = Some(Direct { parent, mode, flag, addresses, mtu: None });
+        }
     }
     Ok(Network {
         id,

@@ -123,13 +123,20 @@ impl Host {
                 "passthru" => 8,
                 _ => 4,
             }),
-            _ => LinkKind::Ipvlan(match direct.mode.as_str() {
-                "l3" => 1,
-                "l3s" => 2,
-                _ => 0,
-            }),
+            _ => LinkKind::Ipvlan {
+                mode: match direct.mode.as_str() {
+                    "l3" => 1,
+                    "l3s" => 2,
+                    _ => 0,
+                },
+                flags: match direct.flag.as_str() {
+                    "private" => 1,
+                    "vepa" => 2,
+                    _ => 0,
+                },
+            },
         };
-        if matches!(kind, LinkKind::Ipvlan(_)) {
+        if matches!(kind, LinkKind::Ipvlan { .. }) {
             // They share that of the parent.
             interface.mac = parent.mac.unwrap_or(interface.mac);
         }

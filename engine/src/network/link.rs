@@ -76,7 +76,7 @@ pub(super) fn make_veth(veth: Veth<'_>) -> Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkKind {
     Macvlan(u32),
-    Ipvlan(u16),
+    Ipvlan { mode: u16, flags: u16 },
 }
 
 /// Makes it in the container's namespace at once.
@@ -89,6 +89,7 @@ pub(super) fn make_on(
     namespace: BorrowedFd<'_>,
 ) -> Message {
     const MODE: u16 = 1;
+    const FLAGS: u16 = 2;
     let namespace = u32::try_from(namespace.as_raw_fd()).unwrap_or_default();
     let message = link(NEW_LINK, ACK | CREATE | EXCLUSIVE, 0, 0)
         .text(LINK_NAME, name)
@@ -99,8 +100,12 @@ pub(super) fn make_on(
         LinkKind::Macvlan(mode) => message
             .attribute(LINK_ADDRESS, &mac.bytes())
             .nest(LINK_INFO, |info| info.text(INFO_KIND, "macvlan").nest(INFO_DATA, |data| data.u32(MODE, mode))),
-        LinkKind::Ipvlan(mode) => message.nest(LINK_INFO, |info| {
-            info.text(INFO_KIND, "ipvlan").nest(INFO_DATA, |data| data.attribute(MODE, &mode.to_ne_bytes()))
+        LinkKind::Ipvlan { mode, flags } => message.nest(LINK_INFO, |info| {
+            info.text(INFO_KIND, "ipvlan").nest(INFO_DATA, |data| {
+                let data = data.attribute(MODE, &mode.to_ne_bytes());
+                // Kernels before 4.15 know none, and what they do is the first.
+                if flags == 0 { data } else { data.attribute(FLAGS, &flags.to_ne_bytes()) }
+            })
         }),
     }
 }

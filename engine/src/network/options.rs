@@ -104,6 +104,8 @@ impl BridgeOptions {
 pub(super) struct DirectOptions {
     pub(super) parent: String,
     pub(super) mode: String,
+    /// How those on one parent treat each other, where that is no mode (ipvlan).
+    pub(super) flag: String,
     pub(super) mtu: Option<u32>,
 }
 
@@ -113,20 +115,24 @@ impl DirectOptions {
             "macvlan" => (&["bridge", "private", "vepa", "passthru"], "bridge"),
             _ => (&["l2", "l3", "l3s"], "l2"),
         };
-        let mut read = Self { parent: String::new(), mode: default.to_owned(), mtu: None };
+        let one_of = |what: &str, value: &String, all: &[&str]| {
+            if all.contains(&value.as_str()) {
+                return Ok(value.clone());
+            }
+            let value: String = value.chars().take(64).collect();
+            Err(Error::Refused(format!("unknown {driver} {what} {value:?}: use one of {}", all.join(", "))))
+        };
+        let mut read = Self { parent: String::new(), mode: default.to_owned(), flag: String::new(), mtu: None };
         for (option, value) in options {
             match option.as_str() {
                 "parent" if value.is_empty() => {}
                 "parent" => read.parent = interface_name(value)?,
                 MTU => read.mtu = mtu(value)?,
                 "macvlan_mode" | "ipvlan_mode" if option.starts_with(driver) => {
-                    if !modes.contains(&value.as_str()) {
-                        return Err(Error::Refused(format!(
-                            "unknown {driver} mode {value:?}: use one of {}",
-                            modes.join(", ")
-                        )));
-                    }
-                    read.mode.clone_from(value);
+                    read.mode = one_of("mode", value, modes)?;
+                }
+                "ipvlan_flag" if driver == "ipvlan" => {
+                    read.flag = one_of("flag", value, &["bridge", "private", "vepa"])?;
                 }
                 _ => return Err(unknown(driver, option)),
             }
@@ -213,6 +219,8 @@ mod tests {
         assert!(read.guarded && read.without_host && read.without_metadata);
         let direct = DirectOptions::read("macvlan", &map(&[("parent", "eth0.5"), ("macvlan_mode", "vepa")])).unwrap();
         assert_eq!((direct.parent.as_str(), direct.mode.as_str()), ("eth0.5", "vepa"));
+        let direct = DirectOptions::read("ipvlan", &map(&[("ipvlan_flag", "private")])).unwrap();
+        assert_eq!((direct.mode.as_str(), direct.flag.as_str()), ("l2", "private"));
     }
 
     #[test]
@@ -233,8 +241,11 @@ mod tests {
         ] {
             assert!(BridgeOptions::read(&map(&[(name, value)])).is_err(), "{name}={value}");
         }
-        for (name, value) in [("ipvlan_mode", "l2"), ("macvlan_mode", "l2"), ("parent", "a/b"), (NAME, "x")] {
+        for (name, value) in
+            [("ipvlan_mode", "l2"), ("macvlan_mode", "l2"), ("parent", "a/b"), (NAME, "x"), ("ipvlan_flag", "vepa")]
+        {
             assert!(DirectOptions::read("macvlan", &map(&[(name, value)])).is_err(), "{name}={value}");
         }
+        assert!(DirectOptions::read("ipvlan", &map(&[("ipvlan_flag", "l2")])).is_err());
     }
 }

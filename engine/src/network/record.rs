@@ -319,6 +319,10 @@ pub struct Direct {
     pub parent: String,
     /// The driver's mode, such as `bridge` or `l2`.
     pub mode: String,
+    /// How those on one parent treat each other where the mode does not say it (ipvlan): `bridge`, `private` or `vepa`; empty is
+    /// the first.
+    #[serde(default)]
+    pub flag: String,
     /// Its addresses.
     #[serde(flatten)]
     pub addresses: Addresses,
