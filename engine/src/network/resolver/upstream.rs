@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -64,6 +65,23 @@ struct OfHost {
     looked: Instant,
 }
 
+impl OfHost {
+    /// What the file says now. It is read again when it was written since, or another has taken its place.
+    fn look(known: Option<&Self>, file: &Path) -> Self {
+        let modified = std::fs::metadata(file).and_then(|file| file.modified()).ok();
+        let same = known.filter(|known| modified.is_some() && known.modified == modified);
+        let servers = match same {
+            Some(known) => known.servers.clone(),
+            None => {
+                let text = std::fs::read_to_string(file).unwrap_or_default();
+                let servers = files::servers(&text);
+                if servers.is_empty() { files::PUBLIC_SERVERS.to_vec() } else { servers }
+            }
+        };
+        Self { servers, modified, looked: Instant::now() }
+    }
+}
+
 impl Upstream {
     /// The answer of the servers; nothing when none of them gives one.
     pub(super) async fn ask(&self, servers: &Servers, query: &[u8], question: &Question, tcp: bool) -> Option<Vec<u8>> {
@@ -106,17 +124,9 @@ impl Upstream {
         if let Some(known) = host.as_ref().filter(|known| known.looked.elapsed() < CALM) {
             return known.servers.clone();
         }
-        let modified = std::fs::metadata(files::RESOLV_CONF).and_then(|file| file.modified()).ok();
-        let same = host.as_ref().filter(|known| modified.is_some() && known.modified == modified);
-        let servers = match same {
-            Some(known) => known.servers.clone(),
-            None => {
-                let text = std::fs::read_to_string(files::RESOLV_CONF).unwrap_or_default();
-                let servers = files::servers(&text);
-                if servers.is_empty() { files::PUBLIC_SERVERS.to_vec() } else { servers }
-            }
-        };
-        *host = Some(OfHost { servers: servers.clone(), modified, looked: Instant::now() });
+        let now = OfHost::look(host.as_ref(), Path::new(files::RESOLV_CONF));
+        let servers = now.servers.clone();
+        *host = Some(now);
         servers
     }
 
@@ -226,6 +236,33 @@ async fn within<T: Send + 'static>(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn changes_of_the_host_s_own_file_are_followed() {
+        let room = tempfile::tempdir().unwrap();
+        let file = room.path().join("resolv.conf");
+        let told = |known: Option<&OfHost>| {
+            let now = OfHost::look(known, &file);
+            let servers = now.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            (now, servers)
+        };
+        let write = |text: &str, second: u64| {
+            std::fs::write(&file, text).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        };
+        let (_, none) = told(None);
+        assert_eq!(none, "8.8.8.8 8.8.4.4", "without a file public ones are asked");
+        write("nameserver 192.0.2.1\nnameserver 2001:db8::1\n", 10);
+        let (known, servers) = told(None);
+        assert_eq!(servers, "192.0.2.1 2001:db8::1");
+        write("nameserver 192.0.2.9\n", 10);
+        assert_eq!(told(Some(&known)).1, servers, "nothing is read that was not written since");
+        write("nameserver 192.0.2.9\n", 5);
+        assert_eq!(told(Some(&known)).1, "192.0.2.9", "an older one has taken its place");
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(told(Some(&known)).1, none);
+    }
 
     #[test]
     fn answers_are_remembered_for_as_long_as_they_live() {

@@ -156,3 +156,37 @@ fn asked_outside() {
     // The server sees the room that the container has; by datagram under a number that nobody guesses.
     assert_eq!((&short[2..], long), (&query[2..], query.clone()));
 }
+
+#[tokio::test]
+async fn of_several_servers_the_first_that_knows_is_believed() {
+    tokio::task::spawn_blocking(asked_one_after_the_other).await.unwrap();
+}
+
+fn asked_one_after_the_other() {
+    let machine = Machine::new();
+    let networks = machine.open(&machine.settings());
+    make(&machine, &networks, &NetworkSpec::new("front")).unwrap();
+    let container = Container::new(&networks);
+    on(&machine, &networks, &container, "front");
+    // Nobody listens at the first, the second cannot answer, and the third says that there is no such name.
+    let servers = [2, 3, 4].map(|last| Ipv4Addr::new(127, 0, 0, last));
+    let open = |address| in_network(container.namespace.as_fd(), || UdpSocket::bind((address, 53))).unwrap();
+    let sockets = [open(servers[1]), open(servers[2])];
+    let answers = sockets.map(|socket| {
+        std::thread::spawn(move || {
+            let mut query = [0; 512];
+            let (length, from) = socket.recv_from(&mut query).unwrap();
+            let code = if socket.local_addr().unwrap().ip() == IpAddr::from([127, 0, 0, 3]) { 2 } else { 3 };
+            let mut answer = query[..length].to_vec();
+            answer[2] |= 0x80;
+            answer[3] |= code;
+            socket.send_to(&answer, from).unwrap();
+        })
+    });
+    let servers = servers.map(IpAddr::from).to_vec();
+    networks.resolve_blocking(&container.id, &container.namespace, servers).unwrap();
+    assert_eq!(told(&by_datagram(&container, &question("far.example", None))), (3, false, 0));
+    for answer in answers {
+        answer.join().unwrap();
+    }
+}
