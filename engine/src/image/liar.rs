@@ -470,6 +470,27 @@ async fn a_busy_registry_is_asked_again() {
 }
 
 #[tokio::test]
+async fn who_gives_tokens_is_asked_again_when_he_is_busy() {
+    let (held, count) = (store(&["a"]), AtomicUsize::new(0));
+    let realm = Liar::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::error(429, "TOOMANYREQUESTS", "slow down").header("Retry-After", "0"),
+        1 => Reply::new(503, ""),
+        _ => Reply::ok(json!({"token": "abc"}).to_string()),
+    });
+    let challenge = format!("Bearer realm=\"http://{}/token\"", realm.address);
+    let liar = Liar::start(move |asked| match asked.headers.get("authorization").map(String::as_str) {
+        Some("Bearer abc") => held.answer(asked),
+        _ => Reply::new(401, "").header("WWW-Authenticate", &*challenge),
+    });
+    pull(&Scene::new(), &liar).await.unwrap();
+    assert_eq!(realm.asked().len(), 3);
+    let realm = Liar::start(|_| Reply::new(429, "").header("Retry-After", "3600"));
+    let challenge = format!("Bearer realm=\"http://{}/token\"", realm.address);
+    let error = refuses("toomanyrequests", move |_| Reply::new(401, "").header("WWW-Authenticate", &*challenge)).await;
+    assert_eq!((error.kind(), realm.asked().len()), (ErrorKind::Unavailable, 1));
+}
+
+#[tokio::test]
 async fn refusals_have_dockers_words() {
     let texts = |error: Error| (error.kind(), error.to_string());
     for (reply, kind, text) in [

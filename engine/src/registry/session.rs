@@ -335,14 +335,22 @@ impl Retries {
         if self.attempt >= ATTEMPTS {
             return None;
         }
-        let asked = headers.and_then(|headers| headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse::<u64>().ok());
-        match asked {
+        match headers.and_then(asked_pause) {
             Some(seconds) if seconds > MAX_WAIT => None,
             Some(seconds) => Some(Duration::from_secs(seconds)),
             // Many that were turned away at once must not come back at once.
             None => Some(jitter(Duration::from_millis(125 << self.attempt))),
         }
     }
+}
+
+/// `Retry-After`, which is a number of seconds or a date, in seconds.
+fn asked_pause(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    text.parse().ok().or_else(|| {
+        let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second();
+        Some(u64::try_from(at - jiff::Timestamp::now().as_second()).unwrap_or(0))
+    })
 }
 
 /// Half of it to all of it.
@@ -382,5 +390,36 @@ fn resolve(from: &Uri, location: &str) -> Option<Uri> {
 impl body::Complaint {
     fn message_or(&self, otherwise: &str) -> String {
         if self.message.is_empty() { otherwise.to_owned() } else { self.text() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pause(attempt: u32, asked: &str) -> Option<Duration> {
+        let headers = [(header::RETRY_AFTER, asked.parse().unwrap())].into_iter().collect();
+        Retries { attempt }.next(Some(&headers))
+    }
+
+    #[test]
+    fn who_is_turned_away_comes_back_when_it_was_told_to() {
+        assert_eq!(pause(0, "7"), Some(Duration::from_secs(7)));
+        assert_eq!((pause(0, "31"), pause(ATTEMPTS - 1, "0")), (None, None));
+        let at = |seconds: i64| {
+            let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+            jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
+        };
+        let soon = pause(0, &at(10)).unwrap().as_secs();
+        assert!((8..=10).contains(&soon), "{soon}");
+        assert_eq!((pause(0, &at(-10)), pause(0, &at(3600))), (Some(Duration::ZERO), None));
+        assert_eq!(pause(0, "Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        // What is neither is as if nothing had been said.
+        for attempt in 0..ATTEMPTS - 1 {
+            let most = Duration::from_millis(250 << attempt);
+            let pause = pause(attempt, "soon").unwrap();
+            assert!(pause >= most / 2 && pause <= most, "{pause:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use http::{Method, Request, Uri, header};
 use serde::Deserialize;
 
 use super::endpoint::Endpoint;
+use super::session::{Retries, is_busy, is_transient};
 use super::{Auth, Error, Shared, body, transport};
 
 const MAX_TOKEN: u64 = 64 << 10;
@@ -24,7 +25,7 @@ pub(super) fn basic(auth: &Auth) -> String {
     format!("Basic {}", STANDARD.encode(format!("{}:{}", auth.username, auth.password)))
 }
 
-/// Fetches a token that is good for `scopes`.
+/// Fetches a token that is good for `scopes`. Who gives them is asked again when he is busy, as registries are.
 pub(super) async fn fetch(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
@@ -56,17 +57,31 @@ pub(super) async fn fetch(
         }
         (Method::POST, uri.to_string(), query.join("&"))
     };
-    let mut request = Request::builder().method(&method).uri(&address);
-    if method == Method::POST {
-        request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-    } else if !auth.username.is_empty() {
-        request = request.header(header::AUTHORIZATION, basic(auth));
-    }
-    let request = request
-        .header(header::USER_AGENT, super::session::AGENT)
-        .body(transport::full(Bytes::from(content)))
-        .map_err(|_| Error::Misbehaved(format!("it sends us to {realm:?} for a token")))?;
-    let response = transport::send(shared, request, endpoint.insecure).await?;
+    let request = || {
+        let mut request = Request::builder().method(&method).uri(&address);
+        if method == Method::POST {
+            request = request.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        } else if !auth.username.is_empty() {
+            request = request.header(header::AUTHORIZATION, basic(auth));
+        }
+        request
+            .header(header::USER_AGENT, super::session::AGENT)
+            .body(transport::full(Bytes::from(content.clone())))
+            .map_err(|_| Error::Misbehaved(format!("it sends us to {realm:?} for a token")))
+    };
+    let mut retries = Retries::default();
+    let response = loop {
+        let response = transport::send(shared, request()?, endpoint.insecure).await;
+        let pause = match &response {
+            Err(error) if is_transient(error) => retries.next(None),
+            Ok(response) if is_busy(response.status()) => retries.next(Some(response.headers())),
+            _ => None,
+        };
+        match pause {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => break response?,
+        }
+    };
     let status = response.status().as_u16();
     match status {
         200 => {}
