@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
+use super::outward::{kept_by_a_registry, noise};
 use super::tests::{Scene, config, gzip, layer};
 use super::*;
 use crate::oci::{Digest, Platform, Reference, media_type};
@@ -451,6 +452,25 @@ async fn a_registry_that_never_gives_everything_is_given_up() {
         reply
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_line_that_breaks_again_and_again_brings_everything_in_the_end() {
+    const AT_ONCE: usize = 300 << 10;
+    let layer = noise(3, 6 * AT_ONCE);
+    let packed = zstd::encode_all(layer.as_slice(), 1).unwrap();
+    let (length, answer) = (packed.len(), kept_by_a_registry(&[packed], &config(&[layer])));
+    assert!(length > 5 * AT_ONCE);
+    let liar = Liar::start(move |asked| {
+        let mut reply = answer(asked).unwrap_or_else(|| Reply::new(404, "")).part(asked);
+        reply.length = Some(reply.body.len() as u64);
+        reply.body.truncate(AT_ONCE);
+        reply
+    });
+    let scene = Scene::new();
+    pull(&scene, &liar).await.unwrap();
+    let times = liar.asked().iter().filter(|asked| asked.headers.contains_key("range")).count();
+    assert_eq!(times, length.div_ceil(AT_ONCE) - 1);
 }
 
 #[tokio::test]

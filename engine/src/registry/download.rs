@@ -51,6 +51,7 @@ impl Session {
             body: None,
             surplus: 0,
             retries: Retries::default(),
+            broken_at: at,
         }
     }
 }
@@ -68,7 +69,12 @@ pub struct BlobReader<'a> {
     /// Bytes that come a second time, from a server that knows no ranges.
     surplus: u64,
     retries: Retries,
+    /// Where it broke the last time.
+    broken_at: u64,
 }
+
+/// So much between two breaks is worth any number of them: a bad line is no reason to give a large blob up.
+const WORTH: u64 = 256 << 10;
 
 impl BlobReader<'_> {
     /// The next bytes; `None` when all have come. `retrying` is told how many seconds pass before another attempt.
@@ -104,6 +110,10 @@ impl BlobReader<'_> {
                 Err(cause) => cause,
             };
             self.body = None;
+            if self.at - self.broken_at >= WORTH {
+                self.retries = Retries::default();
+            }
+            self.broken_at = self.at;
             match self.retries.next(None) {
                 Some(pause) => {
                     retrying(pause.as_secs().max(1));
