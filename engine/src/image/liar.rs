@@ -633,6 +633,45 @@ async fn a_token_that_is_not_good_any_more_is_fetched_anew() {
 }
 
 #[tokio::test]
+async fn a_login_gives_what_stands_for_the_password_where_there_is_such_a_thing() {
+    let realm = Liar::start(|asked| match (asked.method.as_str(), asked.headers.get("authorization")) {
+        ("GET", Some(basic)) if basic == BASIC && asked.path.contains("offline_token=true") => {
+            Reply::ok(json!({"token": "abc", "refresh_token": "lasting"}).to_string())
+        }
+        ("GET", Some(basic)) if basic == BASIC => Reply::ok(json!({"token": "abc"}).to_string()),
+        ("POST", _) if String::from_utf8_lossy(&asked.body).contains("refresh_token=lasting") => {
+            Reply::ok(json!({"access_token": "abc"}).to_string())
+        }
+        _ => Reply::error(401, "UNAUTHORIZED", "who is that"),
+    });
+    let (held, challenge) = (store(&["a"]), format!("Bearer realm=\"http://{}/token\"", realm.address));
+    let liar = Liar::start(move |asked| match asked.headers.get("authorization").map(String::as_str) {
+        Some("Bearer abc") if asked.path == "/v2/" => Reply::ok("{}"),
+        Some("Bearer abc") => held.answer(asked),
+        _ => Reply::new(401, "").header("WWW-Authenticate", &*challenge),
+    });
+    let scene = Scene::new();
+    let (client, server) = (scene.images.registry(), liar.address.to_string());
+    let token = client.log_in(&server, &auth().auth).await.unwrap();
+    assert_eq!(token.as_deref(), Some("lasting"));
+    let lasting = Auth { identity_token: "lasting".to_owned(), ..Auth::default() };
+    assert_eq!(client.log_in(&server, &lasting).await.unwrap(), token);
+    scene.images.pull(&liar.reference(), PullOptions { auth: lasting, ..PullOptions::default() }).await.unwrap();
+    // A pull has no use for another one.
+    Scene::new().images.pull(&liar.reference(), auth()).await.unwrap();
+    let asked: Vec<_> = realm.asked().iter().map(|asked| asked.path.contains("offline_token")).collect();
+    assert_eq!(asked, [true, false, false, false]);
+    let wrong = Auth { password: "wrong".to_owned(), ..auth().auth };
+    assert_eq!(client.log_in(&server, &wrong).await.unwrap_err().kind(), ErrorKind::Unauthorized);
+    // Who takes the password itself gives nothing for it.
+    let simple = Liar::start(|asked| match asked.headers.get("authorization").map(String::as_str) {
+        Some(BASIC) => Reply::ok("{}"),
+        _ => Reply::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""),
+    });
+    assert_eq!(client.log_in(&simple.address.to_string(), &auth().auth).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_registry_that_is_never_content_is_asked_twice() {
     let scene = Scene::new();
     let liar =

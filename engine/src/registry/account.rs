@@ -37,11 +37,12 @@ const HUB_INDEX: &str = "index.docker.io";
 const MAX_RESULTS: u64 = 4 << 20;
 
 impl Client {
-    /// Asks a registry, as `host[:port]` or the address that clients keep logins under, whether it knows who asks.
+    /// Asks a registry, as `host[:port]` or the address that clients keep logins under, whether it knows who asks. Where it gives
+    /// an identity token that stands for the password from now on, that is the answer.
     ///
     /// # Errors
     /// [`Error::Unauthorized`] when it does not.
-    pub async fn log_in(&self, server: &str, auth: &Auth) -> Result<(), Error> {
+    pub async fn log_in(&self, server: &str, auth: &Auth) -> Result<Option<String>, Error> {
         let mut first = None;
         for endpoint in self.endpoints_of(server)? {
             match self.greet(endpoint, server, auth).await {
@@ -57,16 +58,19 @@ impl Client {
         Err(first.unwrap_or_else(|| wrong_server(server)))
     }
 
-    async fn greet(&self, endpoint: Endpoint, server: &str, auth: &Auth) -> Result<(), Error> {
+    async fn greet(&self, endpoint: Endpoint, server: &str, auth: &Auth) -> Result<Option<String>, Error> {
         let url = format!("{}/v2/", endpoint.base);
         let nobody: Reference = format!("{}/any", host_of(server)).parse()?;
         // What is remembered of others must not let this one in, nor what is remembered of this one.
-        let session = super::Session::with(self.clone(), endpoint, &nobody, auth, "", Vec::new());
-        session.forget();
+        let session = super::Session::with(self.clone(), endpoint, &nobody, auth, "", Vec::new()).introduced();
         let ask = Ask::get(&url);
         let response = session.once(&ask).await?;
         match response.status().as_u16() {
-            200..300 => Ok(()),
+            // Who came with a token keeps that one.
+            200..300 => {
+                let kept = Some(auth.identity_token.clone()).filter(|token| !token.is_empty());
+                Ok(session.refresh_token().or(kept))
+            }
             401 | 403 => {
                 let status = response.status();
                 let cause = body::complaint(response).await.text();

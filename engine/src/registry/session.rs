@@ -34,6 +34,8 @@ pub struct Session {
     sources: Vec<String>,
     /// The value of the `Authorization` header.
     authorization: Mutex<Option<String>>,
+    /// The refresh token that was given with it, where one is asked for.
+    refresh: Option<Mutex<Option<String>>>,
 }
 
 /// A document that was fetched.
@@ -100,7 +102,8 @@ impl Session {
         // A mirror is not who the credentials are for.
         let auth = if endpoint.is_mirror() { Auth::default() } else { auth.clone() };
         let reference = reference.clone();
-        let session = Self { client, endpoint, reference, auth, actions, sources, authorization: Mutex::default() };
+        let authorization = Mutex::default();
+        let session = Self { client, endpoint, reference, auth, actions, sources, authorization, refresh: None };
         let given = if session.auth.registry_token.is_empty() {
             let remembered = &session.client.shared.remembered;
             remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&session.key())
@@ -216,8 +219,13 @@ impl Session {
             Challenge::Bearer { realm, service, scope } => {
                 let scopes = self.scopes(scope);
                 let (shared, endpoint) = (&self.client.shared, &self.endpoint);
-                let token = token::fetch(shared, endpoint, &realm, service.as_deref(), &scopes, &self.auth).await;
-                format!("Bearer {}", token?)
+                let (service, lasting) = (service.as_deref(), self.refresh.is_some());
+                let wanted = token::Wanted { service, scopes: &scopes, lasting };
+                let given = token::fetch(shared, endpoint, &realm, wanted, &self.auth).await?;
+                if let (Some(refresh), Some(token)) = (&self.refresh, given.refresh) {
+                    *refresh.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
+                }
+                format!("Bearer {}", given.token)
             }
         };
         if shown.as_ref() == Some(&authorization) {
@@ -252,9 +260,16 @@ impl Session {
         format!("{base} {repository} {} {} {} {}", self.actions, self.sources.join(","), who.short(), token.short())
     }
 
-    /// Begins as somebody whom the registry has never seen.
-    pub(super) fn forget(&self) {
+    /// As somebody whom the registry has never seen, and who wants to be given what it takes to come back without a password.
+    pub(super) fn introduced(mut self) -> Self {
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.refresh = Some(Mutex::default());
+        self
+    }
+
+    /// What it takes to come back.
+    pub(super) fn refresh_token(&self) -> Option<String> {
+        self.refresh.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn authorization(&self) -> Option<String> {

@@ -18,6 +18,23 @@ const MAX_TOKEN: u64 = 64 << 10;
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
+}
+
+/// What was given.
+pub(super) struct Given {
+    /// The token.
+    pub(super) token: String,
+    /// One that further tokens are had for, in place of a password.
+    pub(super) refresh: Option<String>,
+}
+
+/// What a token is for.
+pub(super) struct Wanted<'a> {
+    pub(super) service: Option<&'a str>,
+    pub(super) scopes: &'a [String],
+    /// Ask for a refresh token as well.
+    pub(super) lasting: bool,
 }
 
 /// `Basic` and the account, for a header.
@@ -25,15 +42,14 @@ pub(super) fn basic(auth: &Auth) -> String {
     format!("Basic {}", STANDARD.encode(format!("{}:{}", auth.username, auth.password)))
 }
 
-/// Fetches a token that is good for `scopes`. Who gives them is asked again when he is busy, as registries are.
+/// Fetches a token. Who gives them is asked again when he is busy, as registries are.
 pub(super) async fn fetch(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     realm: &str,
-    service: Option<&str>,
-    scopes: &[String],
+    Wanted { service, scopes, lasting }: Wanted<'_>,
     auth: &Auth,
-) -> Result<String, Error> {
+) -> Result<Given, Error> {
     let uri = check(endpoint, realm)?;
     let separator = if uri.query().is_some() { '&' } else { '?' };
     let mut query = Vec::new();
@@ -44,6 +60,9 @@ pub(super) async fn fetch(
     let (method, address, content) = if auth.identity_token.is_empty() {
         if !auth.username.is_empty() {
             query.push(format!("account={}", escape(&auth.username)));
+            if lasting {
+                query.extend(["client_id=engine", "offline_token=true"].map(str::to_owned));
+            }
         }
         (Method::GET, format!("{uri}{separator}{}", query.join("&")), String::new())
     } else {
@@ -100,7 +119,7 @@ pub(super) async fn fetch(
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::Misbehaved("its token is none".to_owned()));
     }
-    Ok(token)
+    Ok(Given { token, refresh: answer.refresh_token.filter(|token| !token.is_empty()) })
 }
 
 /// Whether a registry may send us there. Credentials go only over TLS, or to the very host that we speak to plainly

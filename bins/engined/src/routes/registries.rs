@@ -24,8 +24,8 @@ pub(crate) async fn log_in(call: Call) -> Result<Response, Error> {
     if auth.is_empty() {
         return Err(Error::invalid("no credentials were given"));
     }
-    call.daemon.engine.images().registry().log_in(&server, &auth).await?;
-    let answer = LoginAnswer { status: "Login Succeeded".to_owned(), identity_token: String::new() };
+    let token = call.daemon.engine.images().registry().log_in(&server, &auth).await?;
+    let answer = LoginAnswer { status: "Login Succeeded".to_owned(), identity_token: token.unwrap_or_default() };
     Ok(reply::json(StatusCode::OK, &answer))
 }
 
