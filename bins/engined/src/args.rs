@@ -70,13 +70,13 @@ pub struct Args {
     /// What was used more recently than that stays whatever it takes, as 90s, 10m or 24h [default: 10m]
     #[arg(long, value_name = "TIME")]
     image_quota_spare: Option<String>,
-    /// Proxy on the way to registries that are spoken to by http
+    /// Proxy on the way to registries that are spoken to by http [default: the variable HTTP_PROXY]
     #[arg(long, value_name = "URL")]
     http_proxy: Option<String>,
-    /// Proxy on the way to registries that are spoken to by https
+    /// Proxy on the way to registries that are spoken to by https [default: the variable HTTPS_PROXY]
     #[arg(long, value_name = "URL")]
     https_proxy: Option<String>,
-    /// Hosts that are reached without a proxy, with commas between
+    /// Hosts that are reached without a proxy, with commas between [default: the variable NO_PROXY]
     #[arg(long, value_name = "HOSTS")]
     no_proxy: Option<String>,
     /// Address of the bridge, as ADDRESS/PREFIX [default: the first free block]

@@ -198,6 +198,20 @@ impl Directives {
         ))
     }
 
+    /// Proxies that were not said are those of the environment, `HTTP_PROXY` or `http_proxy` and so on.
+    pub(crate) fn with_proxies_of(mut self, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let given = |name: &str| variable(name).or_else(|| variable(&name.to_ascii_lowercase()));
+        let proxies = self.proxies.get_or_insert_default();
+        for (proxy, name) in [
+            (&mut proxies.http_proxy, "HTTP_PROXY"),
+            (&mut proxies.https_proxy, "HTTPS_PROXY"),
+            (&mut proxies.no_proxy, "NO_PROXY"),
+        ] {
+            *proxy = proxy.take().or_else(|| given(name));
+        }
+        self
+    }
+
     /// Checks everything and decides what was left open.
     pub(crate) fn decide(self) -> Result<Setup, Invalid> {
         if self.live_restore == Some(false) {
@@ -315,8 +329,9 @@ impl Directives {
                 .ok_or_else(|| Invalid(format!("invalid image-quota-spare {time:?}: use a number with s, m or h")))?;
         }
         if let Some(proxies) = self.proxies {
-            settings.registry.proxy.http = proxies.http_proxy;
-            settings.registry.proxy.https = proxies.https_proxy;
+            let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+            settings.registry.proxy.http = given(proxies.http_proxy);
+            settings.registry.proxy.https = given(proxies.https_proxy);
             let exceptions = proxies.no_proxy.unwrap_or_default();
             settings.registry.proxy.exceptions =
                 exceptions.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect();
@@ -551,6 +566,23 @@ mod tests {
         assert_eq!((registry.proxy.http.as_deref(), registry.proxy.https), (Some("http://p:1"), None));
         assert_eq!(registry.proxy.exceptions, ["a.example", "10.0.0.0/8"]);
         assert!(Directives::parse(br#"{"proxies":{"ftp-proxy":"x"}}"#).is_err());
+        // What the file leaves open the environment says.
+        let variable = |name: &str| match name {
+            "HTTP_PROXY" => Some("http://other:1".to_owned()),
+            "https_proxy" => Some("http://q:2".to_owned()),
+            "NO_PROXY" => Some("b.example".to_owned()),
+            _ => None,
+        };
+        let proxies = |text: &str| {
+            let directives = Directives::parse(text.as_bytes()).unwrap().with_proxies_of(variable);
+            directives.decide().unwrap().settings.registry.proxy
+        };
+        let proxy = proxies(text);
+        assert_eq!((proxy.http.as_deref(), proxy.https.as_deref()), (Some("http://p:1"), Some("http://q:2")));
+        assert_eq!(proxy.exceptions, ["a.example", "10.0.0.0/8"]);
+        let proxy = proxies(r#"{"proxies":{"http-proxy":""}}"#);
+        assert_eq!((proxy.http, proxy.https.as_deref()), (None, Some("http://q:2")));
+        assert_eq!(proxy.exceptions, ["b.example"]);
     }
 
     #[test]

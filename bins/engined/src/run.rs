@@ -119,7 +119,8 @@ async fn warm(engine: Engine) {
 fn configure(args: Args) -> Result<Setup, Invalid> {
     let (path, must_exist) = args.config_file();
     let file = Directives::read(&path, must_exist)?;
-    Directives::unite(args.directives()?, file, &path)?.decide()
+    let directives = Directives::unite(args.directives()?, file, &path)?;
+    directives.with_proxies_of(|name| std::env::var(name).ok()).decide()
 }
 
 /// SIGHUP: the log level is read again. Everything else needs a start, which containers do not notice.

@@ -79,9 +79,14 @@ impl Proxies {
                 return is_within(address, base, length);
             }
             let (name, wanted) = match text.rsplit_once(':') {
-                Some((name, wanted)) if !name.contains(':') => (name.to_owned(), wanted.parse::<u16>().ok()),
-                _ => (text.clone(), None),
+                // An address of IPv6 has a port only behind brackets.
+                Some((name, wanted)) if !name.contains(':') || name.ends_with(']') => (name, wanted.parse().ok()),
+                _ => (text.as_str(), None),
             };
+            let name = name.trim_matches(['[', ']']);
+            if address.is_some() && address == name.parse().ok() {
+                return wanted.is_none_or(|wanted: u16| wanted == port);
+            }
             if name.is_empty() || wanted.is_some_and(|wanted| wanted != port) {
                 return false;
             }
@@ -247,9 +252,10 @@ mod tests {
     #[test]
     fn exceptions_are_those_of_no_proxy() {
         let exceptions = ["inner.example", ".sub.example", "*.star.example", "10.0.0.0/8", "host:5000"];
+        let addresses = ["192.0.2.7", "192.0.2.8:81", "2001:DB8:0::1", "[2001:db8::2]:81", "[2001:db8::3]", "fd00::/8"];
         let settings = ProxySettings {
             https: Some("http://me:p%40ss@proxy:3128".to_owned()),
-            exceptions: exceptions.map(str::to_owned).into(),
+            exceptions: exceptions.iter().chain(&addresses).map(|text| (*text).to_owned()).collect(),
             ..ProxySettings::default()
         };
         let proxies = Proxies::new(&settings).unwrap();
@@ -264,6 +270,12 @@ mod tests {
             "https://localhost:5000",
             "https://127.0.0.1",
             "https://[::1]:5",
+            "https://192.0.2.7:5",
+            "https://192.0.2.8:81",
+            "https://[2001:db8::1]",
+            "https://[2001:db8::2]:81",
+            "https://[2001:db8::3]:5",
+            "https://[fd12::1]:5",
             // There is no proxy for these.
             "http://example.org",
         ] {
@@ -275,6 +287,10 @@ mod tests {
             "https://notinner.example",
             "https://11.0.0.1",
             "https://host",
+            "https://192.0.2.8",
+            "https://[2001:db8::2]",
+            "https://[2001:db8::4]",
+            "https://[fc00::1]",
         ] {
             assert!(!goes(through), "{through}");
         }

@@ -148,6 +148,9 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         images: counts.images,
         driver: "overlay2".to_owned(),
         driver_status: driver_status(settings),
+        http_proxy: proxy(settings.registry.proxy.http.as_deref()),
+        https_proxy: proxy(settings.registry.proxy.https.as_deref()),
+        no_proxy: settings.registry.proxy.exceptions.join(","),
         plugins: wire::PluginsInfo {
             volume: strings(&["local"]),
             network: strings(&["bridge", "host", "ipvlan", "macvlan", "null"]),
@@ -217,6 +220,16 @@ fn driver_status(settings: &Settings) -> Vec<[String; 2]> {
     let mut status = vec![["Layers".to_owned(), "unpacked once, shared by digest".to_owned()]];
     status.extend(settings.room.quota.map(|quota| ["Image quota".to_owned(), format!("{quota} bytes")]));
     status
+}
+
+/// The address of a proxy without the name and the password in it.
+fn proxy(address: Option<&str>) -> String {
+    let address = address.unwrap_or_default();
+    let (scheme, rest) = address.split_at(address.find("://").map_or(0, |at| at + 3));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) => format!("{scheme}xxxxx:xxxxx@{rest}"),
+        None => address.to_owned(),
+    }
 }
 
 /// The engine's own runtime by the names that it is known by, and those of the host.
@@ -327,6 +340,14 @@ mod tests {
         assert_eq!((info.runc_commit.expected, info.bridge_nf_iptables), (None, None));
         let old = super::info(&about, MIN);
         assert_eq!((old.runc_commit.expected.as_deref(), old.bridge_nf_iptables), (Some(""), Some(false)));
+    }
+
+    #[test]
+    fn proxies_are_shown_and_their_passwords_are_not() {
+        assert_eq!(proxy(None), "");
+        assert_eq!(proxy(Some("http://proxy:3128")), "http://proxy:3128");
+        assert_eq!(proxy(Some("http://me:p@ss@proxy:3128/")), "http://xxxxx:xxxxx@proxy:3128/");
+        assert_eq!(proxy(Some("me:secret@proxy:3128")), "xxxxx:xxxxx@proxy:3128");
     }
 
     #[test]
