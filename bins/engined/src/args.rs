@@ -45,7 +45,7 @@ pub struct Args {
     /// Option of that driver, as NAME=VALUE; may be given several times
     #[arg(long = "log-opt", value_name = "OPTION")]
     log_opts: Vec<String>,
-    /// Mirror of Docker Hub; may be given several times
+    /// Mirror of Docker Hub, or of another registry as REGISTRY=URL; may be given several times
     #[arg(long = "registry-mirror", value_name = "URL")]
     registry_mirrors: Vec<String>,
     /// Registry that may be spoken to without a checked certificate, as HOST[:PORT] or ADDRESS/PREFIX; may be given several times

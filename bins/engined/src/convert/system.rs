@@ -289,22 +289,32 @@ fn registries(settings: &Settings, version: ApiVersion) -> wire::RegistryConfig 
     let registry = &settings.registry;
     let (networks, names): (Vec<_>, Vec<_>) =
         registry.insecure.iter().cloned().partition(|registry| registry.contains('/'));
-    let hub = wire::IndexConfig {
-        name: "docker.io".to_owned(),
-        mirrors: registry.mirrors.clone(),
-        secure: true,
-        official: true,
-    };
-    let insecure =
-        names.into_iter().map(|name| (name.clone(), wire::IndexConfig { name, ..wire::IndexConfig::default() }));
+    let mut index_configs: BTreeMap<String, wire::IndexConfig> = names
+        .into_iter()
+        .map(|name| (name.clone(), wire::IndexConfig { name, ..wire::IndexConfig::default() }))
+        .chain([("docker.io".to_owned(), wire::IndexConfig { official: true, ..secure("docker.io") })])
+        .collect();
+    let mut mirrors = Vec::new();
+    for mirror in &registry.mirrors {
+        // `registry=address` is a mirror of another registry than Docker Hub.
+        let (of, address) = mirror.split_once('=').filter(|(of, _)| !of.contains('/')).unwrap_or(("docker.io", mirror));
+        index_configs.entry(of.to_owned()).or_insert_with(|| secure(of)).mirrors.push(address.to_owned());
+        if of == "docker.io" {
+            mirrors.push(address.to_owned());
+        }
+    }
     let foreign = version.has_expected_commits().then(Vec::new);
     wire::RegistryConfig {
         allow_nondistributable_artifacts_cidrs: foreign.clone(),
         allow_nondistributable_artifacts_hostnames: foreign,
-        insecure_registry_cidrs: std::iter::once("127.0.0.0/8".to_owned()).chain(networks).collect(),
-        index_configs: insecure.chain([("docker.io".to_owned(), hub)]).collect(),
-        mirrors: Some(registry.mirrors.clone()),
+        insecure_registry_cidrs: ["127.0.0.0/8", "::1/128"].map(str::to_owned).into_iter().chain(networks).collect(),
+        index_configs,
+        mirrors: Some(mirrors),
     }
+}
+
+fn secure(registry: &str) -> wire::IndexConfig {
+    wire::IndexConfig { name: registry.to_owned(), secure: true, ..wire::IndexConfig::default() }
 }
 
 #[cfg(test)]
@@ -340,6 +350,23 @@ mod tests {
         assert_eq!((info.runc_commit.expected, info.bridge_nf_iptables), (None, None));
         let old = super::info(&about, MIN);
         assert_eq!((old.runc_commit.expected.as_deref(), old.bridge_nf_iptables), (Some(""), Some(false)));
+    }
+
+    #[test]
+    fn mirrors_and_insecure_registries_are_shown_with_what_they_are_for() {
+        let registry = engine::settings::RegistrySettings::default()
+            .mirror("https://hub.example")
+            .mirror("quay.io=https://quay.example")
+            .mirror("lab:5000=http://other.example")
+            .insecure("lab:5000")
+            .insecure("10.0.0.0/8");
+        let shown = registries(&Settings::default().registry(registry), MAX);
+        assert_eq!(shown.mirrors.as_deref(), Some(&["https://hub.example".to_owned()][..]));
+        assert_eq!(shown.insecure_registry_cidrs, ["127.0.0.0/8", "::1/128", "10.0.0.0/8"]);
+        let of = |name: &str| shown.index_configs[name].clone();
+        assert_eq!((of("docker.io").mirrors.len(), of("docker.io").official), (1, true));
+        assert_eq!((of("quay.io").mirrors, of("quay.io").secure), (vec!["https://quay.example".to_owned()], true));
+        assert_eq!((of("lab:5000").mirrors.len(), of("lab:5000").secure), (1, false));
     }
 
     #[test]
