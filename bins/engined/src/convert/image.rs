@@ -190,14 +190,17 @@ pub(crate) fn platform(platform: &oci::Platform) -> wire::Platform {
     }
 }
 
-/// A name and its tag, which may be a digest.
+/// A name and its tag, which may be a digest. What is given apart counts more than what stands in the name, except that a tag
+/// adds nothing to a digest.
 pub(crate) fn named(name: &str, tag: &str) -> Result<oci::Reference, engine::oci::Error> {
+    // Clients that mean all tags may leave the colon.
+    let name: oci::Reference = name.strip_suffix(':').unwrap_or(name).parse()?;
     match tag {
-        "" => name.to_owned(),
-        digest if digest.contains(':') => format!("{name}@{digest}"),
-        tag => format!("{name}:{tag}"),
+        "" => Ok(name),
+        digest if digest.contains(':') => Ok(name.with_digest(digest.parse()?)),
+        _ if name.digest().is_some() => Ok(name),
+        tag => name.with_tag(tag),
     }
-    .parse()
 }
 
 /// How an image came about, the newest step first. `size` tells the bytes of a layer by its number.
@@ -317,7 +320,13 @@ mod tests {
         assert_eq!(named("busybox", "").unwrap().to_string(), "busybox:latest");
         assert_eq!(named("busybox", "1").unwrap().to_string(), "busybox:1");
         assert_eq!(named("busybox", &digest).unwrap().to_string(), format!("busybox@{digest}"));
-        assert!(named("Busybox", "").is_err());
+        assert_eq!(named("host:5000/busybox:1", "2").unwrap().to_string(), "host:5000/busybox:2");
+        assert_eq!(named("busybox:1", &digest).unwrap().to_string(), format!("busybox@{digest}"));
+        assert_eq!(named(&format!("busybox@{digest}"), "1").unwrap().to_string(), format!("busybox@{digest}"));
+        assert_eq!(named("busybox:", "").unwrap().to_string(), "busybox:latest");
+        for (name, tag) in [("Busybox", ""), ("busybox", "a b"), ("busybox", "md5:0"), ("", "1"), (":", "")] {
+            assert!(named(name, tag).is_err(), "{name} {tag}");
+        }
     }
 
     #[test]

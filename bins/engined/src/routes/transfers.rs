@@ -113,7 +113,7 @@ pub(crate) fn platform(text: &str) -> Result<Option<Platform>, Error> {
 /// Whether a name says more than the repository.
 fn has_tag(name: &str) -> bool {
     name.parse::<Reference>().is_ok_and(|reference| reference.digest().is_some())
-        || name.rsplit('/').next().is_some_and(|last| last.contains(':'))
+        || name.rsplit('/').next().and_then(|last| last.split_once(':')).is_some_and(|(_, tag)| !tag.is_empty())
 }
 
 #[cfg(test)]
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_port_is_no_tag() {
-        assert!(!has_tag("localhost:5000/x") && !has_tag("x"));
+        assert!(!has_tag("localhost:5000/x") && !has_tag("x") && !has_tag("x:"));
         assert!(has_tag("localhost:5000/x:1") && has_tag("x:1"));
         assert!(has_tag(&format!("x@sha256:{}", "0".repeat(64))));
     }
