@@ -8,7 +8,7 @@ use tokio::io::AsyncRead;
 use super::commit::{Part, Parts};
 use super::load::on_thread;
 use super::unpack::{self, PIECE, PIECES};
-use super::{Error, Image, Images, Import, Rootfs, Task};
+use super::{Error, Image, Images, Import, Rootfs, Task, tag};
 use crate::oci::{History, ImageConfig, Platform, Reference, RootFs};
 use crate::snapshot::decode::Decoded;
 use crate::snapshot::pieces::{self, Source};
@@ -64,6 +64,7 @@ impl Images {
     pub fn import(&self, archive: impl AsyncRead + Send + Unpin + 'static, options: ImportOptions) -> Import {
         let images = self.clone();
         Task::new(move |reporter| async move {
+            tag::only_tag(options.reference.as_ref())?;
             let this = images.clone();
             let image = on_thread(archive, move |bytes| this.import_blocking(bytes, options)).await?;
             reporter.message(None, image.id().as_str());

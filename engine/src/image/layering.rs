@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::commit::{Part, Parts};
 use super::unpack::{self, PIECES};
-use super::{Error, Image, Images, change};
+use super::{Error, Image, Images, change, tag};
 use crate::id::ImageId;
 use crate::oci::{Digest, History, ImageConfig, Reference, RootFs};
 use crate::snapshot::{self, Staged, pieces, tree};
@@ -57,6 +57,7 @@ impl Layering {
 impl Images {
     /// Makes the image; `upper` is the directory that overlayfs wrote the changed files to. Blocks.
     pub fn layer_on(&self, layering: Layering, upper: &Path) -> Result<Image, Error> {
+        tag::only_tag(layering.reference.as_ref())?;
         let staged = self.stage_upper(upper)?;
         let Layering { parent, layers, mut config, reference, created_by, comment, author, .. } = layering;
         let (container, container_config) = (layering.container, layering.container_config);

@@ -599,4 +599,7 @@ async fn what_a_container_wrote_becomes_a_layer() {
     let same = commit(Layering::new(Some(&base), base.layers().to_vec())).await.unwrap().unwrap();
     assert_eq!(same.layers(), base.layers());
     assert!(same.config().history.last().unwrap().empty_layer);
+    let mut lying = Layering::new(Some(&base), base.layers().to_vec());
+    lying.reference = Some(format!("x@{}", Digest::of(b"x")).parse().unwrap());
+    assert_eq!(commit(lying).await.unwrap().unwrap_err().kind(), ErrorKind::Invalid);
 }

@@ -10,11 +10,7 @@ use crate::state::{Durability, Table, Transaction};
 impl Images {
     /// Gives an image another name; who had it before loses it.
     pub async fn tag(&self, image: &Image, reference: &Reference) -> Result<(), Error> {
-        if reference.digest().is_some() {
-            return Err(Error::Oci(crate::oci::Error::Reference(
-                "refusing to create a tag with a digest reference".to_owned(),
-            )));
-        }
+        only_tag(Some(reference))?;
         self.shared.state.write(Durability::Process, |tx| {
             let id = image.id().as_str();
             let Some(mut record) = tx.get::<ImageRecord>(Table::Image, id)? else {
@@ -34,6 +30,17 @@ impl Images {
             .attributes(labels.map(|(key, value)| (key.clone(), value.clone())))
             .attribute("name", name);
         self.shared.events.publish(event);
+    }
+}
+
+/// A digest says what an image is, and is nothing that somebody can give it.
+pub(super) fn only_tag(reference: Option<&Reference>) -> Result<(), Error> {
+    match reference.and_then(Reference::digest) {
+        None => Ok(()),
+        Some(_) => {
+            let why = "refusing to create a tag with a digest reference".to_owned();
+            Err(Error::Oci(crate::oci::Error::Reference(why)))
+        }
     }
 }
 

@@ -388,6 +388,9 @@ async fn an_image_is_made_of_files_at_hand() {
     assert_eq!((image.references().len(), image.layers()), (0, [Digest::of(&archive)].as_slice()));
     let error = scene.images.import(&b"no archive"[..], ImportOptions::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
+    let digest = ImportOptions::named(format!("x@{}", Digest::of(b"x")).parse().unwrap());
+    let error = scene.images.import(std::io::Cursor::new(archive), digest).await.unwrap_err();
+    assert_eq!(error.to_string(), "refusing to create a tag with a digest reference");
     scene.settles_at(2).await;
 }
 

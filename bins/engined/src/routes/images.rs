@@ -129,9 +129,6 @@ pub(crate) async fn history(call: Call) -> Result<Response, Error> {
 pub(crate) async fn tag(call: Call) -> Result<Response, Error> {
     let images = call.daemon.engine.images();
     let reference = named(call.query.text("repo"), call.query.text("tag"))?;
-    if reference.digest().is_some() {
-        return Err(Error::invalid("refusing to create a tag with a digest reference"));
-    }
     let image = images.get(&call.name).await?;
     images.tag(&image, &reference).await?;
     Ok(reply::empty(StatusCode::CREATED))

@@ -15,11 +15,7 @@ pub(crate) async fn commit(call: Call) -> Result<Response, Error> {
     let container = call.daemon.engine.containers().get(query.text("container")).await?;
     let mut options = CommitOptions::default();
     if !query.text("repo").is_empty() {
-        let reference = named(query.text("repo"), query.text("tag"))?;
-        if reference.digest().is_some() {
-            return Err(Error::invalid("an image is committed under a tag and not under a digest"));
-        }
-        options.reference = Some(reference);
+        options.reference = Some(named(query.text("repo"), query.text("tag"))?);
     }
     options.comment = query.text("comment").to_owned();
     options.author = query.text("author").to_owned();
