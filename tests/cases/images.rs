@@ -109,7 +109,19 @@ pub fn pulled_from_a_registry(client: Client) {
     let said = client.run(&daemon, &["run", "--rm", name, "cat", "/etc/replaced"]).code(0);
     assert_eq!(said.stdout, "second\n");
     assert!(said.stderr.contains("Unable to find image"), "{said:?}");
+    client.run(&daemon, &["rmi", name]).ok();
     client.run(&daemon, &["pull", &format!("127.0.0.1:5000/team/busybox@{digest}")]).ok();
+    // It has a digest and no tag, and is listed by what it has.
+    let format = ["images", "--format", "{{.Repository}} {{.Tag}} {{.ID}}"];
+    let listed = |more: &[&str]| client.run(&daemon, &[&format[..], more].concat()).ok();
+    let line = format!("127.0.0.1:5000/team/busybox <none> {}", &image.id()["sha256:".len()..][..12]);
+    for filter in ["127.0.0.1:5000/team/busybox", "127.0.0.1:5000/*/busy*"] {
+        assert_eq!(listed(&[filter]), line);
+    }
+    for filter in ["dangling=true", "dangling=false"] {
+        assert_eq!(listed(&["-f", filter]), line);
+    }
+    assert_eq!(listed(&["other"]), "");
     let said = client.run(&daemon, &["pull", "127.0.0.1:5000/team/nothing"]).code(1);
     assert!(said.stderr.contains("not found") || said.stderr.contains("manifest unknown"), "{said:?}");
     daemon.finish();

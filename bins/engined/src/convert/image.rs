@@ -62,11 +62,32 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> wire::ImageInspect 
     }
 }
 
+/// Names of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    /// `name:tag`.
+    pub(crate) tags: Vec<String>,
+    /// `name@sha256:...`.
+    pub(crate) digests: Vec<String>,
+}
+
+impl Names {
+    /// Those that are wanted.
+    pub(crate) fn of(image: &Image, wanted: impl Fn(&oci::Reference) -> bool) -> Self {
+        let names = |all: &[oci::Reference]| all.iter().filter(|name| wanted(name)).map(ToString::to_string).collect();
+        Self { tags: names(image.references()), digests: names(image.digests()) }
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tags.is_empty() && self.digests.is_empty()
+    }
+}
+
 /// A line of a list with the names that are wanted.
-pub(crate) fn summary(image: &Image, tags: Vec<String>, version: ApiVersion) -> wire::ImageSummary {
+pub(crate) fn summary(image: &Image, names: Names, version: ApiVersion) -> wire::ImageSummary {
     let size = i64::try_from(image.size()).unwrap_or(i64::MAX);
-    let mut tags = tags;
-    let mut digests: Vec<_> = image.digests().iter().map(ToString::to_string).collect();
+    let Names { mut tags, mut digests } = names;
     if version.names_untagged_images() && tags.is_empty() {
         tags.push("<none>:<none>".to_owned());
         if digests.is_empty() {
@@ -93,10 +114,9 @@ pub(crate) fn summary(image: &Image, tags: Vec<String>, version: ApiVersion) -> 
 /// A line of the list of what takes room: with all that is kept of the image, and its containers.
 pub(crate) fn used(usage: &ImageUsage, version: ApiVersion) -> wire::ImageSummary {
     let image = &usage.image;
-    let tags = image.references().iter().map(ToString::to_string).collect();
     let (size, shared_size) = measured(usage);
     let containers = i64::try_from(usage.containers.len()).unwrap_or(i64::MAX);
-    let line = summary(image, tags, version);
+    let line = summary(image, Names::of(image, |_| true), version);
     let virtual_size = line.virtual_size.map(|_| size);
     let last_used = Some(seconds(image.last_used()));
     wire::ImageSummary { containers, shared_size, size, virtual_size, last_used, ..line }

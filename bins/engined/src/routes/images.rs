@@ -10,7 +10,7 @@ use engine_api::image::ImagePrune;
 use http::StatusCode;
 
 use crate::convert::image::{
-    fits, history as history_of, inspect as inspect_of, manifest, measured, named, removed, summary,
+    Names, fits, history as history_of, inspect as inspect_of, manifest, measured, named, removed, summary,
 };
 use crate::convert::{nil_when_empty, time};
 use crate::error::Error;
@@ -55,12 +55,12 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
         let wanted = at < before
             && at > since
             && (steps || !is_step(&image))
-            && dangling.is_none_or(|dangling| image.references().is_empty() == dangling)
+            && dangling.is_none_or(|dangling| is_dangling(&image, dangling))
             && filters.all_labels("label", labels)
             && filters.no_label("label!", labels);
-        let tags = tags(&image, &filters);
-        if wanted && (!filters.contains("reference") || !tags.is_empty()) {
-            let mut line = summary(&image, tags, call.version);
+        let names = Names::of(&image, |name| is_asked_for(name, &filters));
+        if wanted && (!filters.contains("reference") || !names.is_empty()) {
+            let mut line = summary(&image, names, call.version);
             if let Some(usage) = usage.get(image.id().as_str()) {
                 if shares {
                     line.shared_size = measured(usage).1;
@@ -76,14 +76,15 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
     Ok(reply::json(StatusCode::OK, &listed))
 }
 
-/// The names that the filter `reference` lets through, of whole names or of those without a tag.
-fn tags(image: &Image, filters: &Filters) -> Vec<String> {
-    let wanted = |reference: &&Reference| {
-        filters.any("reference", |pattern| {
-            fits(pattern, &reference.to_string()) || fits(pattern, &reference.familiar_name())
-        })
-    };
-    image.references().iter().filter(wanted).map(ToString::to_string).collect()
+/// Whether the filter `dangling` lets an image through. One that has a digest alone is both to Docker.
+fn is_dangling(image: &Image, wanted: bool) -> bool {
+    let has_tag = !image.references().is_empty();
+    if wanted { !has_tag } else { has_tag || !image.digests().is_empty() }
+}
+
+/// Whether the filter `reference` lets a name through: whole, or without its tag or digest.
+fn is_asked_for(name: &Reference, filters: &Filters) -> bool {
+    filters.any("reference", |pattern| fits(pattern, &name.to_string()) || fits(pattern, &name.familiar_name()))
 }
 
 /// `GET /images/{name}/json`
