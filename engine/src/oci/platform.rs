@@ -23,6 +23,10 @@ pub struct Platform {
     pub os_version: Option<String>,
 }
 
+/// How well images serve: those that are for just this platform, and, by their level above it, those for its forerunners.
+const EXACT: u32 = 1000;
+const OWN: u32 = 100;
+
 /// As documents have it: everything may be missing or null.
 #[derive(Deserialize)]
 struct Written {
@@ -66,16 +70,28 @@ impl Platform {
     /// How well an image for `self` serves who wants `wanted`: `None` not at all, else higher is better.
     pub fn serves(&self, wanted: &Self) -> Option<u32> {
         let (mine, asked) = (self.normal(), wanted.normal());
-        if mine.os != asked.os || mine.architecture != asked.architecture {
+        if mine.os != asked.os {
             return None;
         }
+        if mine.architecture != asked.architecture {
+            return mine.serves_from_before(&asked);
+        }
         match (mine.variant.as_deref(), asked.variant.as_deref()) {
-            (mine, asked) if mine == asked => Some(100),
+            (mine, asked) if mine == asked => Some(EXACT),
             // A processor runs what was made for its forerunners: arm v7 runs v6 and v5, amd64 v3 runs v2.
             (mine, asked) => {
                 let (mine, asked) = (level(mine)?, level(asked)?);
-                (mine <= asked).then_some(mine)
+                (mine <= asked).then_some(OWN + mine)
             }
+        }
+    }
+
+    /// Most processors of 64 bits run what was made for those of 32 that came before them, which is better than nothing.
+    fn serves_from_before(&self, asked: &Self) -> Option<u32> {
+        match (self.architecture.as_str(), asked.architecture.as_str()) {
+            ("386", "amd64") => Some(0),
+            ("arm", "arm64") => level(self.variant.as_deref()).filter(|level| *level <= 8),
+            _ => None,
         }
     }
 
@@ -161,6 +177,13 @@ mod tests {
         assert_eq!(serves("linux/arm/v7", "linux/arm/v6"), None);
         assert_eq!(serves("linux/arm64", "linux/amd64"), None);
         assert_eq!(serves("windows/amd64", "linux/amd64"), None);
+        // What is left of the time before is taken when there is nothing else.
+        assert!(serves("linux/386", "linux/amd64").is_some());
+        assert!(serves("linux/386", "linux/amd64") < serves("linux/amd64", "linux/amd64/v2"));
+        assert!(serves("linux/arm/v7", "linux/arm64") > serves("linux/arm/v6", "linux/arm64"));
+        assert!(serves("linux/arm/v8", "linux/arm64/v9") < serves("linux/arm64", "linux/arm64/v9"));
+        assert_eq!(serves("linux/amd64", "linux/386"), None);
+        assert_eq!(serves("linux/arm64", "linux/arm/v7"), None);
     }
 
     #[test]
