@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use super::liar::{Liar, Reply};
@@ -209,4 +210,25 @@ async fn an_artifact_is_no_image_and_says_what_it_is() {
     let loaded = scene.load(layout(&[("x:sbom", &manifest), ("x:1", &image)], &[blobs, more].concat())).await.unwrap();
     assert_eq!(loaded.len(), 1);
     assert_eq!(loaded[0].reference.as_ref().unwrap().to_string(), "x:1");
+}
+
+#[tokio::test]
+async fn a_pull_of_all_tags_passes_over_what_is_no_image() {
+    let artifact = artifact(None).0.to_string();
+    let signature = format!("sha256-{}.sig", Digest::of(b"x").hex());
+    let tags = json!({"tags": [signature, "1", "sbom"]}).to_string();
+    let (liar, _) = registry(move |asked| match asked.path.as_str() {
+        path if path.contains("/tags/list") => Some(Reply::ok(tags.clone())),
+        path if path.ends_with("/manifests/sbom") => Some(Reply::ok(artifact.clone()).kind(media_type::OCI_MANIFEST)),
+        _ => None,
+    });
+    let (name, image) = put(&liar, &[layer("a")]).await;
+    let scene = Scene::new();
+    let mut pull = scene.images.pull_all(&name, PullOptions::default());
+    let progress = pull.progress();
+    let pulled = pull.await.unwrap();
+    assert_eq!(pulled.iter().map(Image::id).collect::<Vec<_>>(), [image.id()]);
+    let news: Vec<Progress> = progress.collect().await;
+    let over: Vec<_> = news.iter().filter(|news| news.status.to_string().starts_with("Passed over: ")).collect();
+    assert_eq!(over.iter().filter_map(|news| news.id.as_deref()).collect::<Vec<_>>(), ["sbom", &signature]);
 }

@@ -185,6 +185,9 @@ pub enum Error {
     /// A known kind of archive that cannot be read here.
     #[error("{0}")]
     Unsupported(String),
+    /// Something of this type, which is no image.
+    #[error("an artifact of type {0:?} is no image that can be run")]
+    Artifact(String),
     /// There is nothing of that name to push.
     #[error("{0}")]
     Missing(String),
@@ -221,7 +224,7 @@ impl Error {
             Self::NoSuch(_) | Self::Ambiguous(_) | Self::Missing(_) | Self::Incomplete(_) => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Archive(_) | Self::Change(_) => ErrorKind::Invalid,
-            Self::Unsupported(_) => ErrorKind::Unsupported,
+            Self::Unsupported(_) | Self::Artifact(_) => ErrorKind::Unsupported,
             Self::Read(_) | Self::Cancelled => ErrorKind::Unavailable,
             Self::Oci(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),

@@ -48,7 +48,8 @@ impl Images {
         })
     }
 
-    /// Pulls all images of a repository, one after the other.
+    /// Pulls all images of a repository, one after the other. What has a tag there and is no image, such as a signature, is
+    /// passed over.
     pub fn pull_all(&self, repository: &Reference, options: PullOptions) -> Task<Vec<Image>> {
         let (images, repository) = (self.clone(), repository.clone());
         Task::new(move |reporter| async move {
@@ -56,7 +57,15 @@ impl Images {
             let mut pulled = Vec::new();
             for tag in tags {
                 let Ok(reference) = repository.with_tag(&tag) else { continue };
-                pulled.push(images.pull_from_any(&reference, &options, &Distrusted::default(), &reporter).await?);
+                if stands_for_referrers(&tag) {
+                    reporter.message(Some(&tag), "Passed over: it stands for what refers to an image");
+                    continue;
+                }
+                match images.pull_from_any(&reference, &options, &Distrusted::default(), &reporter).await {
+                    Ok(image) => pulled.push(image),
+                    Err(error @ Error::Artifact(_)) => reporter.message(Some(&tag), format!("Passed over: {error}")),
+                    Err(error) => return Err(error),
+                }
             }
             Ok(pulled)
         })
@@ -312,7 +321,7 @@ async fn choose(session: &Session, found: Fetched, options: &PullOptions) -> Res
     let wanted = options.platform.clone().unwrap_or_else(Platform::host);
     let (fetched, manifest) = descend(session, found, &wanted).await?;
     if let Some(kind) = manifest.artifact_kind() {
-        return Err(Error::Unsupported(format!("an artifact of type {kind:?} is no image that can be run")));
+        return Err(Error::Artifact(kind.to_owned()));
     }
     Ok((fetched, manifest))
 }
@@ -368,6 +377,13 @@ async fn configuration(
     let raw = String::from_utf8(bytes)
         .map_err(|_| oci::Error::Document { what: "image configuration", reason: "not UTF-8".to_owned() })?;
     Ok((config, raw))
+}
+
+/// Whether a tag is made of a digest: under such ones clients keep signatures and the like, `sha256-<digits>` and
+/// `sha256-<digits>.sig`.
+fn stands_for_referrers(tag: &str) -> bool {
+    let digits = tag.strip_prefix("sha256-").and_then(|rest| rest.get(..64));
+    digits.is_some_and(|digits| Digest::from_hex(digits).is_ok())
 }
 
 pub(super) fn is_wrong_door(error: &Error) -> bool {

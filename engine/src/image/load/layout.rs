@@ -149,7 +149,7 @@ fn layout(contents: &mut Contents, platform: Option<&Platform>) -> Result<Vec<Fo
         found.push(Found { parts: parts(contents, config, layers)?, names, manifest });
     }
     if let (true, Some(kind)) = (found.is_empty(), artifacts.first()) {
-        return Err(Error::Unsupported(format!("an artifact of type {kind:?} is no image that can be run")));
+        return Err(Error::Artifact(kind.clone()));
     }
     Ok(found)
 }
