@@ -3,7 +3,9 @@
 
 mod place;
 
-use engine::container::{CopyOptions, Status};
+use std::time::Duration;
+
+use engine::container::{CommitOptions, CopyOptions, Status};
 use engine::{Engine, ErrorKind, RemoveOptions, StopOptions, WaitCondition};
 use place::{Place, output_of, run, says, shell};
 
@@ -76,6 +78,31 @@ async fn files_are_copied_into_a_container_before_its_first_start() {
     for (path, size) in [("/kept/words", 12), ("/kept/later", 5)] {
         assert_eq!(container.stat_path(path).await.unwrap().size, size, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_commit_that_is_given_up_makes_nothing_and_leaves_nothing_paused() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let script = "dd if=/dev/zero of=/large bs=1048576 count=200 2>/dev/null; echo up; sleep 1000";
+    let container = engine.containers().create(shell(script)).await.unwrap();
+    container.start().await.unwrap();
+    says(&container, "up").await;
+    let status = || container.record().state.status;
+    let becomes = async |wanted: Status| {
+        while status() != wanted {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        made = container.commit(CommitOptions::default()) => panic!("nobody saw it paused: {made:?}"),
+        () = becomes(Status::Paused) => {}
+    }
+    tokio::time::timeout(Duration::from_secs(60), becomes(Status::Running)).await.unwrap();
+    assert_eq!(engine.images().list().await.unwrap().len(), 1);
+    let image = container.commit(CommitOptions::default()).await.unwrap();
+    assert_eq!((image.layers().len(), status()), (2, Status::Running));
+    container.remove(RemoveOptions::default().force(true)).await.unwrap();
 }
 
 /// A tar archive of one file.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::inventory::blocking;
+use super::inventory::{blocking, uninterrupted};
 use super::{Config, Container, Error, Record, Status};
-use crate::image::{Image, Layering};
+use crate::image::{Image, Images, Layering};
 use crate::oci::{Execution, ImageConfig, Reference};
 
 /// How a container becomes an image.
@@ -55,7 +55,7 @@ impl CommitOptions {
 
 impl Container {
     /// Makes an image of the container's image and of what the container has changed; volumes and other mounts are no
-    /// part of it.
+    /// part of it. When this is dropped what was paused goes on, and no image is made unless it is as good as there.
     ///
     /// # Errors
     /// When a change makes no sense, or its files cannot be read; nothing is made then.
@@ -73,12 +73,30 @@ impl Container {
         layering.container = record.id.to_string();
         layering.container_config = container_config(&record);
         layering.change(options.config.clone(), &options.changes)?;
-        let paused = options.pause && record.state.status == Status::Running;
-        if paused {
-            // One that has just ended needs no pause.
+        let wanted = Arc::new(());
+        layering.only_while(&wanted);
+        let (this, pause) = (self.clone(), options.pause && record.state.status == Status::Running);
+        let made = uninterrupted(async move {
+            let image = this.layered(images, layering, pause).await?;
+            let named = options.reference.as_ref().map(ToString::to_string).unwrap_or_default();
+            let more = [("comment", options.comment), ("imageID", image.id().to_string()), ("imageRef", named)];
+            this.shared.tell(&record, "commit", &more);
+            Ok(image)
+        })
+        .await;
+        drop(wanted);
+        made
+    }
+
+    /// Makes the image while the container's processes stand still, if they are to.
+    async fn layered(&self, images: Images, layering: Layering, pause: bool) -> Result<Image, Error> {
+        let mut paused = false;
+        if pause {
             match self.pause().await {
+                Ok(()) => paused = true,
+                // One that has just ended needs no pause, and one that somebody else has paused stays so.
                 Err(error) if error.kind() == crate::error::ErrorKind::Conflict => {}
-                other => other?,
+                Err(error) => return Err(error),
             }
         }
         let upper = self.overlay().upper;
@@ -90,11 +108,7 @@ impl Container {
                 other => other?,
             }
         }
-        let image = made?;
-        let named = options.reference.as_ref().map(ToString::to_string).unwrap_or_default();
-        let more = [("comment", options.comment), ("imageID", image.id().to_string()), ("imageRef", named)];
-        self.shared.tell(&record, "commit", &more);
-        Ok(image)
+        made
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 use std::path::Path;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -35,6 +36,8 @@ pub struct Layering {
     pub container: String,
     /// How that container was run, for them too.
     pub container_config: Option<serde_json::Value>,
+    /// Gone when nobody waits for the image any more.
+    wanted: Option<Weak<()>>,
 }
 
 impl Layering {
@@ -42,6 +45,11 @@ impl Layering {
     pub fn new(base: Option<&Image>, layers: Vec<Digest>) -> Self {
         let config = base.map(|image| image.config().clone()).unwrap_or_default();
         Self { parent: base.map(|image| *image.id()), layers, config, ..Self::default() }
+    }
+
+    /// Has the image made only while somebody has this.
+    pub fn only_while(&mut self, wanted: &Arc<()>) {
+        self.wanted = Some(Arc::downgrade(wanted));
     }
 
     /// Changes how containers of the image are run: by a document that lies above what is there, then by instructions of
@@ -58,7 +66,7 @@ impl Images {
     /// Makes the image; `upper` is the directory that overlayfs wrote the changed files to. Blocks.
     pub fn layer_on(&self, layering: Layering, upper: &Path) -> Result<Image, Error> {
         tag::only_tag(layering.reference.as_ref())?;
-        let staged = self.stage_upper(upper)?;
+        let staged = self.stage_upper(upper, layering.wanted.clone())?;
         let Layering { parent, layers, mut config, reference, created_by, comment, author, .. } = layering;
         let (container, container_config) = (layering.container, layering.container_config);
         let created = jiff::Timestamp::now().to_string();
@@ -109,7 +117,10 @@ impl Images {
 
     /// Packs what was written into an archive that is a layer, and unpacks that: the layer is what any other engine
     /// would make of it.
-    fn stage_upper(&self, upper: &Path) -> Result<Staged, Error> {
+    fn stage_upper(&self, upper: &Path, wanted: Option<Weak<()>>) -> Result<Staged, Error> {
+        if is_given_up(wanted.as_ref()) {
+            return Err(Error::Cancelled);
+        }
         let (sender, receiver) = mpsc::channel(PIECES);
         let upper = upper.to_owned();
         let packing = unpack::spawn("engine-pack", move || {
@@ -119,9 +130,9 @@ impl Images {
                 let _ = sender.blocking_send(Err(error));
             }
         })?;
-        let layers = self.shared.layers.clone();
+        let (layers, still) = (self.shared.layers.clone(), wanted.clone());
         let unpacking = unpack::spawn("engine-unpack", move || {
-            let mut archive = Packed { receiver, current: Bytes::new(), failure: None };
+            let mut archive = Packed { receiver, current: Bytes::new(), failure: None, wanted: still };
             let staged = layers.stage()?.unpack_framed(&mut archive);
             match archive.failure {
                 Some(failure) => Err(failure),
@@ -130,8 +141,15 @@ impl Images {
         })?;
         let staged = unpack::join(unpacking);
         unpack::join(packing);
+        if is_given_up(wanted.as_ref()) {
+            return Err(Error::Cancelled);
+        }
         Ok(staged?)
     }
+}
+
+fn is_given_up(wanted: Option<&Weak<()>>) -> bool {
+    wanted.is_some_and(|wanted| wanted.strong_count() == 0)
 }
 
 /// What a packer sends, for who reads.
@@ -139,11 +157,15 @@ struct Packed {
     receiver: mpsc::Receiver<Result<Bytes, snapshot::Error>>,
     current: Bytes,
     failure: Option<snapshot::Error>,
+    wanted: Option<Weak<()>>,
 }
 
 impl BufRead for Packed {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() {
+            if is_given_up(self.wanted.as_ref()) {
+                return Err(io::Error::other("nobody waits any more"));
+            }
             match self.receiver.blocking_recv() {
                 Some(Ok(bytes)) => self.current = bytes,
                 Some(Err(error)) => {
