@@ -104,6 +104,8 @@ pub fn pulled_from_a_registry(client: Client) {
     let said = client.run(&daemon, &["pull", name]).ok();
     assert!(said.contains("Status: Image is up to date"), "{said}");
     assert_eq!(client.run(&daemon, &["inspect", "-f", "{{.Id}}", name]).ok(), image.id());
+    let shown = daemon.get(&format!("/images/{name}/json?manifests=1"));
+    assert_eq!((&shown["Descriptor"], &shown["Manifests"][0]["Descriptor"]), (&manifest, &manifest));
     client.run(&daemon, &["rmi", name]).ok();
     // `run` pulls what is missing, by digest too, and says so on standard error.
     let said = client.run(&daemon, &["run", "--rm", name, "cat", "/etc/replaced"]).code(0);

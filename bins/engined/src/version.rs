@@ -66,6 +66,8 @@ pub(crate) trait Gates {
     fn has_enable_ipv4(self) -> bool;
     /// Up to 1.48 `/info` has what was expected of the parts, and registries' rules for foreign layers.
     fn has_expected_commits(self) -> bool;
+    /// 1.48 shows the manifest that an image came with.
+    fn has_image_descriptor(self) -> bool;
     /// 1.49 tells which firewall is used.
     fn has_firewall(self) -> bool;
     /// Up to 1.49 `/info` tells whether bridged packets are filtered.
@@ -119,6 +121,10 @@ impl Gates for ApiVersion {
 
     fn has_expected_commits(self) -> bool {
         !since(self, 49)
+    }
+
+    fn has_image_descriptor(self) -> bool {
+        since(self, 48)
     }
 
     fn has_firewall(self) -> bool {

@@ -212,6 +212,25 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
+async fn an_image_is_shown_with_the_place_of_its_layers() {
+    let daemon = Daemon::with_container(r#"{"Image":"busybox","Cmd":["true"]}"#).await;
+    let answer = daemon.get("/images/busybox/json").await;
+    let shown: serde_json::Value = serde_json::from_str(parts(&answer).2).unwrap();
+    let layer = PathBuf::from(shown["GraphDriver"]["Data"]["UpperDir"].as_str().unwrap());
+    assert!(layer.join("bin/busybox").exists(), "{answer}");
+    assert!(shown["GraphDriver"]["Data"].get("LowerDir").is_none());
+    // What was made here came with no manifest.
+    assert!(shown.get("Descriptor").is_none());
+    let both = "/images/busybox/json?manifests=1&platform=%7B%22os%22%3A%22linux%22%7D";
+    assert_error(
+        &daemon.get(both).await,
+        400,
+        "conflicting options: manifests and platform options cannot both be set",
+    );
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn lists_are_empty_lists() {
     let daemon = Daemon::start().await;
     for path in ["/containers/json", "/images/json", "/plugins"] {

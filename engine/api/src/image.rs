@@ -13,6 +13,9 @@ use crate::is_zero;
 pub struct ImageInspect {
     /// `sha256:` and 64 digits.
     pub id: String,
+    /// Since 1.48: its manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<Descriptor>,
     /// `name:tag`.
     pub repo_tags: Vec<String>,
     /// `name@sha256:...`.

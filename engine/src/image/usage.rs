@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::contents::descriptor;
 use super::{Error, Image, Images};
 use crate::blob::BlobRecord;
 use crate::id::ContainerId;
-use crate::oci::Digest;
+use crate::oci::{Descriptor, Digest};
 use crate::state::{Snapshot, Table};
 
 /// What one image takes.
@@ -20,8 +21,8 @@ pub struct ImageUsage {
     pub shared: u64,
     /// Bytes of its compressed layers and manifest, a part of the size.
     pub content: u64,
-    /// Bytes of its manifest, a part of the content.
-    pub manifest: u64,
+    /// Its manifest, a part of the content.
+    pub manifest: Option<Descriptor>,
     /// Its containers.
     pub containers: Vec<ContainerId>,
     /// Its layers, the lowest first.
@@ -104,7 +105,7 @@ impl Images {
             let mut usage = Usage { total: costs.total(), images: Vec::new() };
             for image in images {
                 let by = (Table::Image, image.id().as_str());
-                let manifest = image.manifest().map_or(0, |digest| costs.of(&(Table::Blob, digest.to_string())));
+                let manifest = self.described(state, &image)?;
                 let (mut size, mut common, mut content) = (0, 0, 0);
                 for thing in state.held(by)? {
                     let cost = costs.of(&thing);
@@ -130,6 +131,17 @@ impl Images {
             }
             Ok(usage)
         })
+    }
+
+    /// The manifest that an image was pulled or loaded by: its type, digest and size. `None` when it came without one.
+    pub async fn manifest(&self, image: &Image) -> Result<Option<Descriptor>, Error> {
+        self.shared.state.read(|state| self.described(state, image))
+    }
+
+    fn described(&self, state: &Snapshot<'_>, image: &Image) -> Result<Option<Descriptor>, Error> {
+        let Some(digest) = image.manifest() else { return Ok(None) };
+        let record = self.shared.blobs.get(state, &digest)?;
+        Ok(record.map(|record| descriptor(&record.media_type, digest, record.size)))
     }
 
     fn layers_of(&self, state: &Snapshot<'_>, costs: &Costs, image: &Image) -> Result<Vec<LayerUsage>, Error> {

@@ -1,6 +1,7 @@
 //! Images.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use engine::id::ContainerId;
 use engine::image::{Image, ImageUsage, LayerUsage, Removed};
@@ -11,6 +12,7 @@ use engine_api::json;
 use engine_api::version::ApiVersion;
 use serde::Deserialize;
 
+use super::joined;
 use super::time::{rfc3339, seconds, seconds_of};
 use crate::version::Gates;
 
@@ -28,14 +30,20 @@ struct Details {
     os_version: String,
 }
 
-/// An image as inspect shows it.
-pub(crate) fn inspect(image: &Image, version: ApiVersion) -> wire::ImageInspect {
+/// An image as inspect shows it. `layers` are the directories of its layers, the topmost first.
+pub(crate) fn inspect(
+    image: &Image,
+    manifest: Option<&oci::Descriptor>,
+    layers: &[PathBuf],
+    version: ApiVersion,
+) -> wire::ImageInspect {
     // It was parsed when it was stored; what only clients read may still be of another shape.
     let details: Details = json::from_slice(image.raw_config().as_bytes()).unwrap_or_default();
     let config = image.config();
     let size = i64::try_from(image.size()).unwrap_or(i64::MAX);
     wire::ImageInspect {
         id: image.id().as_str().to_owned(),
+        descriptor: manifest.filter(|_| version.has_image_descriptor()).map(descriptor),
         repo_tags: image.references().iter().map(ToString::to_string).collect(),
         repo_digests: image.digests().iter().map(ToString::to_string).collect(),
         parent: image.parent().map(|parent| parent.as_str().to_owned()).unwrap_or_default(),
@@ -52,7 +60,7 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> wire::ImageInspect 
         os_version: details.os_version,
         size,
         virtual_size: version.has_virtual_size().then_some(size),
-        graph_driver: wire::GraphDriver { data: Some(BTreeMap::new()), name: "overlay2".to_owned() },
+        graph_driver: wire::GraphDriver { data: Some(places(layers)), name: "overlay2".to_owned() },
         root_fs: wire::RootFs {
             kind: "layers".to_owned(),
             layers: image.layers().iter().map(ToString::to_string).collect(),
@@ -60,6 +68,18 @@ pub(crate) fn inspect(image: &Image, version: ApiVersion) -> wire::ImageInspect 
         metadata: wire::Metadata { last_tag_time: rfc3339(image.tagged_at()) },
         manifests: None,
     }
+}
+
+/// Where the layers are, as the driver that Docker has says it; the places of mounts are none that anything is at.
+fn places(layers: &[PathBuf]) -> BTreeMap<String, String> {
+    let mut places = BTreeMap::new();
+    if let Some((top, below)) = layers.split_first() {
+        places.insert("UpperDir".to_owned(), joined(std::slice::from_ref(top)));
+        if !below.is_empty() {
+            places.insert("LowerDir".to_owned(), joined(below));
+        }
+    }
+    places
 }
 
 /// Names of an image.
@@ -130,16 +150,11 @@ pub(crate) fn measured(usage: &ImageUsage) -> (i64, i64) {
 /// The manifest of an image and what it takes.
 pub(crate) fn manifest(usage: &ImageUsage) -> Option<wire::ManifestSummary> {
     let image = &usage.image;
-    let digest = image.manifest()?.to_string();
+    let descriptor = descriptor(usage.manifest.as_ref()?);
     let unpacked = signed(usage.size - usage.content);
     Some(wire::ManifestSummary {
-        id: digest.clone(),
-        descriptor: wire::Descriptor {
-            media_type: engine::oci::media_type::OCI_MANIFEST.to_owned(),
-            digest,
-            size: signed(usage.manifest),
-            ..wire::Descriptor::default()
-        },
+        id: descriptor.digest.clone(),
+        descriptor,
         available: true,
         size: wire::ManifestSize { total: signed(usage.size), content: signed(usage.content) },
         kind: "image".to_owned(),

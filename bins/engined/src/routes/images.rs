@@ -90,10 +90,15 @@ fn is_asked_for(name: &Reference, filters: &Filters) -> bool {
 /// `GET /images/{name}/json`
 pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
     let images = call.daemon.engine.images();
+    let manifests = call.query.boolean("manifests");
+    if manifests && !call.query.text("platform").is_empty() {
+        return Err(Error::invalid("conflicting options: manifests and platform options cannot both be set"));
+    }
     let image = images.get(&call.name).await?;
     serves(&image, &call)?;
-    let mut answer = inspect_of(&image, call.version);
-    if call.query.boolean("manifests") {
+    let layers: Vec<_> = image.layers().iter().rev().map(|diff_id| images.layers().path(diff_id)).collect();
+    let mut answer = inspect_of(&image, images.manifest(&image).await?.as_ref(), &layers, call.version);
+    if manifests {
         let usage = images.usage().await?;
         let own = usage.images.iter().find(|usage| usage.image.id() == image.id());
         answer.manifests = Some(own.and_then(manifest).into_iter().collect());

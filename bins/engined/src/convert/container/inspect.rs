@@ -9,8 +9,8 @@ use engine_api::image::GraphDriver;
 
 use super::{host, mount};
 use crate::convert::network::endpoints;
-use crate::convert::nil_when_empty;
 use crate::convert::time::rfc3339;
+use crate::convert::{joined, nil_when_empty};
 
 /// Where the files of a container are.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +48,7 @@ pub(crate) fn inspect(record: &Record, paths: &Paths, execs: Vec<String>) -> wir
             data: Some(BTreeMap::from(
                 [
                     ("ID", id.to_owned()),
-                    ("LowerDir", layers(&paths.layers)),
+                    ("LowerDir", joined(&paths.layers)),
                     ("UpperDir", file("upper")),
                     ("WorkDir", file("work")),
                 ]
@@ -61,10 +61,6 @@ pub(crate) fn inspect(record: &Record, paths: &Paths, execs: Vec<String>) -> wir
         network_settings: network_settings(record),
         ..wire::ContainerInspect::default()
     }
-}
-
-fn layers(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>().join(":")
 }
 
 fn state(record: &Record) -> wire::ContainerState {
