@@ -33,16 +33,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    async fn get(self, client: &Client, name: &str, size: bool) -> Result<Value, Error> {
+    async fn get(self, client: &Client, name: &str, query: &Query) -> Result<Value, Error> {
         let name = segment(name);
-        match self {
-            Self::Container => {
-                client.get_value(&format!("/containers/{name}/json"), &Query::new().flag("size", size)).await
-            }
-            Self::Image => client.get_value(&format!("/images/{name}/json"), &Query::new()).await,
-            Self::Network => client.get_value(&format!("/networks/{name}"), &Query::new()).await,
-            Self::Volume => client.get_value(&format!("/volumes/{name}"), &Query::new()).await,
-        }
+        let path = match self {
+            Self::Container => format!("/containers/{name}/json"),
+            Self::Image => format!("/images/{name}/json"),
+            Self::Network => format!("/networks/{name}"),
+            Self::Volume => format!("/volumes/{name}"),
+        };
+        client.get_value(&path, query).await
     }
 }
 
@@ -59,17 +58,17 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
             )));
         }
     };
-    show(session, &args.names, args.format.as_deref(), kinds, args.size).await
+    show(session, &args.names, args.format.as_deref(), kinds, &Query::new().flag("size", args.size)).await
 }
 
 /// Prints the objects of these names: a JSON list, or the template for each. What was found is printed even if
-/// something was not.
+/// something was not. What else is asked is understood by the kinds that it is for.
 pub(crate) async fn show(
     session: &mut Session,
     names: &[String],
     format: Option<&str>,
     kinds: &[Kind],
-    size: bool,
+    query: &Query,
 ) -> Result<u8, Error> {
     let client = session.client()?;
     // A template that is wrong is wrong whatever is found.
@@ -79,7 +78,7 @@ pub(crate) async fn show(
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for name in names {
-        match one(&client, name, kinds, size).await {
+        match one(&client, name, kinds, query).await {
             Ok(value) => found.push(value),
             Err(error @ Error::Unreachable { .. }) => return Err(error),
             Err(error) => failures.push(error),
@@ -109,10 +108,10 @@ pub(crate) async fn show(
     Ok(u8::from(!failures.is_empty()))
 }
 
-async fn one(client: &Client, name: &str, kinds: &[Kind], size: bool) -> Result<Value, Error> {
+async fn one(client: &Client, name: &str, kinds: &[Kind], query: &Query) -> Result<Value, Error> {
     let mut last = None;
     for kind in kinds {
-        match kind.get(client, name, size && *kind == Kind::Container).await {
+        match kind.get(client, name, query).await {
             Err(error) if error.is_not_found() => last = Some(error),
             // An engine without this kind of object does not have this one.
             Err(Error::Daemon { status: 501, .. }) if kinds.len() > 1 => {}

@@ -137,6 +137,15 @@ fn images_and_networks_and_volumes() {
         daemon.run("history --format {{.ID}}|{{.CreatedBy}}|{{.Size}} x").stdout,
         "4c01db0b339c|CMD [\"sh\"]|1kB\n<missing>|ADD|0B\n"
     );
+    let asked = |line: &str, path: &str| {
+        daemon.run(line);
+        daemon.request(path, |request| request.query.clone())
+    };
+    let arm = "=%7B%22architecture%22%3A%22arm64%22%2C%22os%22%3A%22linux%22%7D";
+    assert_eq!(asked("history --platform linux/arm64 y", "/images/y/history"), format!("platform{arm}"));
+    assert_eq!(asked("image inspect --platform linux/arm64 y", "/images/y/json"), format!("platform{arm}"));
+    assert_eq!(asked("rmi -f --platform linux/arm64 y", "/images/y"), format!("force=1&platforms{arm}"));
+    assert_eq!(daemon.run("history --platform arm64 y").code, Some(1));
     assert_eq!(daemon.run("network ls --format {{.Name}}").stdout, "bridge\nnone\n");
     assert_eq!(daemon.run("volume ls").stdout, "DRIVER    VOLUME NAME\nlocal     data\n");
     assert_eq!(daemon.run("volume create --label a=b data").stdout, "data\n");

@@ -1,5 +1,6 @@
 //! `enginectl container inspect`.
 
+use crate::client::Query;
 use crate::commands::inspect::{Kind, show};
 use crate::error::Error;
 use crate::session::Session;
@@ -19,5 +20,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    show(session, &args.containers, args.format.as_deref(), &[Kind::Container], args.size).await
+    let query = Query::new().flag("size", args.size);
+    show(session, &args.containers, args.format.as_deref(), &[Kind::Container], &query).await
 }

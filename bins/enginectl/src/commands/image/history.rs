@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Cut nothing off
     #[arg(long)]
     no_trunc: bool,
+    /// The image must be for this platform, as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
     /// Only the ids
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -41,7 +44,9 @@ const COLUMNS: Columns = &[
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let path = format!("/images/{}/history", segment(&args.image));
-    let history: Vec<HistoryItem> = session.client()?.get_as(&path, &Query::new()).await?;
+    let platform = args.platform.as_deref().map(super::load::platform).transpose()?;
+    let query = Query::new().optional("platform", platform.as_deref());
+    let history: Vec<HistoryItem> = session.client()?.get_as(&path, &query).await?;
     if args.quiet && args.format.is_none() {
         session.print(history.iter().map(|item| short(&item.id, args.no_trunc) + "\n").collect::<String>())?;
         return Ok(0);

@@ -16,6 +16,9 @@ pub(crate) struct Args {
     /// Keep untagged parents
     #[arg(long)]
     no_prune: bool,
+    /// Only if they are for this platform, as linux/amd64
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
     /// Names or ids
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -23,7 +26,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let client = session.client()?;
+    let platform = args.platform.as_deref().map(super::load::platform).transpose()?;
     let query = Query::new().flag("force", args.force).flag("noprune", args.no_prune);
+    let query = query.optional("platforms", platform.as_deref());
     let mut code = 0;
     // One after the other: what one removes another may refer to.
     for image in &args.images {

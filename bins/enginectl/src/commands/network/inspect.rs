@@ -1,5 +1,6 @@
 //! `enginectl network inspect`.
 
+use crate::client::Query;
 use crate::commands::inspect::{Kind, show};
 use crate::error::Error;
 use crate::session::Session;
@@ -16,5 +17,5 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    show(session, &args.networks, args.format.as_deref(), &[Kind::Network], false).await
+    show(session, &args.networks, args.format.as_deref(), &[Kind::Network], &Query::new()).await
 }

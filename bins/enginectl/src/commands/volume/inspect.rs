@@ -1,5 +1,6 @@
 //! `enginectl volume inspect`.
 
+use crate::client::Query;
 use crate::commands::inspect::{Kind, show};
 use crate::error::Error;
 use crate::session::Session;
@@ -16,5 +17,5 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    show(session, &args.volumes, args.format.as_deref(), &[Kind::Volume], false).await
+    show(session, &args.volumes, args.format.as_deref(), &[Kind::Volume], &Query::new()).await
 }
