@@ -246,6 +246,17 @@ pub fn committed(client: Client) {
     client.run(&daemon, &["import", "-c", "CMD [\"cat\", \"/made/file\"]", tar.to_str().unwrap(), "flat:1"]).ok();
     assert_eq!(client.run(&daemon, &["run", "--rm", "flat:1"]).ok(), "new");
     client.run(&daemon, &["rm", "two"]).ok();
+    let mut server = daemon.network().command("/bin/busybox");
+    server.args(["httpd", "-f", "-p", "127.0.0.1:8088", "-h", daemon.home().to_str().unwrap()]);
+    let mut server = server.spawn().unwrap();
+    eventually("the archive is fetched by its address", || {
+        let said = client.run(&daemon, &["import", "-m", "from afar", "http://127.0.0.1:8088/tree.tar", "web:1"]);
+        (said.code == 0).then_some(())
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(client.run(&daemon, &["run", "--rm", "web:1", "cat", "/made/file"]).ok(), "new");
+    assert_eq!(client.run(&daemon, &["history", "--format", "{{.Comment}}", "web:1"]).ok(), "from afar");
     daemon.finish();
 }
 

@@ -3,13 +3,17 @@
 use std::io::{self, BufRead, BufReader};
 
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use tokio::io::AsyncRead;
+use tokio_util::io::StreamReader;
 
 use super::commit::{Part, Parts};
 use super::load::on_thread;
+use super::task::{Meter, Reporter, Status};
 use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, Import, Rootfs, Task, tag};
 use crate::oci::{History, ImageConfig, Platform, Reference, RootFs};
+use crate::registry::WebFile;
 use crate::snapshot::decode::Decoded;
 use crate::snapshot::pieces::{self, Source};
 use crate::snapshot::{Staged, tar};
@@ -59,12 +63,46 @@ impl ImportOptions {
     }
 }
 
+/// The bytes of a file, and how many there are of them so far.
+fn coming(file: WebFile, name: String, reporter: Reporter) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let total = file.size().unwrap_or(0);
+    stream::unfold((file, 0, Meter::new()), move |(mut file, mut current, mut meter)| {
+        let (name, reporter) = (name.clone(), reporter.clone());
+        async move {
+            let chunk = file.chunk().await.map_err(io::Error::other).transpose()?;
+            current += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            if meter.is_due() {
+                reporter.tell(Some(&name), Status::Downloading { current, total });
+            }
+            Some((chunk, (file, current, meter)))
+        }
+    })
+}
+
 impl Images {
     /// Makes an image with one layer of a root file system's archive: tar, plain, gzip or zstd.
     pub fn import(&self, archive: impl AsyncRead + Send + Unpin + 'static, options: ImportOptions) -> Import {
         let images = self.clone();
         Task::new(move |reporter| async move {
             tag::only_tag(options.reference.as_ref())?;
+            let this = images.clone();
+            let image = on_thread(archive, move |bytes| this.import_blocking(bytes, options)).await?;
+            reporter.message(None, image.id().as_str());
+            images.keep_to_quota();
+            Ok(image)
+        })
+    }
+
+    /// The same of an archive on the web, by its address: `http://` or `https://`.
+    pub fn import_from(&self, address: &str, options: ImportOptions) -> Import {
+        let (images, address) = (self.clone(), address.to_owned());
+        Task::new(move |reporter| async move {
+            tag::only_tag(options.reference.as_ref())?;
+            reporter.message(None, format!("Downloading from {address}"));
+            let file = images.shared.registry.file(&address).await?;
+            let name = address.split(['?', '#']).next().and_then(|path| path.rsplit('/').next());
+            let name = name.unwrap_or_default().to_owned();
+            let archive = StreamReader::new(Box::pin(coming(file, name, reporter.clone())));
             let this = images.clone();
             let image = on_thread(archive, move |bytes| this.import_blocking(bytes, options)).await?;
             reporter.message(None, image.id().as_str());

@@ -718,6 +718,49 @@ async fn redirects_are_followed_without_credentials_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn an_archive_on_the_web_is_imported_by_its_address() {
+    let (archive, busy) = (layer("a"), AtomicUsize::new(0));
+    let packed = gzip(&archive);
+    let liar = Liar::start(move |asked| match asked.path.as_str() {
+        "/busy" if busy.fetch_add(1, Ordering::SeqCst) == 0 => Reply::new(503, "").header("Retry-After", "0"),
+        "/busy" | "/rootfs.tar.gz?x=y" => Reply::ok(packed.clone()),
+        "/elsewhere" => Reply::new(302, "").header("Location", "/rootfs.tar.gz?x=y"),
+        "/round" => Reply::new(302, "").header("Location", "/round"),
+        "/file" => Reply::new(302, "").header("Location", "file:///etc/passwd"),
+        "/cut" => Reply { length: Some(10_000), ..Reply::ok(packed.clone()) },
+        "/page" => Reply::ok("<html>"),
+        _ => Reply::new(404, "nothing here"),
+    });
+    let scene = Scene::new();
+    let import = |address: &str| scene.images.import_from(address, ImportOptions::default());
+    let at = |path: &str| format!("http://{}{path}", liar.address);
+    for path in ["/rootfs.tar.gz?x=y", "/elsewhere", "/busy"] {
+        let mut import = import(&at(path));
+        let progress = import.progress();
+        let image = import.await.unwrap();
+        assert_eq!(image.layers(), [Digest::of(&archive)]);
+        let news: Vec<_> = progress.map(|news| news.status.to_string()).collect().await;
+        assert_eq!(news[0], format!("Downloading from {}", at(path)));
+        assert_eq!(news.last().unwrap(), image.id().as_str());
+    }
+    for (address, text) in [
+        (at("/round"), "leads on more than 5 times"),
+        (at("/file"), "leads where nobody should follow"),
+        (at("/cut"), "the answer broke off"),
+        (at("/page"), "no tar archive"),
+        (at("/nothing"), "404: nothing here"),
+        ("file:///etc/passwd".to_owned(), "no address of a file"),
+        ("/etc/passwd".to_owned(), "no address of a file"),
+        (format!("http://me:secret@{}/x", liar.address), "no address of a file"),
+        (String::new(), "no address of a file"),
+    ] {
+        let error = import(&address).await.unwrap_err().to_string();
+        assert!(error.contains(text) && !error.contains("secret"), "{text:?} is not in: {error}");
+    }
+    scene.settles_at(1).await;
+}
+
+#[tokio::test]
 async fn a_pull_that_is_dropped_leaves_nothing() {
     let held = store(&["a", "b"]);
     let liar = Liar::start(move |asked| {

@@ -12,6 +12,7 @@ mod session;
 mod token;
 mod transport;
 mod upload;
+mod web;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,7 @@ pub use download::BlobReader;
 pub use endpoint::Endpoint;
 pub use session::{Fetched, Session};
 pub use upload::Uploaded;
+pub use web::WebFile;
 
 /// Who asks.
 #[derive(Clone, Default, PartialEq, Eq)]

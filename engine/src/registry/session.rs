@@ -16,7 +16,7 @@ use crate::oci::{Descriptor, Digest, Document, Manifest, Reference, media_type};
 pub(super) const AGENT: &str = concat!("engine/", env!("CARGO_PKG_VERSION"));
 
 /// Redirects that are followed, and attempts at what may work the next time.
-const REDIRECTS: usize = 5;
+pub(super) const REDIRECTS: usize = 5;
 const ATTEMPTS: u32 = 5;
 /// The longest wait that a registry can impose, in seconds.
 const MAX_WAIT: u64 = 30;
@@ -384,13 +384,13 @@ pub(super) fn is_transient(error: &Error) -> bool {
     matches!(error, Error::Unreachable { cause, .. } if ["reset", "closed", "incomplete"].iter().any(|word| cause.contains(word)))
 }
 
-fn location(response: &Response<Incoming>) -> Result<&str, Error> {
+pub(super) fn location(response: &Response<Incoming>) -> Result<&str, Error> {
     let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
     location.ok_or_else(|| Error::Misbehaved("it leads to nowhere".to_owned()))
 }
 
 /// Where a `Location` leads.
-fn resolve(from: &Uri, location: &str) -> Option<Uri> {
+pub(super) fn resolve(from: &Uri, location: &str) -> Option<Uri> {
     let next: Uri = if location.starts_with('/') && !location.starts_with("//") {
         format!("{}://{}{location}", from.scheme_str()?, from.authority()?).parse().ok()?
     } else {

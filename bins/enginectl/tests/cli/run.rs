@@ -394,6 +394,19 @@ fn load_streams_the_archive() {
 }
 
 #[test]
+fn an_address_is_imported_by_the_daemon() {
+    let daemon = Daemon::start(|request, connection| match request.path.as_str() {
+        "/_ping" => connection.answer(200, ""),
+        _ => connection.answer(200, "{\"status\":\"sha256:00\"}\n"),
+    });
+    assert_eq!(daemon.run("import https://example.org/x.tar web:1").stdout, "sha256:00\n");
+    daemon.request("/images/create", |request| {
+        assert_eq!(request.query, "fromSrc=https%3A%2F%2Fexample.org%2Fx.tar&repo=web&tag=1");
+        assert!(request.body.is_empty());
+    });
+}
+
+#[test]
 fn a_volume_goes_out_and_in() {
     let daemon = Daemon::start(|request, connection| match request.path.as_str() {
         "/_ping" => connection.answer(200, ""),

@@ -40,11 +40,6 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
 }
 
 async fn import(call: Call) -> Result<Response, Error> {
-    if call.query.text("fromSrc") != "-" {
-        return Err(Error::unsupported(
-            "this engine imports what is sent with the request (fromSrc=-) and fetches nothing itself",
-        ));
-    }
     let mut options = ImportOptions::default();
     let repository = call.query.text("repo");
     if !repository.is_empty() {
@@ -58,8 +53,11 @@ async fn import(call: Call) -> Result<Response, Error> {
     for change in call.query.all("changes") {
         options = options.change(change)?;
     }
-    let archive = Upload::new(call.body);
-    let task = call.daemon.engine.images().import(archive, options);
+    let images = call.daemon.engine.images();
+    let task = match call.query.text("fromSrc") {
+        "-" => images.import(Upload::new(call.body), options),
+        address => images.import_from(address, options),
+    };
     progress::answer(task, |news| Some(progress::moving(news))).await
 }
 

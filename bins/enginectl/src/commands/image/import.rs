@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use http::Method;
 
 use super::load::upload;
-use crate::client::Query;
+use crate::client::{Payload, Query};
 use crate::commands::reference::Reference;
 use crate::error::Error;
 use crate::output::progress::{Screen, show};
@@ -24,8 +24,8 @@ pub(crate) struct Args {
     /// Platform of the image, as linux/amd64
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// The archive, or - for standard input
-    #[arg(value_name = "FILE|-")]
+    /// The archive, its address on the web, or - for standard input
+    #[arg(value_name = "FILE|URL|-")]
     file: String,
     /// Name of the image
     #[arg(value_name = "REPOSITORY[:TAG]")]
@@ -33,17 +33,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    if args.file.starts_with("http://") || args.file.starts_with("https://") {
-        return Err(Error::Invalid(
-            "nothing is fetched from an address: fetch the archive and give its file, or - for standard input"
-                .to_owned(),
-        ));
-    }
-    let file = match args.file.as_str() {
-        "-" => duplicate(&session.io.stdin)?,
-        path => File::open(path).map_err(Error::io(format!("open {path}")))?,
+    let is_address = ["http://", "https://"].iter().any(|scheme| args.file.starts_with(scheme));
+    let payload = match args.file.as_str() {
+        // The daemon fetches it, through its own proxies.
+        _ if is_address => Payload::Empty,
+        "-" => upload(duplicate(&session.io.stdin)?)?,
+        path => upload(File::open(path).map_err(Error::io(format!("open {path}")))?)?,
     };
-    let mut query = Query::new().with("fromSrc", "-");
+    let mut query = Query::new().with("fromSrc", if is_address { &args.file } else { "-" });
     if let Some(image) = &args.image {
         let reference = Reference::parse(image);
         query = query.with("repo", &reference.repository).optional("tag", reference.tag.as_deref());
@@ -52,7 +49,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     for change in &args.change {
         query = query.with("changes", change);
     }
-    let response = session.client()?.request(Method::POST, "/images/create", &query, upload(file)?).await?;
+    let response = session.client()?.request(Method::POST, "/images/create", &query, payload).await?;
     let terminal = crate::terminal::size(session.io.stdout.as_fd());
     let mut out: &File = &session.io.stdout;
     show(response.into_body(), Screen::new(&mut out, terminal)).await?;
