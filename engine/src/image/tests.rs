@@ -8,6 +8,8 @@ use std::path::Path;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
+use super::liar::{Liar, Reply};
+use super::outward::kept_by_a_registry;
 use super::*;
 use crate::id::ContainerId;
 use crate::oci::{Digest, ImageConfig, Reference};
@@ -326,7 +328,7 @@ async fn what_lies_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_attacks_is_refused_by_load_and_import_and_a_good_one_works_afterwards() {
+async fn what_attacks_is_refused_by_load_import_and_pull_and_a_good_one_works_afterwards() {
     let outside = tempfile::tempdir().unwrap();
     let (secret, directory) = (outside.path().join("secret"), outside.path().to_str().unwrap());
     std::fs::write(&secret, "secret").unwrap();
@@ -344,7 +346,14 @@ async fn what_attacks_is_refused_by_load_and_import_and_a_good_one_works_afterwa
     for (number, attack) in attacks.iter().enumerate() {
         let loaded = scene.load(saved(&["x:1"], std::slice::from_ref(attack))).await;
         let imported = scene.images.import(std::io::Cursor::new(attack.clone()), ImportOptions::default()).await;
-        assert!(loaded.is_err() && imported.is_err(), "{number}: {loaded:?} {imported:?}");
+        let packed = zstd::encode_all(attack.as_slice(), 1).unwrap();
+        let served = kept_by_a_registry(&[packed], &config(std::slice::from_ref(attack)));
+        let liar = Liar::start(move |asked| served(asked).unwrap_or_else(|| Reply::new(404, "")));
+        let pulled = scene.images.pull(&liar.reference(), PullOptions::default()).await;
+        assert!(
+            loaded.is_err() && imported.is_err() && pulled.is_err(),
+            "{number}: {loaded:?} {imported:?} {pulled:?}"
+        );
         assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
         scene.settles_at(0).await;

@@ -81,6 +81,7 @@ pub(crate) struct Decoded<R: BufRead> {
     inner: Inner<Counting<Peeked<R>>>,
     taken: Arc<AtomicU64>,
     given: u64,
+    harmless: u64,
 }
 
 enum Inner<R: BufRead> {
@@ -95,6 +96,10 @@ const RATIO: u64 = 500;
 
 impl<R: BufRead> Decoded<R> {
     pub(crate) fn new(reader: R) -> io::Result<Self> {
+        Self::bounded(reader, HARMLESS)
+    }
+
+    fn bounded(reader: R, harmless: u64) -> io::Result<Self> {
         let reader = Peeked::new(reader, HEAD)?;
         let encoding = recognise(&reader.head)
             .map_err(|what| io::Error::new(io::ErrorKind::Unsupported, format!("compression with {what}")))?;
@@ -105,7 +110,7 @@ impl<R: BufRead> Decoded<R> {
             Encoding::Gzip => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader))),
             Encoding::Zstd => Inner::Zstd(zstd::stream::read::Decoder::with_buffer(reader)?),
         };
-        Ok(Self { inner, taken, given: 0 })
+        Ok(Self { inner, taken, given: 0, harmless })
     }
 
     pub(crate) fn encoding(&self) -> Encoding {
@@ -134,7 +139,7 @@ impl<R: BufRead> Read for Decoded<R> {
             Inner::Zstd(decoder) => decoder.read(target)?,
         };
         self.given += length as u64;
-        if self.given > HARMLESS && self.given / RATIO > self.taken.load(Ordering::Relaxed) {
+        if self.given > self.harmless && self.given / RATIO > self.taken.load(Ordering::Relaxed) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!("decompression bomb: {} bytes unpack to more than {} bytes", self.given / RATIO, self.given),
@@ -197,6 +202,36 @@ mod tests {
         assert_eq!(decode(&frames).unwrap(), (Encoding::Zstd, b"one two".to_vec()));
         assert!(decode(b"BZh91AY").unwrap_err().to_string().contains("bzip2"));
         assert!(decode(b"\xfd7zXZ\0").unwrap_err().to_string().contains("xz"));
+    }
+
+    #[test]
+    fn a_bomb_goes_off_early() {
+        const HARMLESS: u64 = 1 << 20;
+        let inflate = |bytes: &[u8]| {
+            let mut decoded = Decoded::bounded(bytes, HARMLESS)?;
+            let copied = io::copy(&mut decoded, &mut io::sink());
+            assert!(copied.is_ok() || decoded.given < 2 * HARMLESS, "{}", decoded.given);
+            copied
+        };
+        let zeros = vec![0; 16 << 20];
+        let mut small = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        small.write_all(&zeros).unwrap();
+        for bomb in [small.finish().unwrap(), zstd::encode_all(zeros.as_slice(), 1).unwrap()] {
+            let error = inflate(&bomb).unwrap_err().to_string();
+            assert!(error.starts_with("decompression bomb: "), "{error}");
+            assert_eq!(decode(&bomb).unwrap().1.len(), zeros.len());
+        }
+        // Little that is made of little, and much that is made of much, is none.
+        assert_eq!(inflate(&gzip(&zeros[..HARMLESS as usize])).unwrap(), HARMLESS);
+        let mut state = 1_u32;
+        let noise: Vec<u8> = (0..3 << 20)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            })
+            .collect();
+        assert_eq!(inflate(&gzip(&noise)).unwrap(), noise.len() as u64);
+        assert_eq!(inflate(&zeros).unwrap(), zeros.len() as u64);
     }
 
     #[test]

@@ -35,7 +35,10 @@ impl Scene {
 
     /// Unpacks, and looks whether anything happened outside or stayed behind.
     fn unpack(&self, entries: &[(Entry, &[u8])]) -> Result<Staged, Error> {
-        let archive = archive(entries);
+        self.unpack_archive(archive(entries))
+    }
+
+    fn unpack_archive(&self, archive: Vec<u8>) -> Result<Staged, Error> {
         let (layers, before) = (self.layers.clone(), self.staged());
         // A thread of its own, as in earnest: unpacking changes the umask of its thread.
         let result = std::thread::spawn(move || layers.stage()?.unpack(archive.as_slice())).join().unwrap();
@@ -193,6 +196,41 @@ fn names_that_lead_out_are_refused() {
     let staged = scene.unpack(&[file("/abs"), file("./a/../b"), file("c//d"), file("new\nline")]).unwrap();
     assert_eq!(read(&staged, "abs") + &read(&staged, "b"), "contentscontents");
     assert_eq!(read(&staged, "c/d") + &read(&staged, "new\nline"), "contentscontents");
+}
+
+#[test]
+fn what_gives_an_entry_another_name_leads_nowhere_either() {
+    let scene = Scene::new();
+    let raw = |name: &str, kind: u8, body: &[u8]| {
+        let mut header = ::tar::Header::new_ustar();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(::tar::EntryType::new(kind));
+        header.set_size(body.len() as u64);
+        header.set_mode(0o644);
+        for number in [::tar::Header::set_uid, ::tar::Header::set_gid, ::tar::Header::set_mtime] {
+            number(&mut header, 0);
+        }
+        header.set_cksum();
+        let padding = vec![0; body.len().next_multiple_of(512) - body.len()];
+        [header.as_bytes(), body, &padding].concat()
+    };
+    let record = |key: &str, value: &str| format!("{} {key}={value}\n", key.len() + value.len() + 5);
+    for name in ["../outside/secret", "a/../../outside/secret", "/../outside/secret"] {
+        let (file, link) = (raw("safe", b'0', b"attack"), raw("safe", b'1', b""));
+        for (meta, entry) in [
+            (raw("m", b'x', record("path", name).as_bytes()), &file),
+            (raw("m", b'L', format!("{name}\0").as_bytes()), &file),
+            (raw("m", b'x', record("linkpath", name).as_bytes()), &link),
+            (raw("m", b'K', format!("{name}\0").as_bytes()), &link),
+        ] {
+            let error = scene.unpack_archive([meta, entry.clone(), vec![0; 1024]].concat()).unwrap_err();
+            assert!(error.to_string().contains("leads out of the layer"), "{name}: {error}");
+        }
+    }
+    // The same way to a name that is one.
+    let meta = raw("m", b'x', record("path", "somewhere/else").as_bytes());
+    let staged = scene.unpack_archive([meta, raw("safe", b'0', b"x"), vec![0; 1024]].concat()).unwrap();
+    assert_eq!(read(&staged, "somewhere/else"), "x");
 }
 
 #[test]

@@ -152,6 +152,36 @@ fn nothing_is_written_outside() {
 }
 
 #[test]
+fn what_steers_the_host_is_left_out_and_nonsense_is_refused() {
+    let (room, root) = scene();
+    let smuggled = ["trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque", "security.selinux"];
+    let attributes = smuggled.iter().chain(&["user.fine"]).map(|name| (name.as_bytes().to_vec(), b"y".to_vec()));
+    let attributes: Vec<_> = attributes.collect();
+    let directory = Entry { attributes: attributes.clone(), ..Entry::new(Kind::Directory, *b"d", 0o755) };
+    let file = Entry { attributes, ..Entry::new(Kind::File, *b"f", 0o644) };
+    put_in(&root, "to", &archive(&[(directory, ""), (file, "x")]), Manner::default()).unwrap();
+    for name in ["d", "f"] {
+        use std::os::fd::AsFd;
+        let opened = host::File::open(room.path().join("root/to").join(name)).unwrap();
+        let has = |name: &str| engine_sys::file::attribute(opened.as_fd(), name.as_ref()).unwrap().is_some();
+        assert!(has("user.fine") && smuggled.iter().all(|name| !has(name)), "{name}");
+    }
+    let device = Entry { device: (0x1000, 0), ..Entry::new(Kind::Block, *b"dev", 0o600) };
+    let owner = Entry { user: u64::from(u32::MAX), ..Entry::new(Kind::File, *b"o", 0o644) };
+    for (entry, text) in [
+        (device, "device number is out of range"),
+        (owner, "owner is out of range"),
+        (Entry::new(Kind::Symlink, *b"s", 0o777), "a symbolic link to nothing"),
+        (Entry::new(Kind::Link, *b"h", 0o644).to(*b"/"), "a hard link to the directory itself"),
+        (Entry::new(Kind::File, *b".", 0o644), "it replaces the directory itself"),
+        (Entry::new(Kind::File, *b"../x", 0o644), "leads out"),
+    ] {
+        let error = put_in(&root, "to", &archive(&[(entry, "")]), Manner::default()).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+}
+
+#[test]
 fn kinds_are_kept_when_that_is_asked_for() {
     let (room, root) = scene();
     let to = room.path().join("root/to");
