@@ -28,38 +28,67 @@ const MAX_LENGTH: usize = 8192;
 
 pub(super) fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
     let mut best = None;
-    for header in headers.filter(|header| header.len() <= MAX_LENGTH) {
-        match one(header) {
-            Some(Challenge::Basic) if best.is_some() => {}
-            Some(challenge) => best = Some(challenge),
-            None => {}
+    for challenge in headers.filter(|header| header.len() <= MAX_LENGTH).flat_map(all) {
+        if best.is_none() || challenge != Challenge::Basic {
+            best = Some(challenge);
         }
     }
     best
 }
 
-fn one(header: &str) -> Option<Challenge> {
-    let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
-    if scheme.eq_ignore_ascii_case("basic") {
-        return Some(Challenge::Basic);
-    }
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return None;
-    }
-    let (mut realm, mut service, mut scope) = (None, None, None);
-    let mut rest = rest.trim_start();
-    while !rest.is_empty() {
-        let (key, after) = rest.split_once('=')?;
-        let (value, after) = value(after)?;
-        match key.trim().to_ascii_lowercase().as_str() {
-            "realm" => realm = Some(value),
-            "service" => service = Some(value),
-            "scope" => scope = Some(value),
-            _ => {}
+/// A challenge that is being read.
+#[derive(Default)]
+struct Begun {
+    scheme: String,
+    realm: Option<String>,
+    service: Option<String>,
+    scope: Option<String>,
+}
+
+impl Begun {
+    fn done(self) -> Option<Challenge> {
+        let Self { scheme, realm, service, scope } = self;
+        match scheme.to_ascii_lowercase().as_str() {
+            "basic" => Some(Challenge::Basic),
+            "bearer" => Some(Challenge::Bearer { realm: realm?, service, scope }),
+            _ => None,
         }
-        rest = after.trim_start().trim_start_matches(',').trim_start();
     }
-    Some(Challenge::Bearer { realm: realm?, service, scope })
+}
+
+/// The challenges of one header, which may be several; what comes after something that cannot be read is left out.
+fn all(header: &str) -> Vec<Challenge> {
+    let (mut found, mut begun) = (Vec::new(), None::<Begun>);
+    let mut rest = header;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ',');
+        if rest.is_empty() {
+            break;
+        }
+        let (word, after) =
+            rest.split_at(rest.find(|c: char| c.is_whitespace() || ",=".contains(c)).unwrap_or(rest.len()));
+        match (after.trim_start().strip_prefix('='), &mut begun) {
+            (Some(after), Some(begun)) => {
+                let Some((value, after)) = value(after.trim_start()) else { return found };
+                match word.to_ascii_lowercase().as_str() {
+                    "realm" => begun.realm = Some(value),
+                    "service" => begun.service = Some(value),
+                    "scope" => begun.scope = Some(value),
+                    _ => {}
+                }
+                rest = after;
+            }
+            (Some(_), None) => return found,
+            // A word that nothing is said to be equal to is the next scheme.
+            (None, before) => {
+                found.extend(before.take().and_then(Begun::done));
+                begun = Some(Begun { scheme: word.to_owned(), ..Begun::default() });
+                rest = after;
+            }
+        }
+    }
+    found.extend(begun.and_then(Begun::done));
+    found
 }
 
 /// A token or a quoted string, and what follows it.
@@ -103,6 +132,14 @@ mod tests {
         assert_eq!(parsed(r#"bearer realm=x , error="invalid \"token\"", service=y"#), bearer("x", Some("y"), None));
         assert_eq!(parsed(r#"Basic realm="Registry""#), Some(Challenge::Basic));
         assert_eq!(parse(["Basic realm=x", "Bearer realm=y"].into_iter()), bearer("y", None, None));
+        for several in [
+            r#"Basic realm="x", Bearer realm="y",service = "a, b""#,
+            r#"Bearer realm="y", service="a, b", Basic realm="x""#,
+            r#"Negotiate, Digest a=b,,Bearer  service="a, b" , realm=y"#,
+        ] {
+            assert_eq!(parsed(several), bearer("y", Some("a, b"), None), "{several}");
+        }
+        assert_eq!(parsed("Negotiate abc==, Basic"), Some(Challenge::Basic));
         assert_eq!(parse(["Bearer realm=y", "Basic realm=x"].into_iter()), bearer("y", None, None));
     }
 
