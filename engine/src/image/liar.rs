@@ -482,6 +482,13 @@ async fn a_busy_registry_is_asked_again() {
         _ => held.answer(asked),
     });
     pull(&Scene::new(), &liar).await.unwrap();
+    // One that breaks off in the midst of its first word is asked again, too.
+    let (held, count) = (store(&["a"]), AtomicUsize::new(0));
+    let liar = Liar::start(move |asked| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply { length: Some(10_000), ..held.answer(asked) },
+        _ => held.answer(asked),
+    });
+    pull(&Scene::new(), &liar).await.unwrap();
     let error = refuses("toomanyrequests: slow down", |_| {
         Reply::error(429, "TOOMANYREQUESTS", "slow down").header("Retry-After", "3600")
     })

@@ -141,10 +141,22 @@ impl Session {
         let url = format!("{}/v2/{}/manifests/{name}", self.endpoint.base, self.reference.repository());
         let accept =
             [media_type::OCI_INDEX, media_type::DOCKER_LIST, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
-        let response = self.ask(&Ask::get(&url).header(header::ACCEPT, accept.join(", "))).await?;
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let ask = Ask::get(&url).header(header::ACCEPT, accept.join(", "));
+        let mut retries = Retries::default();
+        let (bytes, headers) = loop {
+            let response = self.ask(&ask).await?;
+            let headers = response.headers().clone();
+            match body::whole(response, Manifest::MAX_SIZE, "manifest").await {
+                Ok(bytes) => break (bytes, headers),
+                Err(error @ Error::Unreachable { .. }) => match retries.next(None) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
+            }
+        };
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (content_type, claimed) = (text(header::CONTENT_TYPE.as_str()), text("docker-content-digest"));
-        let bytes = body::whole(response, Manifest::MAX_SIZE, "manifest").await?;
         let digest = Digest::of(&bytes);
         let claimed = claimed.and_then(|text| text.parse::<Digest>().ok());
         for expected in [expected, claimed].into_iter().flatten() {
