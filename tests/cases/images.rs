@@ -245,6 +245,7 @@ pub fn committed(client: Client) {
     client.run(&daemon, &["export", "-o", tar.to_str().unwrap(), "two"]).ok();
     client.run(&daemon, &["import", "-c", "CMD [\"cat\", \"/made/file\"]", tar.to_str().unwrap(), "flat:1"]).ok();
     assert_eq!(client.run(&daemon, &["run", "--rm", "flat:1"]).ok(), "new");
+    assert_eq!(client.run(&daemon, &["inspect", "-f", "{{.Comment}}", "flat:1"]).ok(), "Imported from -");
     client.run(&daemon, &["rm", "two"]).ok();
     let mut server = daemon.network().command("/bin/busybox");
     server.args(["httpd", "-f", "-p", "127.0.0.1:8088", "-h", daemon.home().to_str().unwrap()]);

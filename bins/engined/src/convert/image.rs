@@ -41,13 +41,14 @@ pub(crate) fn inspect(
     let details: Details = json::from_slice(image.raw_config().as_bytes()).unwrap_or_default();
     let config = image.config();
     let size = i64::try_from(image.size()).unwrap_or(i64::MAX);
+    let last_comment = || config.history.last()?.comment.clone();
     wire::ImageInspect {
         id: image.id().as_str().to_owned(),
         descriptor: manifest.filter(|_| version.has_image_descriptor()).map(descriptor),
         repo_tags: image.references().iter().map(ToString::to_string).collect(),
         repo_digests: image.digests().iter().map(ToString::to_string).collect(),
         parent: image.parent().map(|parent| parent.as_str().to_owned()).unwrap_or_default(),
-        comment: details.comment,
+        comment: Some(details.comment).filter(|comment| !comment.is_empty()).or_else(last_comment).unwrap_or_default(),
         created: image.created().unwrap_or_default().to_owned(),
         container: version.has_image_container().then_some(details.container),
         container_config: Some(details.container_config.unwrap_or_default()),

@@ -45,7 +45,11 @@ async fn import(call: Call) -> Result<Response, Error> {
     if !repository.is_empty() {
         options.reference = Some(named(repository, call.query.text("tag"))?);
     }
-    options.message = call.query.text("message").to_owned();
+    let source = call.query.text("fromSrc");
+    options.message = match call.query.text("message") {
+        "" => format!("Imported from {source}"),
+        message => message.to_owned(),
+    };
     if let Some(platform) = platform(call.query.text("platform"))? {
         (options.config.os, options.config.architecture) = (platform.os, platform.architecture);
         options.config.variant = platform.variant;
@@ -54,7 +58,7 @@ async fn import(call: Call) -> Result<Response, Error> {
         options = options.change(change)?;
     }
     let images = call.daemon.engine.images();
-    let task = match call.query.text("fromSrc") {
+    let task = match source {
         "-" => images.import(Upload::new(call.body), options),
         address => images.import_from(address, options),
     };
