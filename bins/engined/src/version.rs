@@ -72,6 +72,8 @@ pub(crate) trait Gates {
     fn has_firewall(self) -> bool;
     /// Up to 1.49 `/info` tells whether bridged packets are filtered.
     fn has_bridge_netfilter(self) -> bool;
+    /// 1.51 tells how many containers an image has.
+    fn counts_containers(self) -> bool;
     /// Up to 1.29 a wait answers with its head only when it is over, and knows no conditions.
     fn has_wait_conditions(self) -> bool;
     /// Up to 1.39 a container whose IPC mode is left open shares its memory when asked.
@@ -133,6 +135,10 @@ impl Gates for ApiVersion {
 
     fn has_bridge_netfilter(self) -> bool {
         !since(self, 50)
+    }
+
+    fn counts_containers(self) -> bool {
+        since(self, 51)
     }
 
     fn has_wait_conditions(self) -> bool {

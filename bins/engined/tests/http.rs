@@ -219,6 +219,12 @@ async fn an_image_is_shown_with_the_place_of_its_layers() {
     let layer = PathBuf::from(shown["GraphDriver"]["Data"]["UpperDir"].as_str().unwrap());
     assert!(layer.join("bin/busybox").exists(), "{answer}");
     assert!(shown["GraphDriver"]["Data"].get("LowerDir").is_none());
+    let listed = async |path: &str| {
+        let listed: serde_json::Value = serde_json::from_str(parts(&daemon.get(path).await).2).unwrap();
+        listed[0]["Containers"].clone()
+    };
+    assert_eq!(listed("/images/json").await, 1);
+    assert_eq!(listed("/v1.50/images/json").await, -1);
     // What was made here came with no manifest.
     assert!(shown.get("Descriptor").is_none());
     let both = "/images/busybox/json?manifests=1&platform=%7B%22os%22%3A%22linux%22%7D";

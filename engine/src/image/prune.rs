@@ -3,6 +3,7 @@
 use super::usage::Costs;
 use super::{Error, Image, Images, RemoveOptions, Removed};
 use crate::error::ErrorKind;
+use crate::events::{Event, EventType};
 use crate::state::Table;
 
 /// What [`Images::prune`] removed.
@@ -43,6 +44,8 @@ impl Images {
             }
         }
         pruned.reclaimed = before.gone(&self.costs()?);
+        let event = Event::new(EventType::Image, "prune", "").attribute("reclaimed", pruned.reclaimed.to_string());
+        self.shared.events.publish(event);
         Ok(pruned)
     }
 

@@ -46,6 +46,7 @@ struct Inner {
     references: Vec<Reference>,
     digests: Vec<Reference>,
     layer_sizes: Vec<u64>,
+    containers: usize,
     /// When a container had it last, or it was pulled and was here.
     used_at: i64,
 }
@@ -64,8 +65,9 @@ impl Image {
 
     pub(super) fn complete(state: &Snapshot<'_>, id: ImageId, record: ImageRecord) -> Result<Self, Error> {
         let config = ImageConfig::parse(record.config.as_bytes())?;
-        let (mut references, mut digests) = (Vec::new(), Vec::new());
+        let (mut references, mut digests, mut containers) = (Vec::new(), Vec::new(), 0);
         for (table, key) in state.holders((Table::Image, id.as_str()))? {
+            containers += usize::from(table == Table::Container);
             if let (Table::Tag, Ok(reference)) = (table, key.parse::<Reference>()) {
                 if reference.digest().is_some() { &mut digests } else { &mut references }.push(reference);
             }
@@ -76,7 +78,8 @@ impl Image {
             layer_sizes.push(layer.map_or(0, |layer| layer.size));
         }
         let used_at = state.get::<i64>(Table::Use, id.as_str())?.unwrap_or(0);
-        Ok(Self { inner: Arc::new(Inner { id, record, config, references, digests, layer_sizes, used_at }) })
+        let inner = Inner { id, record, config, references, digests, layer_sizes, containers, used_at };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Its id: the digest of its configuration.
@@ -122,6 +125,11 @@ impl Image {
     /// Bytes of the files of each layer, the lowest first.
     pub fn layer_sizes(&self) -> &[u64] {
         &self.inner.layer_sizes
+    }
+
+    /// How many containers have it, whether or not they run.
+    pub fn containers(&self) -> usize {
+        self.inner.containers
     }
 
     /// When it was made, RFC 3339, as its maker says.

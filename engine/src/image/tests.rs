@@ -561,5 +561,9 @@ async fn what_nobody_uses_is_pruned() {
     assert!(pruned.removed.contains(&Removed::Untagged("named:1".to_owned())), "{:?}", pruned.removed);
     let left: Vec<_> = scene.images.list().await.unwrap().iter().map(|image| *image.id()).collect();
     assert_eq!(left, [*held.id()]);
+    assert_eq!((scene.images.list().await.unwrap()[0].containers(), held.containers()), (1, 0));
+    let told = scene.images.shared.events.recent(0);
+    let prunes: Vec<_> = told.iter().filter(|event| event.action == "prune").collect();
+    assert_eq!((prunes.len(), &prunes[1].attributes["reclaimed"]), (2, &pruned.reclaimed.to_string()));
     assert_eq!(scene.images.prune(|_| true).await.unwrap(), Pruned::default());
 }

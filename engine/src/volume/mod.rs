@@ -255,6 +255,8 @@ impl Volumes {
                 Err(error) => return Err(error),
             }
         }
+        let event = Event::new(EventType::Volume, "prune", "").attribute("reclaimed", pruned.reclaimed.to_string());
+        self.events.publish(event);
         Ok(pruned)
     }
 

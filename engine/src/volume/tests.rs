@@ -132,8 +132,10 @@ async fn events_tell_of_both_ends() {
     f.volumes.create(VolumeSpec::named("data")).await.unwrap();
     f.volumes.create(VolumeSpec::named("data")).await.unwrap();
     f.volumes.remove("data").await.unwrap();
+    f.volumes.prune(|_| true).await.unwrap();
     let told: Vec<_> = f.events.recent(0).into_iter().map(|e| (e.kind, e.action.clone(), e.id.clone())).collect();
-    let expected = ["create", "destroy"].map(|action| (EventType::Volume, action.to_owned(), "data".to_owned()));
+    let expected = [("create", "data"), ("destroy", "data"), ("prune", "")];
+    let expected = expected.map(|(action, id)| (EventType::Volume, action.to_owned(), id.to_owned()));
     assert_eq!(told, expected);
 }
 

@@ -117,7 +117,7 @@ pub(crate) fn summary(image: &Image, names: Names, version: ApiVersion) -> wire:
     }
     let labels = image.config().config.labels.clone();
     wire::ImageSummary {
-        containers: -1,
+        containers: if version.counts_containers() { i64::try_from(image.containers()).unwrap_or(-1) } else { -1 },
         created: image.created().map_or(0, seconds_of),
         id: image.id().as_str().to_owned(),
         labels: Some(labels).filter(|labels| !labels.is_empty()),
