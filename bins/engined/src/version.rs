@@ -80,6 +80,8 @@ pub(crate) trait Gates {
     fn shares_ipc_by_default(self) -> bool;
     /// Up to 1.40 a container whose cgroup namespace is left open has the host's.
     fn uses_host_cgroup_namespace(self) -> bool;
+    /// Up to 1.40 images are asked for by a name in `filter`.
+    fn filters_images_by_name(self) -> bool;
     /// 1.42 prunes only anonymous volumes unless all are asked for.
     fn prunes_anonymous_volumes_only(self) -> bool;
 }
@@ -150,6 +152,10 @@ impl Gates for ApiVersion {
     }
 
     fn uses_host_cgroup_namespace(self) -> bool {
+        !since(self, 41)
+    }
+
+    fn filters_images_by_name(self) -> bool {
         !since(self, 41)
     }
 

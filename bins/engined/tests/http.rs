@@ -225,6 +225,9 @@ async fn an_image_is_shown_with_the_place_of_its_layers() {
     };
     assert_eq!(listed("/images/json").await, 1);
     assert_eq!(listed("/v1.50/images/json").await, -1);
+    assert_eq!(parts(&daemon.get("/v1.40/images/json?filter=other").await).2, "[]\n");
+    assert_eq!(listed("/v1.40/images/json?filter=busy*").await, -1);
+    assert_eq!(listed("/v1.41/images/json?filter=other").await, -1);
     // What was made here came with no manifest.
     assert!(shown.get("Descriptor").is_none());
     let both = "/images/busybox/json?manifests=1&platform=%7B%22os%22%3A%22linux%22%7D";

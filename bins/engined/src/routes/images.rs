@@ -18,10 +18,15 @@ use crate::reply::{self, Response};
 use crate::router::Call;
 use crate::routes::prune_alone;
 use crate::routes::transfers::platform;
+use crate::version::Gates;
 
 /// `GET /images/json`
 pub(crate) async fn list(call: Call) -> Result<Response, Error> {
-    let filters = call.query.filters(&["dangling", "label", "label!", "before", "since", "reference", "until"])?;
+    let mut filters = call.query.filters(&["dangling", "label", "label!", "before", "since", "reference", "until"])?;
+    let name = call.query.text("filter");
+    if call.version.filters_images_by_name() && !name.is_empty() {
+        filters.add("reference", name);
+    }
     let images = call.daemon.engine.images();
     let created = async |name: &str| Ok::<_, Error>(images.get(name).await?.created().map_or(0, time::seconds_of));
     let (mut before, mut since) = (i64::MAX, i64::MIN);
