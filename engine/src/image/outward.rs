@@ -387,6 +387,21 @@ async fn an_upload_that_breaks_goes_on_in_pieces() {
 }
 
 #[tokio::test]
+async fn a_registry_that_takes_pieces_and_has_none_of_them_is_given_up() {
+    let scene = Scene::new();
+    let (liar, _) = registry(|asked| match asked.method.as_str() {
+        "PUT" if asked.path.contains("/uploads/") => Some(Reply::new(502, "bad gateway")),
+        "PATCH" => Some(Reply::new(202, "").header("Location", asked.path.clone()).header("Range", "0-5")),
+        _ => None,
+    });
+    let image = scene.load(saved(&["x:1"], &[layer("a")])).await.unwrap().remove(0).image;
+    let name: Reference = format!("{}/x:1", liar.address).parse().unwrap();
+    scene.images.tag(&image, &name).await.unwrap();
+    let error = scene.images.push(&name, PushOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("has no more of it than before"), "{error}");
+}
+
+#[tokio::test]
 async fn pushes_that_are_refused_say_why() {
     let scene = Scene::new();
     let image = scene.load(saved(&["x:1"], &[layer("a")])).await.unwrap().remove(0).image;
@@ -401,7 +416,12 @@ async fn pushes_that_are_refused_say_why() {
         (asked.method == "POST").then(|| Reply::new(202, "").header("Location", "file:///etc/passwd"))
     });
     let (full, _) = registry(|asked| (asked.method == "POST").then(|| Reply::error(507, "UNKNOWN", "no space left")));
+    let (busy, _) = registry(|asked| {
+        let is_upload = asked.method == "PUT" && asked.path.contains("/uploads/");
+        is_upload.then(|| Reply::error(429, "TOOMANYREQUESTS", "come back tomorrow").header("Retry-After", "86400"))
+    });
     for (liar, text) in [
+        (busy, "toomanyrequests: come back tomorrow"),
         (denying, "requested access to the resource is denied"),
         (lying, "verification of the manifest that was put failed"),
         (leading, "which is no address"),
@@ -411,6 +431,9 @@ async fn pushes_that_are_refused_say_why() {
         scene.images.tag(&image, &name).await.unwrap();
         let error = scene.images.push(&name, PushOptions::default()).await.unwrap_err();
         assert!(error.to_string().contains(text), "{text:?} is not in: {error}");
+        // Nobody is asked again before he wants to be.
+        let is_upload = |asked: &Asked| asked.method == "PUT" && asked.path.contains("/uploads/");
+        assert!(liar.asked().into_iter().filter(is_upload).count() <= 2, "{text}");
         assert!(scene.images.get("x:1").await.unwrap().digests().is_empty());
     }
     let missing = scene.images.push(&"nothing".parse().unwrap(), PushOptions::default()).await.unwrap_err();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderName, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::sync::mpsc;
@@ -141,12 +141,12 @@ impl Session {
             };
             let (error, pause) = match result {
                 Ok(()) => return Ok(Uploaded::Sent),
-                Err(Failed { error, passing: true }) => (error, retries.next(None)),
+                Err(Failed { error, passing: true, headers }) => (error, retries.next(headers.as_ref())),
                 // Something between here and there takes no requests of this size.
                 Err(Failed { error: error @ Error::Status { status: 413, .. }, .. }) if !in_pieces => {
                     (error, retries.next(None))
                 }
-                Err(Failed { error, passing: false }) => return Err(error),
+                Err(Failed { error, .. }) => return Err(error),
             };
             in_pieces = true;
             let Some(pause) = pause else { return Err(error) };
@@ -213,11 +213,18 @@ impl Session {
                 .content(Content::File(part(at, length)));
             match self.step(&ask).await {
                 Ok(response) => {
+                    let before = at;
                     at = received(&response).unwrap_or(at + length);
+                    if at <= before {
+                        let had = format!("it takes a piece of blob {digest} and has no more of it than before");
+                        return Err(Error::Misbehaved(had).into());
+                    }
+                    // A bad line is no reason to give up what comes along piece by piece.
+                    retries = Retries::default();
                     location = self.led(&location, &response)?;
                 }
                 Err(failed) => {
-                    let pause = if failed.passing { retries.next(None) } else { None };
+                    let pause = if failed.passing { retries.next(failed.headers.as_ref()) } else { None };
                     let Some(pause) = pause else { return Err(failed) };
                     tokio::time::sleep(pause).await;
                     let response = self.step(&Ask::get(&location)).await?;
@@ -240,10 +247,10 @@ impl Session {
         match self.once(ask).await {
             Ok(response) if response.status().is_success() => Ok(response),
             Ok(response) => {
-                let passing = is_busy(response.status());
-                Err(Failed { error: self.refused(ask, response).await, passing })
+                let (passing, headers) = (is_busy(response.status()), Some(response.headers().clone()));
+                Err(Failed { error: self.refused(ask, response).await, passing, headers })
             }
-            Err(error) => Err(Failed { passing: matches!(error, Error::Unreachable { .. }), error }),
+            Err(error) => Err(Failed { passing: matches!(error, Error::Unreachable { .. }), error, headers: None }),
         }
     }
 
@@ -336,11 +343,13 @@ struct Failed {
     error: Error,
     /// Whether another attempt may fare better.
     passing: bool,
+    /// Those of the answer, which may say when that is.
+    headers: Option<HeaderMap>,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, passing: false }
+        Self { error, passing: false, headers: None }
     }
 }
 
