@@ -341,8 +341,8 @@ pub struct RegistrySettings {
     /// Compressed layers are kept as they came, so that an image that is pushed or saved has the digest that it was
     /// pulled with. Without them the disk has a third less, and a push compresses anew.
     pub keep_blobs: bool,
-    /// Directory with `<host[:port]>/*.crt` of authorities trusted for that registry, and `*.cert` with `*.key` that
-    /// say who we are to it.
+    /// Directory with `<host[:port]>/*.crt` of authorities trusted for that registry or proxy, and `*.cert` with `*.key`
+    /// that say who we are to it.
     pub certificates: Option<PathBuf>,
     /// Proxies on the way to registries.
     pub proxy: ProxySettings,
@@ -351,7 +351,7 @@ pub struct RegistrySettings {
 /// Proxies on the way to registries; this host itself is always reached straight.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ProxySettings {
-    /// For addresses with `http://`, as `http://[user:password@]host:port`.
+    /// For addresses with `http://`, as `http://[user:password@]host:port`; `https://` is a proxy that is spoken to by TLS.
     pub http: Option<String>,
     /// For addresses with `https://`.
     pub https: Option<String>,

@@ -108,7 +108,7 @@ impl Client {
         for mirror in &settings.mirrors {
             endpoint::parse_mirror(mirror)?;
         }
-        let proxies = Arc::new(proxy::Proxies::new(&settings.proxy)?);
+        let proxies = Arc::new(proxy::Proxies::new(&settings.proxy, settings.certificates.as_deref())?);
         let shared = Shared {
             settings: settings.clone(),
             plain: transport::plain(proxies.clone()),

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,8 +15,11 @@ use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::Error;
@@ -33,11 +37,20 @@ pub(super) struct Proxies {
     exceptions: Vec<String>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 struct Proxy {
     address: Uri,
     /// `Proxy-Authorization`.
     authorization: Option<String>,
+    /// Of one that is spoken to by TLS.
+    tls: Option<Arc<Tls>>,
+}
+
+/// How a proxy is spoken to by TLS; its certificates are read when it is first needed.
+#[derive(Default)]
+struct Tls {
+    certificates: Option<PathBuf>,
+    connector: OnceCell<TlsConnector>,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -47,8 +60,10 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxies {
-    pub(super) fn new(settings: &ProxySettings) -> Result<Self, Error> {
-        let read = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(parse).transpose();
+    pub(super) fn new(settings: &ProxySettings, certificates: Option<&Path>) -> Result<Self, Error> {
+        let read = |text: &Option<String>| {
+            text.as_deref().filter(|text| !text.is_empty()).map(|text| parse(text, certificates)).transpose()
+        };
         Ok(Self { http: read(&settings.http)?, https: read(&settings.https)?, exceptions: settings.exceptions.clone() })
     }
 
@@ -98,7 +113,34 @@ impl Proxies {
     }
 }
 
-fn parse(text: &str) -> Result<Proxy, Error> {
+impl Proxy {
+    /// Greets the proxy at the other end of a new connection.
+    async fn greet(&self, stream: TokioIo<TcpStream>) -> io::Result<Box<dyn Stream>> {
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
+        let host = self.address.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let greeting = async {
+            let name = ServerName::try_from(host).map_err(io::Error::other)?;
+            tls.connector(&self.address).await?.connect(name, stream.into_inner()).await
+        };
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("the proxy {}: {error}", self.address));
+        Ok(Box::new(TokioIo::new(greeting.await.map_err(failed)?)))
+    }
+}
+
+impl Tls {
+    async fn connector(&self, address: &Uri) -> io::Result<&TlsConnector> {
+        let host = address.authority().map(ToString::to_string).unwrap_or_default();
+        let make = || async {
+            let certificates = self.certificates.clone();
+            let config = move || super::transport::config(certificates.as_deref(), &host, false);
+            let config = tokio::task::spawn_blocking(config).await.map_err(io::Error::other)?;
+            Ok(TlsConnector::from(Arc::new(config.map_err(io::Error::other)?)))
+        };
+        self.connector.get_or_try_init(make).await
+    }
+}
+
+fn parse(text: &str, certificates: Option<&Path>) -> Result<Proxy, Error> {
     let refuse = |reason: &str| Error::Setting {
         // A password is nobody's business.
         value: text.rsplit('@').next().unwrap_or_default().to_owned(),
@@ -106,16 +148,19 @@ fn parse(text: &str) -> Result<Proxy, Error> {
     };
     let text_with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = text_with_scheme.parse().map_err(|_| refuse("a proxy is an address such as http://proxy:3128"))?;
-    if uri.scheme_str() != Some("http") {
-        return Err(refuse("only proxies that are spoken to by http:// are supported"));
-    }
+    let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https"));
+    let scheme =
+        scheme.ok_or_else(|| refuse("only proxies that are spoken to by http:// or https:// are supported"))?;
     let authority = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
     let (user, host) = authority.rsplit_once('@').map_or((None, authority.as_str()), |(user, host)| (Some(user), host));
     if host.is_empty() || host.starts_with(':') {
         return Err(refuse("a proxy has a host"));
     }
-    let address = format!("http://{host}").parse().map_err(|_| refuse("a proxy has a host and a port"))?;
-    Ok(Proxy { address, authorization: user.map(|user| format!("Basic {}", STANDARD.encode(unescaped(user)))) })
+    let address = format!("{scheme}://{host}").parse().map_err(|_| refuse("a proxy has a host and a port"))?;
+    let authorization = user.map(|user| format!("Basic {}", STANDARD.encode(unescaped(user))));
+    let certificates = certificates.map(Path::to_owned);
+    let tls = (scheme == "https").then(|| Arc::new(Tls { certificates, ..Tls::default() }));
+    Ok(Proxy { address, authorization, tls })
 }
 
 /// Undoes percent encoding.
@@ -161,22 +206,23 @@ impl Service<Uri> for Way {
         let is_https = uri.scheme_str() == Some("https");
         let opening = self.direct.call(proxy.as_ref().map_or_else(|| uri.clone(), |proxy| proxy.address.clone()));
         Box::pin(async move {
-            let mut stream = opening.await?;
-            match proxy {
-                None => Ok(Opened { stream, forwards: false }),
-                Some(_) if !is_https => Ok(Opened { stream, forwards: true }),
-                Some(proxy) => {
-                    let host = uri.host().unwrap_or_default();
-                    tunnel(stream.inner_mut(), host, uri.port_u16().unwrap_or(443), &proxy).await?;
-                    Ok(Opened { stream, forwards: false })
-                }
+            let stream = opening.await?;
+            let Some(proxy) = proxy else { return Ok(Opened { stream: Box::new(stream), forwards: false }) };
+            let mut stream = proxy.greet(stream).await?;
+            if is_https {
+                let host = uri.host().unwrap_or_default();
+                tunnel(&mut TokioIo::new(&mut *stream), host, uri.port_u16().unwrap_or(443), &proxy).await?;
             }
+            Ok(Opened { stream, forwards: !is_https })
         })
     }
 }
 
 /// Has a proxy connect us to a host.
-async fn tunnel(stream: &mut TcpStream, host: &str, port: u16, proxy: &Proxy) -> io::Result<()> {
+async fn tunnel<S>(stream: &mut S, host: &str, port: u16, proxy: &Proxy) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
     if let Some(authorization) = &proxy.authorization {
         request.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
@@ -199,16 +245,20 @@ async fn tunnel(stream: &mut TcpStream, host: &str, port: u16, proxy: &Proxy) ->
     Err(io::Error::other(format!("the proxy {} refuses: {line}", proxy.address)))
 }
 
+/// What bytes go over.
+trait Stream: Read + Write + Unpin + Send {}
+
+impl<T: Read + Write + Unpin + Send> Stream for T {}
+
 /// A connection, to a registry or to a proxy that passes requests on.
-#[derive(Debug)]
 pub(super) struct Opened {
-    stream: TokioIo<TcpStream>,
+    stream: Box<dyn Stream>,
     forwards: bool,
 }
 
 impl Connection for Opened {
     fn connected(&self) -> Connected {
-        self.stream.connected().proxy(self.forwards)
+        Connected::new().proxy(self.forwards)
     }
 }
 
@@ -258,7 +308,7 @@ mod tests {
             exceptions: exceptions.iter().chain(&addresses).map(|text| (*text).to_owned()).collect(),
             ..ProxySettings::default()
         };
-        let proxies = Proxies::new(&settings).unwrap();
+        let proxies = Proxies::new(&settings, None).unwrap();
         let goes = |address: &str| proxies.of(&address.parse().unwrap()).is_none();
         for straight in [
             "https://inner.example",
@@ -301,12 +351,64 @@ mod tests {
 
     #[test]
     fn what_is_no_proxy_is_refused_and_no_password_is_shown() {
-        for wrong in ["https://x", "socks5://x", "http://", "http://:80", "http://a b"] {
+        let parse = |text| parse(text, None);
+        for wrong in ["socks5://x", "http://", "http://:80", "http://a b", "https://"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
-        let error = parse("ftp://me:secret@x").unwrap_err().to_string();
+        let error = parse("ftp://me:secret@x").err().unwrap().to_string();
         assert!(!error.contains("secret"), "{error}");
-        assert_eq!(parse("proxy:80").unwrap().address, "http://proxy:80");
+        let plain = parse("proxy:80").unwrap();
+        assert!(plain.address == "http://proxy:80" && plain.tls.is_none());
+        let secure = parse("https://me:p@proxy").unwrap();
+        assert!(secure.address == "https://proxy" && secure.tls.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_proxy_may_be_spoken_to_by_tls() {
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let file = |name: &str| format!("{}/tests/tls/{name}", env!("CARGO_MANIFEST_DIR"));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = vec![CertificateDer::from_pem_file(file("server.crt")).unwrap()];
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let key = PrivateKeyDer::from_pem_file(file("server.key")).unwrap();
+        let config = config.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = tokio::spawn(async move {
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            let mut asked = Vec::new();
+            while asked.is_empty() {
+                let (stream, _) = listener.accept().await.unwrap();
+                // Who does not trust it goes.
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                while !asked.ends_with(b"\r\n\r\n") {
+                    asked.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nhello").await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            String::from_utf8(asked).unwrap()
+        });
+        let settings = ProxySettings { https: Some(format!("https://u:p@{address}")), ..ProxySettings::default() };
+        let open = async |certificates: Option<&Path>| {
+            let proxies = Arc::new(Proxies::new(&settings, certificates).unwrap());
+            let mut direct = HttpConnector::new();
+            direct.enforce_http(false);
+            Way { direct, proxies }.call("https://registry.example".parse().unwrap()).await
+        };
+        let certificates = tempfile::tempdir().unwrap();
+        let own = certificates.path().join(address.to_string());
+        std::fs::create_dir(&own).unwrap();
+        let error = open(Some(certificates.path())).await.err().unwrap().to_string();
+        assert!(error.contains("the proxy https://127.0.0.1:") && error.contains("certificate"), "{error}");
+        std::fs::copy(file("ca.crt"), own.join("ca.crt")).unwrap();
+        let mut rest = [0; 5];
+        TokioIo::new(open(Some(certificates.path())).await.unwrap()).read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"hello");
+        let asked = serve.await.unwrap();
+        assert!(asked.starts_with("CONNECT registry.example:443 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("Proxy-Authorization: Basic dTpw\r\n"), "{asked}");
     }
 
     #[tokio::test]
@@ -327,7 +429,7 @@ mod tests {
             }
             asked
         });
-        let proxy = parse(&format!("http://u:p@{address}")).unwrap();
+        let proxy = parse(&format!("http://u:p@{address}"), None).unwrap();
         let mut stream = TcpStream::connect(address).await.unwrap();
         tunnel(&mut stream, "registry.example", 443, &proxy).await.unwrap();
         let mut rest = [0; 5];

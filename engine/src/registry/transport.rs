@@ -113,9 +113,10 @@ async fn secure(shared: &Arc<Shared>, host: String, insecure: bool) -> Result<Se
     Ok(client)
 }
 
-fn config(certificates: Option<&Path>, host: &str, insecure: bool) -> Result<ClientConfig, Error> {
+/// How to speak to a host by TLS. Reads the authorities.
+pub(super) fn config(certificates: Option<&Path>, host: &str, insecure: bool) -> Result<ClientConfig, Error> {
     let own = certificates.map(|directory| directory.join(host));
-    let mut trust = Trust { peer: format!("registry {host}"), unchecked: insecure, ..Trust::default() };
+    let mut trust = Trust { peer: host.to_owned(), unchecked: insecure, ..Trust::default() };
     if let Some(directory) = &own {
         trust.authorities = files(directory, "crt")?;
         // Who we are to a registry that wants to know.
