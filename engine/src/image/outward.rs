@@ -422,7 +422,7 @@ async fn pushes_that_are_refused_say_why() {
     });
     for (liar, text) in [
         (busy, "toomanyrequests: come back tomorrow"),
-        (denying, "requested access to the resource is denied"),
+        (denying, "push access denied for"),
         (lying, "verification of the manifest that was put failed"),
         (leading, "which is no address"),
         (full, "no space left"),

@@ -172,8 +172,10 @@ pub enum Error {
         cause: String,
     },
     /// The registry does not tell who asks.
-    #[error("pull access denied for {name}, repository does not exist or may require 'docker login': {cause}")]
+    #[error("{action} access denied for {name}, repository does not exist or may require 'docker login': {cause}")]
     Denied {
+        /// What was to be done: `pull` or `push`.
+        action: &'static str,
         /// The repository.
         name: String,
         /// What the registry says.

@@ -342,12 +342,13 @@ impl Session {
         let complaint = body::complaint(response).await;
         let (cause, name) = (complaint.text(), self.reference.familiar_name());
         let is_manifest = url.contains("/manifests/");
+        let action = if self.actions.contains("push") { "push" } else { "pull" };
         match (status, complaint.code.as_str()) {
             (_, "MANIFEST_UNKNOWN") => Error::ManifestUnknown { reference: self.reference.to_string(), cause },
             (404, "NAME_UNKNOWN") => Error::NameUnknown { name, cause },
             (404, _) if is_manifest => Error::ManifestUnknown { reference: self.reference.to_string(), cause },
-            (401 | 403, _) if self.auth.is_empty() => Error::Denied { name, cause },
-            (403, _) | (401, "DENIED") => Error::Denied { name, cause },
+            (401 | 403, _) if self.auth.is_empty() => Error::Denied { action, name, cause },
+            (403, _) | (401, "DENIED") => Error::Denied { action, name, cause },
             (401, _) => Error::Unauthorized(complaint.message_or("authentication required")),
             (429, _) => Error::TooManyRequests(complaint.message_or("the registry is asked too often")),
             _ => Error::Status { method: ask.method.to_string(), url: url.to_owned(), status, cause },
