@@ -387,6 +387,25 @@ async fn an_upload_that_breaks_goes_on_in_pieces() {
 }
 
 #[tokio::test]
+async fn what_may_not_be_taken_over_is_sent() {
+    let (liar, _) = registry(|asked| {
+        let refused = asked.path.contains("mount=");
+        refused.then(|| Reply::error(401, "UNAUTHORIZED", "not yours").header("WWW-Authenticate", "Basic realm=\"x\""))
+    });
+    let scene = Scene::new();
+    let image = scene.load(saved(&["x:1"], &[layer("a")])).await.unwrap().remove(0).image;
+    let auth = Auth { username: "me".to_owned(), password: "secret".to_owned(), ..Auth::default() };
+    for repository in ["theirs", "mine"] {
+        let name: Reference = format!("{}/{repository}:1", liar.address).parse().unwrap();
+        scene.images.tag(&image, &name).await.unwrap();
+        scene.images.push(&name, PushOptions { auth: auth.clone(), ..PushOptions::default() }).await.unwrap();
+    }
+    assert!(liar.asked().iter().any(|asked| asked.path.contains("from=theirs")));
+    let uploads = liar.asked().iter().filter(|asked| asked.method == "PUT" && asked.path.contains("/uploads/")).count();
+    assert_eq!(uploads, 4);
+}
+
+#[tokio::test]
 async fn a_registry_that_takes_pieces_and_has_none_of_them_is_given_up() {
     let scene = Scene::new();
     let (liar, _) = registry(|asked| match asked.method.as_str() {

@@ -165,7 +165,9 @@ impl Session {
             let response = match self.ask(&ask).await {
                 Ok(response) => response,
                 // Taking over is a favour; who refuses it may well take the bytes.
-                Err(Error::Denied { .. } | Error::Status { .. } | Error::NameUnknown { .. }) => continue,
+                Err(
+                    Error::Denied { .. } | Error::Unauthorized(_) | Error::Status { .. } | Error::NameUnknown { .. },
+                ) => continue,
                 Err(error) => return Err(error),
             };
             if response.status() == StatusCode::CREATED {
