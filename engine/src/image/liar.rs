@@ -376,11 +376,35 @@ async fn the_platform_decides_and_indexes_have_a_depth() {
     ]});
     let body = index.to_string();
     let s = held.clone();
-    let answer = move |asked: &Asked| match asked.path.ends_with("/manifests/1") {
-        true => Reply::ok(body.clone()).kind(media_type::OCI_INDEX),
-        false => s.answer(asked),
+    // Registries say what they serve in several ways, or not at all.
+    let serving = move |kind: &str| {
+        let (body, s, kind) = (body.clone(), s.clone(), kind.to_owned());
+        move |asked: &Asked| match asked.path.ends_with("/manifests/1") {
+            true => Reply::ok(body.clone()).kind(media_type::OCI_INDEX),
+            false if asked.path.contains("/manifests/") => Reply::ok(s.manifest.clone()).kind(&kind),
+            false => s.answer(asked),
+        }
     };
-    let (scene, liar) = (Scene::new(), Liar::start(answer));
+    for kind in [format!("{}; charset=utf-8", media_type::OCI_MANIFEST), "application/json".to_owned()] {
+        let liar = Liar::start(serving(&kind));
+        let kept = Scene::new();
+        let image = pull(&kept, &liar).await.unwrap();
+        let manifest = kept.images.manifest(&image).await.unwrap().unwrap();
+        assert_eq!(
+            (manifest.media_type.as_str(), manifest.digest),
+            (media_type::OCI_MANIFEST, Digest::of(&held.manifest))
+        );
+    }
+    let mut lying = index.clone();
+    lying["manifests"][1]["mediaType"] = media_type::DOCKER_MANIFEST.into();
+    let (lying, s) = (lying.to_string(), held.clone());
+    refuses("was served as", move |asked| match asked.path.ends_with("/manifests/1") {
+        true => Reply::ok(lying.clone()).kind(media_type::OCI_INDEX),
+        false if asked.path.contains("/manifests/") => Reply::ok(s.manifest.clone()).kind("application/json"),
+        false => s.answer(asked),
+    })
+    .await;
+    let (scene, liar) = (Scene::new(), Liar::start(serving(media_type::OCI_MANIFEST)));
     let image = pull(&scene, &liar).await.unwrap();
     // The name's digest is that of the index, the manifest that of the image.
     assert_eq!(image.digests()[0].digest(), Some(Digest::of(index.to_string().as_bytes())));

@@ -133,6 +133,13 @@ impl Manifest {
     }
 }
 
+/// What a `Content-Type` tells of a document: its media type, or nothing, since registries that know no better serve plain
+/// JSON.
+pub(crate) fn told_by(content_type: &str) -> Option<&str> {
+    let kind = content_type.split(';').next().map(str::trim)?;
+    (!matches!(kind, "" | "application/json" | "text/plain" | "application/octet-stream")).then_some(kind)
+}
+
 impl Document {
     /// The manifest that it refers to.
     pub fn subject(&self) -> Option<&Descriptor> {
@@ -187,11 +194,7 @@ impl Document {
             return Err(Error::document(MANIFEST, "it is both a manifest and an index"));
         }
         let stated = members.get("mediaType").and_then(Value::as_str).filter(|text| !text.is_empty());
-        let transport = content_type
-            .and_then(|text| text.split(';').next())
-            .map(str::trim)
-            // Registries that know no better serve plain JSON.
-            .filter(|text| !matches!(*text, "" | "application/json" | "text/plain" | "application/octet-stream"));
+        let transport = content_type.and_then(told_by);
         if let (Some(stated), Some(transport)) = (stated, transport)
             && stated != transport
         {

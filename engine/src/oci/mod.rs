@@ -9,6 +9,7 @@ mod reference;
 
 pub use config::{Execution, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{Digest, Hasher};
+pub(crate) use manifest::told_by;
 pub use manifest::{Descriptor, Document, Index, Manifest, media_type};
 pub use platform::Platform;
 pub use reference::Reference;

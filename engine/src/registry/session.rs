@@ -11,7 +11,7 @@ use super::challenge::{self, Challenge};
 use super::endpoint::Endpoint;
 use super::upload::Content;
 use super::{Auth, Client, Error, body, token, transport};
-use crate::oci::{Descriptor, Digest, Document, Manifest, Reference, media_type};
+use crate::oci::{Descriptor, Digest, Document, Manifest, Reference, media_type, told_by};
 
 pub(super) const AGENT: &str = concat!("engine/", env!("CARGO_PKG_VERSION"));
 
@@ -164,17 +164,11 @@ impl Session {
                 return Err(Error::Mismatch { what: "the manifest", expected, found: digest });
             }
         }
-        if let Some(descriptor) = descriptor {
-            if descriptor.size != bytes.len() as u64 {
-                let (size, found) = (descriptor.size, bytes.len());
-                return Err(Error::Misbehaved(format!("a manifest of {size} bytes has {found} bytes")));
-            }
-            if let (wanted, Some(found)) = (descriptor.media_type.as_str(), content_type.as_deref())
-                && !wanted.is_empty()
-                && wanted != found
-            {
-                return Err(Error::Misbehaved(format!("a manifest of type {wanted:?} was served as {found:?}")));
-            }
+        if let Some(descriptor) = descriptor
+            && descriptor.size != bytes.len() as u64
+        {
+            let (size, found) = (descriptor.size, bytes.len());
+            return Err(Error::Misbehaved(format!("a manifest of {size} bytes has {found} bytes")));
         }
         let document = Document::parse(&bytes, content_type.as_deref())?;
         let fallback = match document {
@@ -185,7 +179,14 @@ impl Session {
             Document::Index(index) => index.media_type.clone(),
             Document::Manifest(manifest) => manifest.media_type.clone(),
         };
-        let media_type = stated.or(content_type).unwrap_or_else(|| fallback.to_owned());
+        let told = stated.or_else(|| content_type.as_deref().and_then(told_by).map(str::to_owned));
+        let wanted = descriptor.map(|descriptor| descriptor.media_type.as_str()).filter(|wanted| !wanted.is_empty());
+        if let (Some(wanted), Some(found)) = (wanted, &told)
+            && wanted != found
+        {
+            return Err(Error::Misbehaved(format!("a manifest of type {wanted:?} was served as {found:?}")));
+        }
+        let media_type = told.unwrap_or_else(|| wanted.unwrap_or(fallback).to_owned());
         Ok(Fetched { document, digest, bytes, media_type })
     }
 
