@@ -210,7 +210,10 @@ impl Container {
     }
 
     fn readable_log(&self) -> Result<(), Error> {
-        if self.inner.record().config.host.log.driver != "none" {
+        let record = self.inner.record();
+        let log = &record.config.host.log;
+        let hidden = super::shipping::is_remote(&record.config) && crate::logs::remote::hides(&log.options);
+        if log.driver != "none" && !hidden {
             return Ok(());
         }
         Err(Error::unsupported("configured logging driver does not support reading"))

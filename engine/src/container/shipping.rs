@@ -12,13 +12,10 @@ use super::inventory::{Inner, Shared};
 use super::record::Record;
 use super::{Config, Error};
 use crate::logs::LogOptions;
-use crate::logs::remote::{DRIVERS, Remote, Source};
+use crate::logs::remote::{self, DRIVERS, Remote, Source};
 
 /// The file in the container's directory that tells how far sending has come.
 const PLACE: &str = "sent";
-/// The wait before the second try to connect; each further one is twice as long.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How long the last lines of a container may take before it is removed.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
@@ -112,10 +109,10 @@ fn source(record: &Record) -> Result<Source, Error> {
     })
 }
 
-/// Refuses to start a container whose output could not be sent; whoever asks for `fluentd-async` takes that upon himself.
+/// Refuses to start a container whose output could not be sent, unless its options take that upon them.
 pub(super) async fn reach(record: &Record) -> Result<(), Error> {
     let log = &record.config.host.log;
-    if !is_remote(&record.config) || log.options.get("fluentd-async").is_some_and(|value| value == "true") {
+    if !is_remote(&record.config) || remote::waits(&log.driver, &log.options) {
         return Ok(());
     }
     Remote::connect(&log.driver, &log.options, source(record)?).await.map(drop).map_err(|error| Error::Start {
@@ -166,6 +163,7 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
     let mut lines =
         crate::logs::read(&directory, &super::start::log_name(&inner.id), options, inner.running.subscribe());
     let source = source(&record)?;
+    let tries = remote::tries(&log.driver, &log.options).map_err(Error::Invalid)?;
     let mut closing = shared.closing.subscribe();
     let mut remote = None;
     loop {
@@ -179,7 +177,7 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
                 known -= 1;
                 continue;
             }
-            let mut wait = FIRST_WAIT;
+            let (mut wait, mut tried) = (tries.first, 0);
             loop {
                 let sent = match &mut remote {
                     Some(remote) => Remote::send(remote, &line).await.map_err(|error| error.to_string()),
@@ -193,10 +191,15 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
                 };
                 let Err(error) = sent else { break };
                 remote = None;
+                if tries.most.is_some_and(|most| tried >= most) {
+                    tracing::warn!(container = %inner.id, driver = log.driver, %error, "a line is not sent");
+                    break;
+                }
+                tried += 1;
                 tracing::warn!(container = %inner.id, driver = log.driver, %error, "output cannot be sent at the moment");
                 tokio::select! {
                     _ = closing.wait_for(|closing| *closing) => return Ok(()),
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(tries.longest),
                 }
                 if inner.is_gone() {
                     return Ok(());

@@ -242,7 +242,11 @@ pub(super) struct LogBounds {
 /// The bounds of a container's log.
 pub(super) fn log_bounds(config: &Config) -> Result<LogBounds, Error> {
     let options = &config.host.log.options;
-    let size = match options.get("max-size").map(String::as_str) {
+    let option = |name: &str| {
+        let cache = options.get(&format!("cache-{name}")).filter(|_| super::shipping::is_remote(config));
+        options.get(name).or(cache).map(String::as_str)
+    };
+    let size = match option("max-size") {
         None => DEFAULT_LOG_SIZE,
         Some("-1") => 0,
         Some(text) => text
@@ -250,7 +254,7 @@ pub(super) fn log_bounds(config: &Config) -> Result<LogBounds, Error> {
             .map_err(|_| Error::invalid(format!("invalid value for max-size: {text}")))?
             .get(),
     };
-    let files = match options.get("max-file") {
+    let files = match option("max-file") {
         None => DEFAULT_LOG_FILES,
         Some(text) => text
             .parse::<u32>()
@@ -264,7 +268,7 @@ pub(super) fn log_bounds(config: &Config) -> Result<LogBounds, Error> {
             Error::invalid(format!("invalid value for max-age: {text}: it is a time such as 90m, 24h or 7d"))
         })?,
     };
-    if size == 0 && age.is_zero() && files > 1 && options.contains_key("max-file") {
+    if size == 0 && age.is_zero() && files > 1 && option("max-file").is_some() {
         return Err(Error::invalid("max-file cannot be used without max-size"));
     }
     Ok(LogBounds { size, age, files })
@@ -297,6 +301,9 @@ pub(super) fn packs_log(config: &Config) -> bool {
     match log.driver.as_str() {
         "json-file" => asked == Some("true"),
         "local" => asked != Some("false"),
+        _ if super::shipping::is_remote(config) => {
+            asked.or(log.options.get("cache-compress").map(String::as_str)) == Some("true")
+        }
         _ => false,
     }
 }
@@ -305,12 +312,11 @@ fn check_log(config: &Config) -> Result<(), Error> {
     let log = &config.host.log;
     match log.driver.as_str() {
         driver @ ("json-file" | "local") => {
-            for (option, value) in &log.options {
+            for option in log.options.keys() {
                 match option.as_str() {
                     "max-size" | "max-file" | "max-age" | "mode" | "max-buffer-size" => {}
                     "labels" | "labels-regex" | "env" | "env-regex" | "tag" => {}
-                    "compress" if matches!(value.as_str(), "true" | "false") => {}
-                    "compress" => return Err(Error::invalid(format!("invalid value for compress: {value}"))),
+                    "compress" => {}
                     _ => return Err(Error::invalid(format!("unknown log opt '{option}' for {driver} log driver"))),
                 }
             }
@@ -333,6 +339,11 @@ fn check_log(config: &Config) -> Result<(), Error> {
         }
         size.parse::<crate::settings::Bytes>()
             .map_err(|_| Error::invalid(format!("logger: error parsing option max-buffer-size: {size}")))?;
+    }
+    for option in ["compress", "cache-compress"] {
+        if let Some(value) = log.options.get(option).filter(|value| !matches!(value.as_str(), "true" | "false")) {
+            return Err(Error::invalid(format!("invalid value for {option}: {value}")));
+        }
     }
     let bounds = log_bounds(config)?;
     let never_older = bounds.files < 2 || (bounds.size == 0 && bounds.age.is_zero());
@@ -449,6 +460,10 @@ mod tests {
         assert!(with("gelf", None).unwrap_err().contains("gelf-address is a required parameter"));
         with("local", Some(("max-size", "10k"))).unwrap();
         with("syslog", Some(("tag", "x"))).unwrap();
+        with("syslog", Some(("cache-max-size", "10k"))).unwrap();
+        assert!(with("syslog", Some(("cache-max-size", "x"))).unwrap_err().contains("max-size"));
+        assert!(with("syslog", Some(("cache-compress", "x"))).unwrap_err().contains("cache-compress"));
+        assert!(with("json-file", Some(("cache-disabled", "true"))).unwrap_err().contains("unknown log opt"));
         with("json-file", Some(("compress", "true"))).unwrap();
         assert!(with("json-file", Some(("compress", "maybe"))).unwrap_err().contains("invalid value for compress"));
         for good in ["90s", "24h", "7d", "1h30m"] {

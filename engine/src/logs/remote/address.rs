@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -23,7 +23,7 @@ pub(crate) enum Address {
 }
 
 /// How long a connection may take to be there, and a message to go.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(super) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Address {
     /// Reads an address; `port` is the one that is meant when none is given.
@@ -123,23 +123,36 @@ impl Connection {
     }
 
     pub(super) async fn send(&mut self, message: &[u8]) -> io::Result<()> {
-        let sent = async {
-            match self {
-                Self::Udp(socket) => match socket.send(message).await {
-                    // Nobody listens at this moment: a datagram is lost then, as it may be anyway.
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-                    sent => sent.map(drop),
-                },
-                Self::UnixDatagram(socket) => socket.send(message).await.map(drop),
-                Self::Tcp(stream) => stream.write_all(message).await,
-                Self::Tls(stream) => {
-                    stream.write_all(message).await?;
-                    stream.flush().await
-                }
-                Self::Unix(stream) => stream.write_all(message).await,
+        let sent = tokio::time::timeout(PATIENCE, self.send_at_leisure(message));
+        sent.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// Sends for as long as whoever asks for it waits.
+    pub(super) async fn send_at_leisure(&mut self, message: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Udp(socket) => match socket.send(message).await {
+                // Nobody listens at this moment: a datagram is lost then, as it may be anyway.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+                sent => sent.map(drop),
+            },
+            Self::UnixDatagram(socket) => socket.send(message).await.map(drop),
+            Self::Tcp(stream) => stream.write_all(message).await,
+            Self::Tls(stream) => {
+                stream.write_all(message).await?;
+                stream.flush().await
             }
-        };
-        tokio::time::timeout(PATIENCE, sent).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+            Self::Unix(stream) => stream.write_all(message).await,
+        }
+    }
+
+    /// Fills a buffer with what the other side says over a stream.
+    pub(super) async fn receive(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.read_exact(buffer).await.map(drop),
+            Self::Tls(stream) => stream.read_exact(buffer).await.map(drop),
+            Self::Unix(stream) => stream.read_exact(buffer).await.map(drop),
+            Self::Udp(_) | Self::UnixDatagram(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 

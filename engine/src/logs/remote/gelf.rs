@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use serde_json::{Map, Value, json};
 
 use super::address::{Address, Connection};
-use super::{Source, message};
+use super::{Source, Tries, message, number};
 use crate::logs::{LogLine, Output};
 use crate::tls::Trust;
 
@@ -62,9 +63,22 @@ fn packing(options: &BTreeMap<String, String>) -> Result<(Packing, Compression),
     Ok((packing, level))
 }
 
+/// The tries over TCP; what goes by UDP is sent once.
+pub(super) fn tries(options: &BTreeMap<String, String>) -> Result<Tries, String> {
+    let mut tries = Tries { most: number(options, "gelf-tcp-max-reconnect")?, ..Tries::default() };
+    if let Some(seconds) = number(options, "gelf-tcp-reconnect-delay")? {
+        (tries.first, tries.longest) = (Duration::from_secs(seconds), Duration::from_secs(seconds));
+    }
+    Ok(tries)
+}
+
 pub(super) fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
     packing(options)?;
+    tries(options)?;
     match address(options)? {
+        Address::Udp(_) if options.keys().any(|option| option.starts_with("gelf-tcp-")) => {
+            Err("gelf-tcp-max-reconnect and gelf-tcp-reconnect-delay are only valid for TCP".to_owned())
+        }
         Address::Tcp(_) if options.keys().any(|option| option.starts_with("gelf-compression")) => {
             Err("gelf: compression is only possible with UDP".to_owned())
         }

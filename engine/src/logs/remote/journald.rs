@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use jiff::Timestamp;
 use tokio::net::UnixDatagram;
 
 use super::{Source, message};
@@ -47,6 +48,10 @@ impl Journald {
 
     pub(super) async fn send(&mut self, line: &LogLine) -> io::Result<()> {
         let mut entry = self.fixed.clone();
+        // The journal's own time is that at which it heard of the line.
+        if let Ok(at) = Timestamp::from_nanosecond(line.at.into()) {
+            field(&mut entry, "SYSLOG_TIMESTAMP", at.to_string().as_bytes());
+        }
         field(&mut entry, "PRIORITY", if line.output == Output::Stderr { b"3" } else { b"6" });
         if !line.bytes.ends_with(b"\n") {
             field(&mut entry, "CONTAINER_PARTIAL_MESSAGE", b"true");
@@ -95,7 +100,12 @@ mod tests {
         let count = server.recv(&mut buffer).await.unwrap();
         let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
         assert!(text.starts_with("CONTAINER_ID=0123456789ab\nCONTAINER_ID_FULL=0123456789abcdef\n"), "{text}");
-        assert!(text.ends_with("SYSLOG_IDENTIFIER=web\nPRIORITY=3\nMESSAGE=hello\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "SYSLOG_IDENTIFIER=web\nSYSLOG_TIMESTAMP=1970-01-01T00:00:00.000000001Z\nPRIORITY=3\nMESSAGE=hello\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

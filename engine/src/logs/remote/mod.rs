@@ -11,6 +11,7 @@ mod syslog;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use super::LogLine;
 
@@ -73,6 +74,80 @@ impl Remote {
     }
 }
 
+/// How often a line is tried to be sent again, and how far the tries are apart: each time twice as far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tries {
+    pub(crate) first: Duration,
+    pub(crate) longest: Duration,
+    /// Then it is left out.
+    pub(crate) most: Option<u64>,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { first: Duration::from_millis(500), longest: Duration::from_secs(30), most: None }
+    }
+}
+
+/// The tries that the options of a driver ask for.
+pub(crate) fn tries(driver: &str, options: &BTreeMap<String, String>) -> Result<Tries, String> {
+    match driver {
+        "fluentd" => fluentd::tries(options),
+        "gelf" => gelf::tries(options),
+        _ => Ok(Tries::default()),
+    }
+}
+
+/// Whether a container is started though there is nobody yet who takes its lines.
+pub(crate) fn waits(driver: &str, options: &BTreeMap<String, String>) -> bool {
+    driver == "fluentd" && truth(options, "fluentd-async").unwrap_or(false)
+}
+
+/// Whether the lines that are kept are nobody's to read.
+pub(crate) fn hides(options: &BTreeMap<String, String>) -> bool {
+    truth(options, "cache-disabled").unwrap_or(false)
+}
+
+/// An option that is true or false, in Go's words; false when it is missing.
+fn truth(options: &BTreeMap<String, String>, name: &str) -> Result<bool, String> {
+    match options.get(name).map(String::as_str) {
+        None | Some("" | "false" | "False" | "FALSE" | "f" | "F" | "0") => Ok(false),
+        Some("true" | "True" | "TRUE" | "t" | "T" | "1") => Ok(true),
+        Some(other) => Err(format!("invalid value for {name}: {other}")),
+    }
+}
+
+/// An option that is a time as Go writes it, such as `500ms` or `1m30s`.
+fn duration(options: &BTreeMap<String, String>, name: &str) -> Result<Option<Duration>, String> {
+    let Some(text) = options.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let read = || {
+        let (mut sum, mut rest) = (Duration::ZERO, text.as_str());
+        while !rest.is_empty() {
+            let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+            let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
+            let unit = match unit {
+                "ms" => 0.001,
+                "s" => 1.0,
+                "m" => 60.0,
+                "h" => 3600.0,
+                _ => return None,
+            };
+            sum = sum.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * unit).ok()?)?;
+            rest = tail;
+        }
+        Some(sum)
+    };
+    read().map(Some).ok_or_else(|| format!("invalid value for {name}: {text}: it is a time such as 500ms or 1m30s"))
+}
+
+/// An option that is a whole number.
+fn number(options: &BTreeMap<String, String>, name: &str) -> Result<Option<u64>, String> {
+    let Some(text) = options.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+    text.parse::<u32>()
+        .map(|number| Some(number.into()))
+        .map_err(|_| format!("{name} must be a positive integer: {text}"))
+}
+
 /// Options that every driver has.
 const COMMON: [&str; 5] = ["labels", "labels-regex", "env", "env-regex", "tag"];
 
@@ -88,14 +163,33 @@ pub(crate) fn check(driver: &str, options: &BTreeMap<String, String>) -> Result<
             "syslog-tls-key",
             "syslog-tls-skip-verify",
         ],
-        "gelf" => &["gelf-address", "gelf-compression-type", "gelf-compression-level"],
-        "fluentd" => &["fluentd-address", "fluentd-sub-second-precision", "fluentd-async"],
+        "gelf" => &[
+            "gelf-address",
+            "gelf-compression-type",
+            "gelf-compression-level",
+            "gelf-tcp-max-reconnect",
+            "gelf-tcp-reconnect-delay",
+        ],
+        "fluentd" => &[
+            "fluentd-address",
+            "fluentd-async",
+            "fluentd-async-reconnect-interval",
+            "fluentd-buffer-limit",
+            "fluentd-max-retries",
+            "fluentd-request-ack",
+            "fluentd-retry-wait",
+            "fluentd-sub-second-precision",
+            "fluentd-write-timeout",
+        ],
         "journald" => &[],
         _ => return Err(format!("no log driver named '{driver}' is registered")),
     };
-    for option in options.keys() {
-        let kept = ["max-size", "max-file", "max-age", "mode", "max-buffer-size"];
-        if !own.contains(&option.as_str()) && !COMMON.contains(&option.as_str()) && !kept.contains(&option.as_str()) {
+    // Of the file that the lines lie in until they are sent, and in which `logs` reads.
+    let kept = ["max-size", "max-file", "max-age", "compress", "mode", "max-buffer-size"];
+    let cache = ["cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"];
+    truth(options, "cache-disabled")?;
+    for option in options.keys().map(String::as_str) {
+        if ![own, &COMMON, &kept, &cache].iter().any(|known| known.contains(&option)) {
             return Err(format!("unknown log opt '{option}' for {driver} log driver"));
         }
     }
@@ -118,6 +212,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn tries_are_as_often_and_as_far_apart_as_is_asked() {
+        let of = |driver: &str, pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            tries(driver, &pairs).unwrap()
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(of("syslog", &[]), Tries::default());
+        let retries = [("fluentd-retry-wait", "1m"), ("fluentd-max-retries", "4")];
+        assert_eq!(of("fluentd", &retries), Tries { first: 60 * second, longest: 60 * second, most: Some(4) });
+        let interval = of("fluentd", &[("fluentd-async-reconnect-interval", "1.5s")]);
+        assert_eq!(interval, Tries { first: second * 3 / 2, longest: second * 3 / 2, most: None });
+        let tcp = [("gelf-address", "tcp://x"), ("gelf-tcp-max-reconnect", "3"), ("gelf-tcp-reconnect-delay", "2")];
+        assert_eq!(of("gelf", &tcp), Tries { first: 2 * second, longest: 2 * second, most: Some(3) });
+        let udp = [("gelf-address", "udp://x"), ("gelf-tcp-max-reconnect", "3")];
+        let udp = udp.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        assert!(check("gelf", &udp).unwrap_err().contains("only valid for TCP"));
+        let waits = |value: &str| super::waits("fluentd", &[("fluentd-async".to_owned(), value.to_owned())].into());
+        assert!(waits("1") && waits("true") && !waits("0"));
+    }
+
+    #[test]
     fn options_are_checked() {
         let with = |driver: &str, option: &str, value: &str| {
             check(driver, &BTreeMap::from([(option.to_owned(), value.to_owned())]))
@@ -136,6 +251,13 @@ mod tests {
             ("gelf", "tag", "x", "gelf-address"),
             ("fluentd", "fluentd-address", "http://x", "http"),
             ("awslogs", "tag", "x", "no log driver named 'awslogs'"),
+            ("fluentd", "fluentd-retry-wait", "soon", "it is a time such as 500ms"),
+            ("fluentd", "fluentd-max-retries", "-1", "positive integer"),
+            ("fluentd", "fluentd-async-reconnect-interval", "11s", "between 100ms and 10s"),
+            ("fluentd", "fluentd-request-ack", "maybe", "fluentd-request-ack"),
+            ("fluentd", "fluentd-buffer-limit", "x", "fluentd-buffer-limit"),
+            ("fluentd", "fluentd-write-timeout", "x", "fluentd-write-timeout"),
+            ("fluentd", "cache-disabled", "maybe", "cache-disabled"),
         ] {
             let error = with(driver, option, value).unwrap_err();
             assert!(error.contains(why), "{driver} {option}: {error}");
