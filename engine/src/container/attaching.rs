@@ -205,8 +205,9 @@ impl Container {
         }
         self.readable_log()?;
         let id = &self.inner.id;
+        let (directory, name) = (self.shared.directory(id), super::start::log_name(id));
         let running = self.inner.running.subscribe();
-        Ok(crate::logs::read(&self.shared.directory(id), &super::start::log_name(id), options, running))
+        Ok(crate::logs::read(&directory, &name, options, running, &self.shared.watcher))
     }
 
     fn readable_log(&self) -> Result<(), Error> {

@@ -24,6 +24,7 @@ use super::{Error, names};
 use crate::events::{Event, EventType, Events};
 use crate::id::{ContainerId, ExecId, Resolved, resolve};
 use crate::image::Images;
+use crate::logs::Watcher;
 use crate::network::Networks;
 use crate::quota::Quotas;
 use crate::settings::Settings;
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     pub(super) ready: watch::Sender<bool>,
     /// Those that are started then, and have no ticket.
     pub(super) reviving: Mutex<Vec<ContainerId>>,
+    /// Hears what happens to logs.
+    pub(super) watcher: Watcher,
     /// How many removed containers have files yet.
     leaving: Arc<watch::Sender<usize>>,
 }
@@ -369,6 +372,7 @@ impl Shared {
             prober: Prober::default(),
             ready: watch::Sender::new(false),
             reviving: Mutex::default(),
+            watcher: Watcher::default(),
             leaving: Arc::new(watch::Sender::new(0)),
         }
     }

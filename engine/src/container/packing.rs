@@ -9,7 +9,7 @@ use super::inventory::{Inner, Shared, blocking};
 use super::live::Live;
 use super::start::log_name;
 use super::{Error, validate};
-use crate::logs::{Turns, pack};
+use crate::logs::pack;
 
 /// Packs from now on what the container's log no longer writes, if that was asked for. Must be called within a tokio runtime.
 pub(super) fn begin(shared: &Arc<Shared>, inner: &Arc<Inner>, live: &Arc<Live>) {
@@ -31,7 +31,7 @@ async fn go_on(shared: &Shared, inner: &Inner, live: &Live) -> Result<(), Error>
     // Whoever packs for an earlier run finds its monitor gone and ends.
     let _alone = inner.packing.lock().await;
     // Before the first look, so that none is missed.
-    let turns = Turns::of(&directory).map_err(failed)?;
+    let mut turns = shared.watcher.turns(&directory).map_err(failed)?;
     pack::forget(&directory, &name).map_err(failed)?;
     let mut closing = shared.closing.subscribe();
     let mut running = inner.running.subscribe();

@@ -160,8 +160,8 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
     let mut known = count;
     let mut options = LogOptions::default().follow(true);
     options.since = Some(last).filter(|last| *last > 0);
-    let mut lines =
-        crate::logs::read(&directory, &super::start::log_name(&inner.id), options, inner.running.subscribe());
+    let (name, running) = (super::start::log_name(&inner.id), inner.running.subscribe());
+    let mut lines = crate::logs::read(&directory, &name, options, running, &shared.watcher);
     let source = source(&record)?;
     let tries = remote::tries(&log.driver, &log.options).map_err(Error::Invalid)?;
     let mut closing = shared.closing.subscribe();

@@ -6,6 +6,7 @@ mod piece;
 mod read;
 mod record;
 pub(crate) mod remote;
+mod watch;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,11 +15,10 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch as state};
 
 pub use record::Output;
+pub use watch::Watcher;
 
 use crate::error::ErrorKind;
 use files::Files;
@@ -154,27 +154,39 @@ impl Stream for LogStream {
 /// once it does not and everything has been read. A log that is not there is empty.
 ///
 /// Must be called within a tokio runtime.
-pub fn read(directory: &Path, name: &str, options: LogOptions, running: watch::Receiver<bool>) -> LogStream {
-    start(directory, name, options, running, None)
+pub fn read(
+    directory: &Path,
+    name: &str,
+    options: LogOptions,
+    running: state::Receiver<bool>,
+    watcher: &Watcher,
+) -> LogStream {
+    start(directory, name, options, running, watcher, None)
 }
 
 /// Reads what is there, of the present file only the bytes before `offset`: what a client gets that is connected there.
 pub fn read_up_to(directory: &Path, name: &str, options: LogOptions, offset: u64) -> LogStream {
     let options = LogOptions { follow: false, ..options };
-    start(directory, name, options, watch::Sender::new(false).subscribe(), Some(offset))
+    start(directory, name, options, state::Sender::new(false).subscribe(), &Watcher::default(), Some(offset))
 }
 
 fn start(
     directory: &Path,
     name: &str,
     options: LogOptions,
-    running: watch::Receiver<bool>,
+    running: state::Receiver<bool>,
+    watcher: &Watcher,
     end: Option<u64>,
 ) -> LogStream {
     let (sender, batches) = mpsc::channel(WAITING);
     let (directory, name) = (directory.to_owned(), name.to_owned());
+    // Before the first look, so that nothing is written unnoticed.
+    let growth = if options.follow { watcher.growth(&directory).map(Some) } else { Ok(None) };
     tokio::spawn(async move {
-        let result = send_lines(&directory, name.clone(), options, running, end, &sender).await;
+        let result = match growth {
+            Ok(growth) => send_lines(&directory, name.clone(), options, (running, growth), end, &sender).await,
+            Err(error) => Err(error),
+        };
         if let Err(source) = result {
             // Nobody to tell when the reader is gone.
             let _ = sender.send(Err(Error::Io { path: directory.join(name), source })).await;
@@ -187,12 +199,10 @@ async fn send_lines(
     directory: &Path,
     name: String,
     options: LogOptions,
-    mut running: watch::Receiver<bool>,
+    (mut running, mut growth): (state::Receiver<bool>, Option<watch::Watch>),
     end: Option<u64>,
     sender: &mpsc::Sender<Result<Vec<LogLine>, Error>>,
 ) -> io::Result<()> {
-    // Before the first look, so that nothing is written unnoticed.
-    let growth = if options.follow { Some(watch_directory(directory)?) } else { None };
     let until = options.until;
     let from = directory.to_owned();
     let mut reader = blocking(move || {
@@ -218,7 +228,7 @@ async fn send_lines(
         if reader.ended() {
             return Ok(());
         }
-        let Some(growth) = &growth else { return Ok(()) };
+        let Some(growth) = &mut growth else { return Ok(()) };
         let (advanced, back) = blocking(move || {
             let advanced = reader.advance()?;
             Ok((advanced, reader))
@@ -233,7 +243,7 @@ async fn send_lines(
         }
         tokio::select! {
             () = sender.closed() => return Ok(()),
-            grown = drained(growth) => grown?,
+            grown = growth.next() => grown?,
             changed = running.changed() => {
                 // Whoever knew is gone: the engine was closed.
                 if changed.is_err() {
@@ -259,42 +269,6 @@ fn until_left(until: Option<i64>) -> std::time::Duration {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
-/// Tells when a file of a log may have become an older one.
-#[derive(Debug)]
-pub(crate) struct Turns(AsyncFd<std::os::fd::OwnedFd>);
-
-impl Turns {
-    /// Those in a directory from now on. Must be called within a tokio runtime.
-    pub(crate) fn of(directory: &Path) -> io::Result<Self> {
-        watch(directory, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO).map(Self)
-    }
-
-    /// Waits for the next.
-    pub(crate) async fn next(&self) -> io::Result<()> {
-        drained(&self.0).await
-    }
-}
-
-fn watch_directory(directory: &Path) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
-    watch(directory, inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
-}
-
-fn watch(directory: &Path, news: inotify::WatchFlags) -> io::Result<AsyncFd<std::os::fd::OwnedFd>> {
-    let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    inotify::add_watch(&watch, directory, news)?;
-    #[allow(deprecated, reason = "an OwnedFd names one descriptor for as long as it lives")]
-    AsyncFd::new(watch)
-}
-
-/// Waits until something happened in the directory and forgets what it was.
-async fn drained(growth: &AsyncFd<std::os::fd::OwnedFd>) -> io::Result<()> {
-    let mut ready = growth.readable().await?;
-    let mut events = [0; 4096];
-    while rustix::io::read(growth, &mut events).is_ok_and(|count| count > 0) {}
-    ready.clear_ready();
-    Ok(())
 }
 
 #[cfg(test)]

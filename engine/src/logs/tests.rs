@@ -24,7 +24,8 @@ fn lines(numbers: std::ops::Range<u32>) -> String {
 
 struct Log {
     directory: tempfile::TempDir,
-    running: watch::Sender<bool>,
+    running: state::Sender<bool>,
+    watcher: Watcher,
 }
 
 impl Log {
@@ -33,7 +34,7 @@ impl Log {
         for (name, text) in files {
             std::fs::write(directory.path().join(name), text).unwrap();
         }
-        Self { directory, running: watch::Sender::new(true) }
+        Self { directory, running: state::Sender::new(true), watcher: Watcher::default() }
     }
 
     fn append(&self, text: &str) {
@@ -47,7 +48,7 @@ impl Log {
     }
 
     fn read(&self, options: LogOptions) -> LogStream {
-        read(self.directory.path(), "log", options, self.running.subscribe())
+        read(self.directory.path(), "log", options, self.running.subscribe(), &self.watcher)
     }
 
     async fn text(&self, options: LogOptions) -> String {
