@@ -140,7 +140,16 @@ static ROUTES: &[Route] = table! {
     DELETE "/volumes/{name}" Finish volumes::remove;
 
     GET "/plugins" While unsupported::no_plugins;
+    GET "/plugins/privileges" While unsupported::plugins_are_not_run;
+    POST "/plugins/pull" While unsupported::plugins_are_not_run;
+    POST "/plugins/create" While unsupported::plugins_are_not_run;
     GET "/plugins/{name}/json" While unsupported::no_such_plugin;
+    POST "/plugins/{name}/enable" While unsupported::no_such_plugin;
+    POST "/plugins/{name}/disable" While unsupported::no_such_plugin;
+    POST "/plugins/{name}/upgrade" While unsupported::no_such_plugin;
+    POST "/plugins/{name}/push" While unsupported::no_such_plugin;
+    POST "/plugins/{name}/set" While unsupported::no_such_plugin;
+    DELETE "/plugins/{name}" While unsupported::no_such_plugin;
 
     GET "/swarm" While unsupported::no_swarm;
     POST "/swarm/{name}" While unsupported::no_swarm;

@@ -84,6 +84,64 @@ pub(crate) trait Gates {
     fn filters_images_by_name(self) -> bool;
     /// 1.42 prunes only anonymous volumes unless all are asked for.
     fn prunes_anonymous_volumes_only(self) -> bool;
+    /// 1.25 removes a container by itself at its end; older clients do that.
+    fn has_auto_remove(self) -> bool;
+    /// 1.25 tells more of security options than their names.
+    fn has_security_details(self) -> bool;
+    /// 1.28 sends the frames of a WebSocket as binary ones, not as text.
+    fn sends_binary_frames(self) -> bool;
+    /// Up to 1.27 the list of networks has their containers.
+    fn lists_members_of_networks(self) -> bool;
+    /// 1.34 tells a waiter that a removal has failed; before, the answer stays empty.
+    fn tells_failed_removals(self) -> bool;
+    /// 1.40 can change how many processes a container may have.
+    fn updates_pids_limit(self) -> bool;
+    /// 1.40 binds a directory without the mounts below it.
+    fn has_non_recursive_binds(self) -> bool;
+    /// 1.41 creates a container for a platform.
+    fn has_platform(self) -> bool;
+    /// 1.41 takes one sample when one is enough.
+    fn has_one_shot_stats(self) -> bool;
+    /// 1.42 makes the source of a bind in long form when it is asked to.
+    fn makes_mount_points(self) -> bool;
+    /// 1.42 refuses options of a mount of another type.
+    fn checks_mount_options(self) -> bool;
+    /// 1.42 attaches a WebSocket to the streams that it asks for; before, to all.
+    fn chooses_streams_of_sockets(self) -> bool;
+    /// 1.42 tells how much of an image others share.
+    fn has_shared_size(self) -> bool;
+    /// 1.42 measures only what is asked for.
+    fn measures_kinds(self) -> bool;
+    /// 1.43 has annotations of containers.
+    fn has_annotations(self) -> bool;
+    /// 1.44 asks for health at another rhythm while a container starts.
+    fn has_start_interval(self) -> bool;
+    /// 1.44 makes what is below a read-only bind read-only too.
+    fn has_recursive_read_only(self) -> bool;
+    /// 1.44 creates a container on several networks.
+    fn creates_on_several_networks(self) -> bool;
+    /// 1.45 mounts a part of a volume.
+    fn has_volume_subpath(self) -> bool;
+    /// Up to 1.44 a container's short id and host name are among its aliases.
+    fn shows_names_as_aliases(self) -> bool;
+    /// 1.46 lists the annotations of containers.
+    fn lists_annotations(self) -> bool;
+    /// 1.46 tells of images that are made.
+    fn tells_of_made_images(self) -> bool;
+    /// 1.47 lists the manifests of images.
+    fn lists_manifests(self) -> bool;
+    /// 1.48 mounts images.
+    fn has_image_mounts(self) -> bool;
+    /// 1.48 says which network has the default gateway.
+    fn has_gateway_priority(self) -> bool;
+    /// 1.48 makes networks without IPv4.
+    fn chooses_ipv4(self) -> bool;
+    /// 1.48 warns of a volume driver that volumes in long form do not heed.
+    fn warns_of_volume_driver(self) -> bool;
+    /// 1.50 tells which devices can be given to containers by name.
+    fn has_discovered_devices(self) -> bool;
+    /// Up to 1.49 the configuration of an image has those fields too that only containers have.
+    fn shows_fields_of_containers(self) -> bool;
 }
 
 fn since(version: ApiVersion, minor: u16) -> bool {
@@ -161,6 +219,122 @@ impl Gates for ApiVersion {
 
     fn prunes_anonymous_volumes_only(self) -> bool {
         since(self, 42)
+    }
+
+    fn has_auto_remove(self) -> bool {
+        since(self, 25)
+    }
+
+    fn has_security_details(self) -> bool {
+        since(self, 25)
+    }
+
+    fn sends_binary_frames(self) -> bool {
+        since(self, 28)
+    }
+
+    fn lists_members_of_networks(self) -> bool {
+        !since(self, 28)
+    }
+
+    fn tells_failed_removals(self) -> bool {
+        since(self, 34)
+    }
+
+    fn updates_pids_limit(self) -> bool {
+        since(self, 40)
+    }
+
+    fn has_non_recursive_binds(self) -> bool {
+        since(self, 40)
+    }
+
+    fn has_platform(self) -> bool {
+        since(self, 41)
+    }
+
+    fn has_one_shot_stats(self) -> bool {
+        since(self, 41)
+    }
+
+    fn makes_mount_points(self) -> bool {
+        since(self, 42)
+    }
+
+    fn checks_mount_options(self) -> bool {
+        since(self, 42)
+    }
+
+    fn chooses_streams_of_sockets(self) -> bool {
+        since(self, 42)
+    }
+
+    fn has_shared_size(self) -> bool {
+        since(self, 42)
+    }
+
+    fn measures_kinds(self) -> bool {
+        since(self, 42)
+    }
+
+    fn has_annotations(self) -> bool {
+        since(self, 43)
+    }
+
+    fn has_start_interval(self) -> bool {
+        since(self, 44)
+    }
+
+    fn has_recursive_read_only(self) -> bool {
+        since(self, 44)
+    }
+
+    fn creates_on_several_networks(self) -> bool {
+        since(self, 44)
+    }
+
+    fn has_volume_subpath(self) -> bool {
+        since(self, 45)
+    }
+
+    fn shows_names_as_aliases(self) -> bool {
+        !since(self, 45)
+    }
+
+    fn lists_annotations(self) -> bool {
+        since(self, 46)
+    }
+
+    fn tells_of_made_images(self) -> bool {
+        since(self, 46)
+    }
+
+    fn lists_manifests(self) -> bool {
+        since(self, 47)
+    }
+
+    fn has_image_mounts(self) -> bool {
+        since(self, 48)
+    }
+
+    fn has_gateway_priority(self) -> bool {
+        since(self, 48)
+    }
+
+    fn chooses_ipv4(self) -> bool {
+        since(self, 48)
+    }
+
+    fn warns_of_volume_driver(self) -> bool {
+        since(self, 48)
+    }
+
+    fn has_discovered_devices(self) -> bool {
+        since(self, 50)
+    }
+
+    fn shows_fields_of_containers(self) -> bool {
+        !since(self, 50)
     }
 }
 

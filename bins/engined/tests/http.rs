@@ -247,6 +247,8 @@ async fn lists_are_empty_lists() {
     }
     assert_eq!(parts(&daemon.get("/volumes").await).2, "{\"Volumes\":[],\"Warnings\":null}\n");
     assert_eq!(parts(&daemon.get("/swarm").await).0, 503);
+    assert_eq!(parts(&daemon.get("/plugins/privileges?remote=x").await).0, 501);
+    assert_error(&daemon.send("POST /plugins/x/enable", "", "").await, 404, "plugin \"x\" not found");
     assert_eq!(parts(&daemon.send("POST /build", "", "").await).0, 501);
     daemon.stop().await;
 }
@@ -431,5 +433,54 @@ async fn a_client_that_vanishes_stops_no_change() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     drop(container);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn older_clients_get_older_answers() {
+    let body =
+        r#"{"Image":"busybox","Cmd":["sleep","1000"],"HostConfig":{"NetworkMode":"none","Annotations":{"a":"b"}}}"#;
+    let daemon = Daemon::with_container(body).await;
+    let all = "/containers/json?all=1";
+    for (path, words, there) in [
+        (format!("/v1.45{all}"), "Annotations", false),
+        (format!("/v1.46{all}"), r#""Annotations":{"a":"b"}"#, true),
+        ("/v1.50/images/json".to_owned(), r#""Containers":-1"#, true),
+        ("/v1.51/images/json".to_owned(), r#""Containers":1"#, true),
+        ("/v1.40/images/json?filter=nope".to_owned(), "busybox", false),
+        ("/v1.41/images/json?filter=nope".to_owned(), "busybox", true),
+        ("/v1.49/images/busybox/json".to_owned(), r#""Hostname":"""#, true),
+        ("/v1.50/images/busybox/json".to_owned(), r#""Hostname":"""#, false),
+        ("/v1.50/images/busybox/json".to_owned(), r#""Env":["PATH=/bin"]"#, true),
+        ("/v1.44/images/busybox/json".to_owned(), "ContainerConfig", true),
+        ("/v1.45/images/busybox/json".to_owned(), "ContainerConfig", false),
+        ("/v1.24/info".to_owned(), r#""SecurityOptions":["seccomp","cgroupns"]"#, true),
+        ("/v1.25/info".to_owned(), r#""SecurityOptions":["name=seccomp,profile=builtin","name=cgroupns"]"#, true),
+    ] {
+        let answer = daemon.get(&path).await;
+        assert_eq!(parts(&answer).2.contains(words), there, "{path}: {answer}");
+    }
+    let create = async |version: &str, name: &str, body: &str| {
+        daemon.post_json(&format!("/v{version}/containers/create?name={name}&platform=linux/none"), body).await
+    };
+    // A version that knows no platforms does not look at them, and drops what it does not know.
+    assert_eq!(parts(&create("1.40", "old", body).await).0, 201);
+    assert!(!daemon.get("/containers/old/json").await.contains("Annotations"));
+    assert_eq!(parts(&create("1.41", "other", body).await).0, 404);
+    let several = r#"{"Image":"busybox","NetworkingConfig":{"EndpointsConfig":{"a":{},"b":{}}}}"#;
+    let words = "Container cannot be created with multiple network endpoints: a, b";
+    assert_error(&create("1.43", "several", several).await, 400, words);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_before_it_is_forgotten() {
+    let daemon = Daemon::with_container(SLEEP).await;
+    let words = "`since` time (9) cannot be after `until` time (8)";
+    assert_error(&daemon.get("/events?since=9&until=8").await, 400, words);
+    let limits = r#"{"Memory":8388608,"Ulimits":[{"Name":"nofile","Soft":1,"Hard":2}]}"#;
+    let words = "Ulimits cannot be changed: make the container anew";
+    assert_error(&daemon.post_json("/containers/one/update", limits).await, 400, words);
+    assert!(daemon.get("/containers/one/json").await.contains(r#""Memory":0"#));
     daemon.stop().await;
 }

@@ -30,7 +30,7 @@ pub struct ImageInspect {
     /// Before 1.45: the container that it was made of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    /// Of that container. Newer daemons leave it out, older clients need it.
+    /// Before 1.45: of that container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_config: Option<ContainerConfig>,
     /// What made it.

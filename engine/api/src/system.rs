@@ -211,8 +211,22 @@ pub struct SystemInfo {
     /// Directories with CDI specs.
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Vec<String>,
+    /// Since 1.50: the devices that they name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discovered_devices: Vec<DeviceInfo>,
     /// What the host cannot do.
     pub warnings: Option<Vec<String>>,
+}
+
+/// A device that containers can be given by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DeviceInfo {
+    /// `cdi`.
+    pub source: String,
+    /// Its whole name, such as `vendor.example/gpu=0`.
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 /// The drivers there are.

@@ -45,6 +45,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     let image = shared.parts.images.get(&spec.image).await?;
     check_platform(&spec, &image)?;
     let id = ContainerId::random();
+    let shallow = spec.shallow_read_only;
     let mut config = decide(&shared, spec, &image, &id)?;
     if config.host.resources != super::Resources::default() {
         // Whoever asks is told by `Containers::warnings`.
@@ -74,7 +75,10 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         shared.find(&link.target).map_err(missing)?;
     }
     let inherited = inherited(&shared, &config)?;
-    let planned = mount_plan::plan_with(&config, inherited)?;
+    let mut planned = mount_plan::plan_with(&config, inherited)?;
+    for bind in planned.iter_mut().filter(|mount| shallow && mount.point.kind == MountKind::Bind) {
+        bind.point.read_only_non_recursive |= !bind.point.writable;
+    }
     check_sources(&planned)?;
 
     let mut undo = Undo { shared: Arc::clone(&shared), id, volumes: Vec::new(), directory: false, armed: true };

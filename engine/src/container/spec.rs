@@ -75,6 +75,8 @@ pub struct ContainerSpec {
     pub network_disabled: bool,
     /// How it is tied to its host.
     pub host: HostConfig,
+    /// Binds that are read-only are so at their top only, whatever is mounted below it.
+    pub shallow_read_only: bool,
     /// What it asks of networks, by their name or id.
     pub endpoints: BTreeMap<String, EndpointSpec>,
 }

@@ -22,6 +22,12 @@ impl Containers {
         self.shared.abilities()
     }
 
+    /// The devices that containers can be given by name, as the specifications on this machine have them now.
+    #[must_use]
+    pub fn named_devices(&self) -> Vec<String> {
+        super::cdi::names(&self.shared.parts.settings.cdi_directories)
+    }
+
     /// Docker's warnings about what is asked for and cannot be had on this machine: it is left out when the container is made.
     #[must_use]
     pub fn warnings(&self, host: &HostConfig) -> Vec<String> {

@@ -33,6 +33,7 @@ struct Ring {
     next: u64,
     wakers: BTreeMap<u64, Waker>,
     next_reader: u64,
+    readers: usize,
     /// The time of the last event, in nanoseconds since 1970.
     last: i64,
     journal: Option<Journal>,
@@ -101,10 +102,16 @@ impl Events {
         self.lock().kept.iter().filter(|event| event.at_nanos >= since).cloned().collect()
     }
 
+    /// How many read what is published.
+    pub fn readers(&self) -> usize {
+        self.lock().readers
+    }
+
     fn subscription(&self, start: impl FnOnce(&Ring) -> u64) -> Subscription {
         let mut ring = self.lock();
         let reader = ring.next_reader;
         ring.next_reader += 1;
+        ring.readers += 1;
         let position = start(&ring);
         drop(ring);
         Subscription { ring: Arc::clone(&self.ring), position, reader }
@@ -187,7 +194,9 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        lock(&self.ring).wakers.remove(&self.reader);
+        let mut ring = lock(&self.ring);
+        ring.readers -= 1;
+        ring.wakers.remove(&self.reader);
     }
 }
 

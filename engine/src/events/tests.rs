@@ -77,7 +77,9 @@ fn a_dropped_reader_leaves_nothing_behind() {
     let mut context = Context::from_waker(Waker::noop());
     assert!(reader.poll(&mut context).is_pending());
     assert_eq!(events.lock().wakers.len(), 1);
+    assert_eq!(events.readers(), 1);
     drop(reader);
+    assert_eq!(events.readers(), 0);
     assert!(events.lock().wakers.is_empty());
 }
 

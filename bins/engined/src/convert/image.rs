@@ -51,7 +51,7 @@ pub(crate) fn inspect(
         comment: Some(details.comment).filter(|comment| !comment.is_empty()).or_else(last_comment).unwrap_or_default(),
         created: image.created().unwrap_or_default().to_owned(),
         container: version.has_image_container().then_some(details.container),
-        container_config: Some(details.container_config.unwrap_or_default()),
+        container_config: version.has_image_container().then(|| details.container_config.unwrap_or_default()),
         docker_version: details.docker_version,
         author: details.author,
         config: Some(details.config.unwrap_or_default()),

@@ -132,11 +132,16 @@ pub(crate) struct About<'a> {
     pub(crate) counts: Counts,
     pub(crate) abilities: &'a Abilities,
     pub(crate) notices: &'a [Notice],
+    /// Devices that containers can be given by name.
+    pub(crate) devices: &'a [String],
+    /// Who reads events.
+    pub(crate) readers: usize,
 }
 
 /// `/info`
 pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
-    let About { id, settings, debug, host, counts, abilities, notices } = *about;
+    let About { id, settings, debug, host, counts, abilities, notices, devices, readers } = *about;
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let v2 = host.v2;
     wire::SystemInfo {
@@ -171,6 +176,9 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         bridge_nf_ip6tables: version.has_bridge_netfilter().then_some(false),
         debug,
         nfd: host.descriptors,
+        ngoroutines: tokio::runtime::Handle::try_current()
+            .map_or(0, |runtime| count(runtime.metrics().num_alive_tasks())),
+        nevents_listener: count(readers),
         system_time: time::rfc3339(time::now()),
         logging_driver: settings.log.driver.clone(),
         cgroup_driver: "cgroupfs".to_owned(),
@@ -189,6 +197,7 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         labels: settings.labels.clone(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         cdi_spec_dirs: settings.cdi_directories.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+        discovered_devices: discovered(devices, version),
         runtimes: runtimes(settings),
         default_runtime: settings.default_runtime.clone().unwrap_or_else(|| "runc".to_owned()),
         swarm: wire::SwarmInfo { local_node_state: "inactive".to_owned(), ..wire::SwarmInfo::default() },
@@ -196,7 +205,11 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
         containerd_commit: commit(version),
         runc_commit: commit(version),
         init_commit: commit(version),
-        security_options: strings(&["name=seccomp,profile=builtin", "name=cgroupns"]),
+        security_options: if version.has_security_details() {
+            strings(&["name=seccomp,profile=builtin", "name=cgroupns"])
+        } else {
+            strings(&["seccomp", "cgroupns"])
+        },
         default_address_pools: settings
             .address_pools
             .iter()
@@ -213,6 +226,11 @@ pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
             .then(|| wire::FirewallInfo { driver: "nftables".to_owned(), info: Vec::new() }),
         ..wire::SystemInfo::default()
     }
+}
+
+fn discovered(devices: &[String], version: ApiVersion) -> Vec<wire::DeviceInfo> {
+    let devices = devices.iter().filter(|_| version.has_discovered_devices());
+    devices.map(|name| wire::DeviceInfo { source: "cdi".to_owned(), id: name.clone() }).collect()
 }
 
 /// How images are kept.
@@ -339,8 +357,11 @@ mod tests {
             counts,
             abilities: &abilities,
             notices: &[],
+            devices: &["vendor.example/gpu=0".to_owned()],
+            readers: 2,
         };
         let info = info(&about, MAX);
+        assert_eq!((info.discovered_devices[0].id.as_str(), info.nevents_listener), ("vendor.example/gpu=0", 2));
         assert_eq!(info.driver_status.len(), 1);
         let bounded = Settings::default().room(engine::settings::RoomSettings::quota(5));
         assert_eq!(driver_status(&bounded)[1], ["Image quota", "5 bytes"]);
@@ -350,6 +371,10 @@ mod tests {
         assert_eq!((info.runc_commit.expected, info.bridge_nf_iptables), (None, None));
         let old = super::info(&about, MIN);
         assert_eq!((old.runc_commit.expected.as_deref(), old.bridge_nf_iptables), (Some(""), Some(false)));
+        assert_eq!(
+            (old.security_options, old.discovered_devices.len()),
+            (vec!["seccomp".into(), "cgroupns".into()], 0)
+        );
     }
 
     #[test]

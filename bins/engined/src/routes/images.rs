@@ -40,7 +40,8 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
         before = before.min(time::seconds(time::until(text)?));
     }
     let dangling = if filters.contains("dangling") { Some(filters.boolean("dangling", false)?) } else { None };
-    let (shares, manifests) = (call.query.boolean("shared-size"), call.query.boolean("manifests"));
+    let shares = call.version.has_shared_size() && call.query.boolean("shared-size");
+    let manifests = call.version.lists_manifests() && call.query.boolean("manifests");
     let usage: BTreeMap<String, ImageUsage> = if shares || manifests {
         let usage = images.usage().await?.images.into_iter();
         usage.map(|one| (one.image.id().as_str().to_owned(), one)).collect()
@@ -108,8 +109,31 @@ pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
         let own = usage.images.iter().find(|usage| usage.image.id() == image.id());
         answer.manifests = Some(own.and_then(manifest).into_iter().collect());
     }
+    if call.version.shows_fields_of_containers() {
+        return Ok(reply::json(StatusCode::OK, &answer));
+    }
+    let mut answer = serde_json::to_value(&answer).map_err(|error| Error::internal(error.to_string()))?;
+    if let Some(config) = answer.get_mut("Config").and_then(serde_json::Value::as_object_mut) {
+        config.retain(|name, _| !FIELDS_OF_CONTAINERS.contains(&name.as_str()));
+    }
     Ok(reply::json(StatusCode::OK, &answer))
 }
+
+/// What an image's configuration never says, though it once was shown there.
+const FIELDS_OF_CONTAINERS: [&str; 12] = [
+    "AttachStderr",
+    "AttachStdin",
+    "AttachStdout",
+    "Domainname",
+    "Hostname",
+    "Image",
+    "MacAddress",
+    "NetworkDisabled",
+    "OpenStdin",
+    "StdinOnce",
+    "StopTimeout",
+    "Tty",
+];
 
 /// Whether the image is for the platforms that are asked for. There is one for each id here.
 fn serves(image: &Image, call: &Call) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! `/networks`.
 
+use engine::network::{Endpoint, Network};
 use engine_api::network::{NetworkConnect, NetworkCreate, NetworkCreateResponse, NetworkDisconnect, NetworkPrune};
 use http::StatusCode;
 
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::extract;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::version::Gates;
 
 /// `GET /networks`
 pub(crate) async fn list(call: Call) -> Result<Response, Error> {
@@ -38,14 +40,18 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
         {
             continue;
         }
-        listed.push(network(&one, &[], call.version));
+        let members = if call.version.lists_members_of_networks() { members(&call, &one).await? } else { Vec::new() };
+        listed.push(network(&one, &members, call.version));
     }
     Ok(reply::json(StatusCode::OK, &listed))
 }
 
 /// `POST /networks/create`
 pub(crate) async fn create(call: Call) -> Result<Response, Error> {
-    let request: NetworkCreate = extract::json(&call.headers, call.body).await?;
+    let mut request: NetworkCreate = extract::json(&call.headers, call.body).await?;
+    if !call.version.chooses_ipv4() {
+        request.enable_ipv4 = None;
+    }
     let made = call.daemon.engine.networks().create(spec(request)?).await?;
     let answer = NetworkCreateResponse { id: made.id.to_string(), warning: String::new() };
     Ok(reply::json(StatusCode::CREATED, &answer))
@@ -92,7 +98,7 @@ pub(crate) async fn prune(call: Call) -> Result<Response, Error> {
     }
     drop(until);
     let _alone = prune_alone(&call.daemon.prunes.networks)?;
-    let wanted = move |one: &engine::network::Network| {
+    let wanted = move |one: &Network| {
         filters.all_labels("label", &one.labels)
             && filters.no_label("label!", &one.labels)
             && before.is_none_or(|before| one.created_nanos < before)
@@ -109,17 +115,18 @@ pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
     }
     let networks = call.daemon.engine.networks();
     let found = networks.get(&call.name)?;
-    let mut endpoints = Vec::new();
-    for endpoint in networks.endpoints(&found.id)? {
+    let members = members(&call, &found).await?;
+    Ok(reply::json(StatusCode::OK, &network(&found, &members, call.version)))
+}
+
+/// Who is on a network, with the names of the containers.
+async fn members(call: &Call, network: &Network) -> Result<Vec<(Endpoint, String)>, Error> {
+    let engine = &call.daemon.engine;
+    let mut members = Vec::new();
+    for endpoint in engine.networks().endpoints(&network.id)? {
         // It may have gone in the meantime.
-        let name = call
-            .daemon
-            .engine
-            .containers()
-            .get(endpoint.container.as_str())
-            .await
-            .map_or_else(|_| String::new(), |container| container.name());
-        endpoints.push((endpoint, name));
+        let container = engine.containers().get(endpoint.container.as_str()).await;
+        members.push((endpoint, container.map_or_else(|_| String::new(), |container| container.name())));
     }
-    Ok(reply::json(StatusCode::OK, &network(&found, &endpoints, call.version)))
+    Ok(members)
 }

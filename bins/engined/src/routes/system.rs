@@ -18,6 +18,7 @@ use crate::router::Call;
 use crate::routes::containers::inspect::signed;
 use crate::routes::prune_alone;
 use crate::routes::registries::auth_of;
+use crate::version::Gates;
 
 /// `GET` and `HEAD /_ping`: how clients find out what is spoken here.
 pub(crate) async fn ping(_: Call) -> Result<Response, Error> {
@@ -40,10 +41,10 @@ pub(crate) async fn info(call: Call) -> Result<Response, Error> {
     let daemon = &call.daemon;
     let records = daemon.engine.containers().list(&ContainerFilter::new().all(true))?;
     let counts = Counts::of(records.iter().map(AsRef::as_ref), daemon.engine.images().list().await?.len());
-    let networks = daemon.engine.networks().clone();
-    let notices = tokio::task::spawn_blocking(move || networks.notices())
-        .await
-        .map_err(|_| engine::network::Error::Interrupted)?
+    let (networks, containers) = (daemon.engine.networks().clone(), daemon.engine.containers().clone());
+    let looked = tokio::task::spawn_blocking(move || (networks.notices(), containers.named_devices()));
+    let (notices, devices) = looked.await.map_err(|_| engine::network::Error::Interrupted)?;
+    let notices = notices
         .inspect_err(|error| tracing::warn!(%error, "what the packet filter does cannot be told"))
         .unwrap_or_default();
     let about = About {
@@ -54,6 +55,8 @@ pub(crate) async fn info(call: Call) -> Result<Response, Error> {
         counts,
         abilities: daemon.engine.containers().abilities(),
         notices: &notices,
+        devices: &devices,
+        readers: daemon.engine.events().readers(),
     };
     Ok(reply::json(StatusCode::OK, &system::info(&about, call.version)))
 }
@@ -62,7 +65,7 @@ const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
 
 /// `GET /system/df`: what everything takes, or the kinds that are asked for.
 pub(crate) async fn disk_usage(call: Call) -> Result<Response, Error> {
-    let asked: Vec<&str> = call.query.all("type").collect();
+    let asked: Vec<&str> = call.query.all("type").filter(|_| call.version.measures_kinds()).collect();
     if let Some(unknown) = asked.iter().find(|kind| !KINDS.contains(kind)) {
         return Err(Error::invalid(format!("unknown object type: {unknown}")));
     }

@@ -43,6 +43,13 @@ pub(crate) async fn no_plugins(_: Call) -> Result<Response, Error> {
     Ok(reply::json(StatusCode::OK, &[(); 0]))
 }
 
+/// Nor can there be any.
+pub(crate) async fn plugins_are_not_run(_: Call) -> Result<Response, Error> {
+    Err(Error::unsupported(
+        "this engine runs no plugins: drivers of volumes and networks are parts of the program that links it",
+    ))
+}
+
 /// There is not this one either.
 pub(crate) async fn no_such_plugin(call: Call) -> Result<Response, Error> {
     Err(Error::not_found(format!("plugin \"{}\" not found", call.name)))

@@ -15,6 +15,7 @@ pub(crate) fn accept(key: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
+    Text = 1,
     Binary = 2,
     Close = 8,
     Pong = 10,

@@ -156,6 +156,12 @@ pub(super) fn check(requests: &[DeviceRequest]) -> Result<(), Error> {
     })
 }
 
+/// The whole names of all devices, those left out that two specifications claim.
+pub(super) fn names(directories: &[PathBuf]) -> Vec<String> {
+    let known = Registry::read(directories).devices.into_iter();
+    known.filter(|(_, (_, claim))| claim.is_some()).map(|(name, _)| name).collect()
+}
+
 /// Looks up what requests ask for. Reads the directories only when there are any.
 pub(super) fn look_up(requests: &[DeviceRequest], directories: &[PathBuf]) -> Result<Option<Injection>, Error> {
     if requests.is_empty() {

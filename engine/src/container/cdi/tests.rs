@@ -100,7 +100,10 @@ fn later_directories_win_and_equals_conflict() {
     let (low, high) = (of("FROM=low"), of("FROM=high"));
     let room = Room::new(&[("low/a.json", &low), ("high/a.json", &high)]);
     assert_eq!(room.named(&["a.b/c=x"]).unwrap().env, ["FROM=high"]);
+    let names = |room: &Room| names(&["low", "high"].map(|name| room.0.path().join(name)));
+    assert_eq!(names(&room), ["a.b/c=x"]);
     let room = Room::new(&[("low/a.json", &low), ("low/b.json", &high)]);
+    assert!(names(&room).is_empty());
     assert!(room.named(&["a.b/c=x"]).unwrap_err().contains("conflicting specifications of a.b/c=x"));
 }
 

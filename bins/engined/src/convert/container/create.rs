@@ -52,6 +52,7 @@ pub(crate) fn spec(
         retries: check.retries,
     });
     spec.network_disabled = config.network_disabled;
+    spec.shallow_read_only = !version.has_recursive_read_only();
     spec.host = host::to_engine(host_config.unwrap_or_default(), version)?;
     for (network, settings) in networking_config.and_then(|config| config.endpoints_config).unwrap_or_default() {
         let network = if network == "default" { "bridge".to_owned() } else { network };

@@ -13,14 +13,19 @@ use crate::error::Error;
 use crate::router::Call;
 use crate::stream::hijack::{Client, Head, Outcome};
 use crate::stream::websocket::{Frames, Kind, Said, accept, frame};
+use crate::version::Gates;
 
 /// How much is read at once.
 const CHUNK: usize = 16 << 10;
 
-/// The container's streams as binary messages; what comes in messages of any kind is its input.
+/// The container's streams as binary messages (as text to old clients); what comes in messages of any kind is its input.
 pub(crate) async fn attach(call: Call) -> Result<Outcome, Error> {
     let key = key(&call.headers)?;
-    let (container, options) = prepare(&call).await?;
+    let (container, mut options) = prepare(&call).await?;
+    if !call.version.chooses_streams_of_sockets() {
+        (options.stdin, options.stdout, options.stderr) = (container.record().config.open_stdin, true, true);
+    }
+    let kind = if call.version.sends_binary_frames() { Kind::Binary } else { Kind::Text };
     // Connected before the answer: only then may the client start the container.
     let attached = container.attach(options).await?;
     let head = format!(
@@ -29,7 +34,7 @@ pub(crate) async fn attach(call: Call) -> Result<Outcome, Error> {
     );
     Ok(Outcome::Taken(Box::new(move |client| {
         Box::pin(async move {
-            if let Err(error) = pump(client, &head, attached).await {
+            if let Err(error) = pump(client, &head, attached, kind).await {
                 tracing::debug!(container = %container.id(), %error, "a client left its WebSocket");
             }
         })
@@ -45,7 +50,7 @@ fn key(headers: &HeaderMap) -> Result<String, Error> {
     Ok(text("sec-websocket-key").to_owned())
 }
 
-async fn pump(client: Client, head: &str, attached: Attached) -> std::io::Result<()> {
+async fn pump(client: Client, head: &str, attached: Attached, kind: Kind) -> std::io::Result<()> {
     let (socket, preface) = client.answer(&Head::plain(head)).await?;
     let (mut from_client, to_client) = UnixStream::from_std(StdUnixStream::from(socket))?.into_split();
     let to_client = Mutex::new(to_client);
@@ -58,7 +63,7 @@ async fn pump(client: Client, head: &str, attached: Attached) -> std::io::Result
                 // 1000: it is over as it should be.
                 return to_client.lock().await.write_all(&frame(Kind::Close, &1000_u16.to_be_bytes())).await;
             }
-            to_client.lock().await.write_all(&frame(Kind::Binary, &chunk[..count])).await?;
+            to_client.lock().await.write_all(&frame(kind, &chunk[..count])).await?;
         }
     };
     let inward = async {

@@ -1,21 +1,26 @@
 //! `POST /containers/create`
 
+use engine::oci::Platform;
 use engine_api::container::{CreateRequest, CreateResponse};
 use http::StatusCode;
 
 use crate::convert::container::create::spec;
+use crate::convert::container::older::adapt;
 use crate::error::Error;
 use crate::extract;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::version::Gates;
 
 pub(crate) async fn create(call: Call) -> Result<Response, Error> {
-    let request: CreateRequest = extract::json(&call.headers, call.body).await?;
+    let mut request: CreateRequest = extract::json(&call.headers, call.body).await?;
     if request == CreateRequest::default() {
         return Err(Error::invalid("config cannot be empty in order to create a container"));
     }
     let mut warnings = warnings(&request);
-    let spec = spec(request, call.query.text("name"), call.query.text("platform"), call.version)?;
+    warnings.extend(adapt(&mut request, call.version)?);
+    let platform = if call.version.has_platform() { call.query.text("platform") } else { "" };
+    let spec = spec(request, call.query.text("name"), platform, call.version)?;
     let containers = call.daemon.engine.containers();
     warnings.extend(containers.warnings(&spec.host));
     if !spec.host.port_bindings.is_empty() || spec.host.publish_all_ports {
@@ -27,8 +32,22 @@ pub(crate) async fn create(call: Call) -> Result<Response, Error> {
             .unwrap_or_default();
         warnings.extend(obstacles.iter().map(ToString::to_string));
     }
+    let any_platform = spec.platform.is_none();
     let container = containers.create(spec).await?;
+    if any_platform {
+        warnings.extend(foreign(&container.record().platform));
+    }
     Ok(reply::json(StatusCode::CREATED, &CreateResponse { id: container.id().to_string(), warnings }))
+}
+
+/// The image of a container that nobody asked a platform for may be of another one.
+fn foreign(platform: &str) -> Option<String> {
+    let (own, host) = (platform.parse::<Platform>().ok()?, Platform::host());
+    own.serves(&host).is_none().then(|| {
+        format!(
+            "The requested image's platform ({own}) does not match the detected host platform ({host}) and no specific platform was requested"
+        )
+    })
 }
 
 /// What is done, but perhaps not what was meant.
@@ -45,4 +64,17 @@ fn warnings(request: &CreateRequest) -> Vec<String> {
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_of_another_platform_is_told() {
+        let host = Platform::host().to_string();
+        assert_eq!(foreign(&host), None);
+        let warning = foreign("linux/s390x").unwrap_or_default();
+        assert!(warning.contains("(linux/s390x) does not match") && warning.contains(&host), "{warning}");
+    }
 }

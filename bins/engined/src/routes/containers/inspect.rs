@@ -1,11 +1,13 @@
 //! `GET /containers/{id}/json`
 
+use engine_api::container::ContainerInspect;
 use http::StatusCode;
 
 use crate::convert::container::inspect::{Paths, inspect as inspect_of};
 use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::version::Gates;
 
 pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
     let container = call.daemon.engine.containers().get(&call.name).await?;
@@ -17,12 +19,31 @@ pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
     };
     let mut shown =
         inspect_of(&container.record(), &paths, container.exec_ids().iter().map(ToString::to_string).collect());
+    if call.version.shows_names_as_aliases() {
+        names_as_aliases(&mut shown);
+    }
     if call.query.boolean("size") {
         let (written, all) = container.size().await?;
         shown.size_rw = Some(signed(written));
         shown.size_root_fs = Some(signed(all));
     }
     Ok(reply::json(StatusCode::OK, &shown))
+}
+
+/// On networks of one's own a container is known by its short id and its host name too.
+fn names_as_aliases(shown: &mut ContainerInspect) {
+    let names = [shown.id.chars().take(12).collect(), shown.config.hostname.clone()];
+    let own = shown.network_settings.networks.iter_mut().flatten().filter(|(network, _)| {
+        !matches!(network.as_str(), "bridge" | "host" | "none" | "default") && !network.starts_with("container:")
+    });
+    for (_, endpoint) in own {
+        let aliases = endpoint.aliases.get_or_insert_default();
+        for name in &names {
+            if !name.is_empty() && !aliases.contains(name) {
+                aliases.push(name.clone());
+            }
+        }
+    }
 }
 
 pub(crate) fn signed(bytes: u64) -> i64 {

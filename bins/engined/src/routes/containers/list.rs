@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::reply::{JsonList, Response};
 use crate::router::Call;
 use crate::routes::containers::inspect::signed;
+use crate::version::Gates;
 
 pub(crate) async fn list(call: Call) -> Result<Response, Error> {
     let mut filter = ContainerFilter::new().all(call.query.boolean("all"));
@@ -32,17 +33,22 @@ pub(crate) async fn list(call: Call) -> Result<Response, Error> {
     let with_size = call.query.boolean("size");
     // One line after the other is made, written and dropped: the list as a whole is only ever there as text.
     let mut lines = JsonList::for_items(records.len());
-    if !with_size {
+    if !with_size && call.version.lists_annotations() {
         call.daemon.lines.write(&mut lines, &records, now);
         return Ok(lines.into_response());
     }
     for record in &records {
-        // One that has gone in the meantime has no size.
-        let Ok(container) = containers.get(record.id.as_str()).await else { continue };
-        let (written, all) = container.size().await?;
         let mut shown = summary(record, status(record, now));
-        shown.size_rw = Some(signed(written));
-        shown.size_root_fs = Some(signed(all));
+        if !call.version.lists_annotations() {
+            shown.host_config.annotations.clear();
+        }
+        if with_size {
+            // One that has gone in the meantime has no size.
+            let Ok(container) = containers.get(record.id.as_str()).await else { continue };
+            let (written, all) = container.size().await?;
+            shown.size_rw = Some(signed(written));
+            shown.size_root_fs = Some(signed(all));
+        }
         lines.push(&shown);
     }
     Ok(lines.into_response())

@@ -11,6 +11,7 @@ use crate::convert::container::stats::stats as shown;
 use crate::error::Error;
 use crate::reply::{self, JsonList, Response};
 use crate::router::Call;
+use crate::version::Gates;
 
 /// How often a stream tells.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -18,7 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// One sample, or one each second until the client or the container goes. One that does not run is told as zeros.
 pub(crate) async fn stats(call: Call) -> Result<Response, Error> {
     let container = call.daemon.engine.containers().get(&call.name).await?;
-    let (streams, once) = (call.query.boolean_or("stream", true), call.query.boolean("one-shot"));
+    let (streams, once) =
+        (call.query.boolean_or("stream", true), call.version.has_one_shot_stats() && call.query.boolean("one-shot"));
     if streams && once {
         return Err(Error::invalid("cannot have stream=true and one-shot=true"));
     }

@@ -1,5 +1,6 @@
 //! `POST /containers/{id}/wait`
 
+use bytes::Bytes;
 use engine::container::{Exit, WaitCondition};
 use engine_api::container::{WaitError, WaitResponse};
 use futures_util::stream;
@@ -19,9 +20,12 @@ pub(crate) async fn wait(call: Call) -> Result<Response, Error> {
     if !call.version.has_wait_conditions() {
         return Ok(reply::json(StatusCode::OK, &answer(&waiter.await?)));
     }
+    let tells = call.version.tells_failed_removals() || condition != WaitCondition::Removed;
     let body = stream::once(async move {
         let answer = match waiter.await {
             Ok(exit) => answer(&exit),
+            // An empty answer is an error to such a client.
+            Err(_) if !tells => return Bytes::new(),
             Err(error) => WaitResponse { status_code: -1, error: Some(WaitError { message: error.to_string() }) },
         };
         reply::json_line(&answer)
