@@ -296,3 +296,28 @@ async fn owners_are_shown_as_others_at_a_mount() {
     let error = engine.containers().create(shell("true").mount(memory)).await.unwrap_err();
     assert!(error.to_string().contains("an idmap is for binds and volumes"), "{error}");
 }
+
+#[tokio::test]
+async fn cgroups_are_written_to_by_who_may() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let look = "grep -E ' /sys/fs/cgroup' /proc/self/mountinfo | cut -d' ' -f6 | cut -d, -f1 | sort -u; touch /sys/no 2>/dev/null || echo kept";
+    assert_eq!(says(&engine, shell(look)).await, "ro\nkept\n");
+    assert_eq!(says(&engine, shell(look).security_opt("writable-cgroups=true")).await, "rw\nkept\n");
+    let refused = says(&engine, shell(look).privileged(true).security_opt("writable-cgroups=false")).await;
+    assert!(refused.starts_with("ro\n"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_mounted_below_a_read_only_bind_is_as_writable_as_asked() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let bind = place.directory.path().join("bind");
+    std::fs::create_dir(&bind).unwrap();
+    let mut shallow = shell("true").bind(format!("{}:/bind:ro", bind.display()));
+    shallow.shallow_read_only = true;
+    let container = engine.containers().create(shallow).await.unwrap();
+    assert!(container.record().mounts[0].read_only_non_recursive);
+    let deep = shell("true").bind(format!("{}:/bind:ro", bind.display()));
+    assert!(!engine.containers().create(deep).await.unwrap().record().mounts[0].read_only_non_recursive);
+}

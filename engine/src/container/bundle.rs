@@ -217,13 +217,11 @@ fn set_mounts(spec: &mut Spec, config: &Config, asked: &[MountPoint], files: &Pa
             _ => mounts.push(defaults::shm(host.shm_size)),
         }
     }
-    if host.privileged {
-        // It manages the host's devices and cgroups.
-        for mount in &mut mounts {
-            if ["/sys", "/sys/fs/cgroup"].iter().any(|path| mount.destination() == Path::new(path)) {
-                let options = mount.options().iter().flatten().filter(|option| *option != "ro").cloned().collect();
-                mount.set_options(Some(options));
-            }
+    // Who is privileged manages the host's devices and cgroups.
+    for (path, writable) in [("/sys", host.privileged), ("/sys/fs/cgroup", security::writes_cgroups(host))] {
+        for mount in mounts.iter_mut().filter(|mount| writable && mount.destination() == Path::new(path)) {
+            let options = mount.options().iter().flatten().filter(|option| *option != "ro").cloned().collect();
+            mount.set_options(Some(options));
         }
     }
     let access = if host.readonly_rootfs { "ro" } else { "rw" };

@@ -34,12 +34,17 @@ pub(super) fn options(host: &HostConfig) -> Result<Security, Error> {
             security.no_new_privileges = true;
             continue;
         }
+        // Labels are for SELinux; without it there are none to disable.
+        if option == WRITABLE_CGROUPS || option == "disable" {
+            continue;
+        }
         let (name, value) = option
             .split_once(['=', ':'])
             .ok_or_else(|| Error::invalid(format!("invalid --security-opt 1: \"{option}\"")))?;
         match (name, value) {
-            ("no-new-privileges", "true" | "1") => security.no_new_privileges = true,
-            ("no-new-privileges", "false" | "0") => security.no_new_privileges = false,
+            ("no-new-privileges", value) if truth(value).is_some() => {
+                security.no_new_privileges = truth(value) == Some(true);
+            }
             ("seccomp", "unconfined") => security.seccomp = Seccomp::Unconfined,
             ("seccomp", "builtin") => security.seccomp = Seccomp::Builtin,
             ("seccomp", profile) => {
@@ -54,10 +59,30 @@ pub(super) fn options(host: &HostConfig) -> Result<Security, Error> {
                 )));
             }
             ("systempaths", "unconfined") => {}
+            (WRITABLE_CGROUPS, value) if truth(value).is_some() => {}
             _ => return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\""))),
         }
     }
     Ok(security)
+}
+
+/// The option that lets a container make cgroups below its own one.
+const WRITABLE_CGROUPS: &str = "writable-cgroups";
+
+/// Whether a container may write to its cgroups; the last word counts.
+pub(super) fn writes_cgroups(host: &HostConfig) -> bool {
+    let words = host.security_opt.iter().rev().filter_map(|option| option.strip_prefix(WRITABLE_CGROUPS));
+    let mut values = words.map(|value| value.is_empty() || truth(value.trim_start_matches(['=', ':'])) == Some(true));
+    values.next().unwrap_or(host.privileged)
+}
+
+/// Go's words for true and false.
+fn truth(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// Whether the kernel's files are left as they are, neither hidden nor read-only.
@@ -156,6 +181,16 @@ mod tests {
         let own = with(&["seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}"]).unwrap().seccomp;
         assert!(matches!(own, Seccomp::Own(_)));
         assert!(with(&["seccomp={"]).unwrap_err().to_string().contains("Decoding seccomp profile failed"));
+        let writes = |words: &[&str], privileged| {
+            writes_cgroups(&HostConfig { security_opt: strings(words), privileged, ..HostConfig::default() })
+        };
+        with(&["writable-cgroups", "writable-cgroups=false"]).unwrap();
+        assert!(writes(&["writable-cgroups"], false) && writes(&["writable-cgroups=true"], false));
+        assert!(!writes(&[], false) && writes(&[], true) && !writes(&["writable-cgroups=false"], true));
+        assert_eq!(
+            with(&["writable-cgroups=x"]).unwrap_err().to_string(),
+            "invalid --security-opt 2: \"writable-cgroups=x\""
+        );
         assert_eq!(with(&["bogus"]).unwrap_err().to_string(), "invalid --security-opt 1: \"bogus\"");
         assert_eq!(with(&["a=b"]).unwrap_err().to_string(), "invalid --security-opt 2: \"a=b\"");
         assert!(with(&["apparmor=strict"]).unwrap_err().to_string().contains("'strict'"));
