@@ -89,6 +89,29 @@ async fn detach_keys_leave_the_container_alone() {
 }
 
 #[tokio::test]
+async fn detach_keys_of_an_exec_are_told_as_its_own() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let container = engine.containers().create(shell("").command(["sleep", "1000"])).await.unwrap();
+    container.start().await.unwrap();
+    let exec = container.exec(ExecSpec::new(["cat"]).tty(true).stdin(true)).await.unwrap();
+    let mut events = engine.events().subscribe();
+    let mut attached = exec.attach().await.unwrap();
+    attached.write_all(&[16, 17]).await.unwrap();
+    read(attached).await;
+    loop {
+        let engine::events::News::Event(event) = events.next().await else { panic!("events were missed") };
+        assert_ne!(event.action, "detach");
+        if event.action == "exec_detach" {
+            assert_eq!(event.attributes["execID"], exec.id().as_str());
+            break;
+        }
+    }
+    assert!(exec.inspect().state.is_running());
+    container.remove(RemoveOptions::default().force(true)).await.unwrap();
+}
+
+#[tokio::test]
 async fn logs_are_kept_and_replayed() {
     let place = Place::new();
     let engine = place.engine().await;

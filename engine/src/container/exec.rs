@@ -457,6 +457,15 @@ impl Exec {
     }
 }
 
+/// The exec that has this number in the run of a container.
+pub(super) fn numbered(shared: &Shared, live: &Live, number: u64) -> Option<ExecId> {
+    let execs = lock(&shared.execs);
+    let runs = |inner: &&Arc<Inner>| {
+        lock(&inner.running).as_ref().is_some_and(|(own, run)| *own == number && std::ptr::eq(&raw const **run, live))
+    };
+    execs.values().find(runs).map(|inner| inner.id)
+}
+
 fn exec_error(error: engine_runtime::Error) -> Error {
     match error {
         engine_runtime::Error::Process { message, exit_code } => Error::Start {

@@ -10,7 +10,7 @@ use super::health::Health;
 use super::inventory::{Inner, Shared, blocking, now};
 use super::live::{Live, LogPosition, Polled, Refused};
 use super::status::Status;
-use super::{Container, Error, packing, probing, restart, shipping, sources};
+use super::{Container, Error, exec, packing, probing, restart, shipping, sources};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +88,12 @@ pub(super) fn hand_on(shared: &Shared, inner: &Inner, live: &Live, event: Event)
         Event::Attached { client, log_position, log_file_start } => {
             live.attached(client, LogPosition { position: log_position, file_start: log_file_start });
         }
-        Event::Detached { client, by_keys, .. } => {
+        Event::Detached { client, process, by_keys } => {
             live.detached(client);
-            if by_keys {
-                shared.tell(&inner.record(), "detach", &[]);
+            match exec::numbered(shared, live, process).filter(|_| by_keys) {
+                Some(exec) => shared.tell(&inner.record(), "exec_detach", &[("execID", exec.to_string())]),
+                None if by_keys => shared.tell(&inner.record(), "detach", &[]),
+                None => {}
             }
         }
         Event::ExecStarted { id, pid } => live.exec_started(id, pid),

@@ -108,6 +108,7 @@ impl Images {
         self.sync()?;
         let names = reference.clone().into_iter().collect();
         let image = self.commit(Parts { config, layers: parts, names, parent, ..Parts::default() })?;
+        self.announce("create", &image, image.id().as_str(), image.id().as_str());
         if let Some(reference) = reference {
             self.announce("tag", &image, image.id().as_str(), &reference.to_string());
         }

@@ -555,6 +555,8 @@ async fn what_nobody_uses_is_pruned() {
     // Also what was kept beside its files.
     assert!(pruned.reclaimed > nameless.size());
     assert_eq!(pruned.reclaimed, before - scene.images.usage().await.unwrap().total);
+    let told = scene.images.shared.events.recent(0).pop().unwrap();
+    assert_eq!((told.action.as_str(), &told.attributes["reclaimed"]), ("prune", &pruned.reclaimed.to_string()));
     assert_eq!(scene.names().await, ["named:1"]);
 
     let pruned = scene.images.prune(|_| true).await.unwrap();

@@ -122,6 +122,11 @@ async fn pruning_takes_what_nobody_holds_and_the_caller_wants() {
     f.volumes.create(VolumeSpec::named("named")).await.unwrap();
     let pruned = f.volumes.prune(Volume::is_anonymous).await.unwrap();
     assert_eq!(pruned, Pruned { names: vec![nameless.name().to_string()], reclaimed: 5 });
+    let told = f.events.recent(0).pop().unwrap();
+    assert_eq!(
+        (told.kind, told.action.as_str(), told.attributes["reclaimed"].as_str()),
+        (EventType::Volume, "prune", "5")
+    );
     assert_eq!(f.volumes.list().await.unwrap().len(), 2);
     assert_eq!(f.volumes.prune(|_| true).await.unwrap().names, ["named"]);
 }
