@@ -175,7 +175,10 @@ fn on_network(record: &Record, network: &str) -> bool {
         NetworkMode::None | NetworkMode::Host => mode.to_string() == network,
         NetworkMode::Default | NetworkMode::Container(_) => false,
     };
-    by_name || record.config.endpoints.contains_key(network)
+    let is_there = |endpoint: &crate::network::Endpoint| {
+        endpoint.network_name == network || (!network.is_empty() && endpoint.network.as_str().starts_with(network))
+    };
+    by_name || record.config.endpoints.contains_key(network) || record.endpoints.iter().any(is_there)
 }
 
 fn names_port<'a>(ports: impl IntoIterator<Item = &'a String>, asked: &str) -> bool {

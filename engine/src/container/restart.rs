@@ -16,6 +16,7 @@ use super::start::Begin;
 use super::status::Status;
 use super::{Container, Error, Lifetime, NetworkMode, RestartPolicy};
 use crate::id::ContainerId;
+use crate::network::Link;
 
 /// The wait before the first restart; each further one is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -131,13 +132,16 @@ pub(super) async fn revive(shared: Arc<Shared>) {
     }
 }
 
-/// In steps, so that everybody comes after those whose namespaces they join. Who waits for each other comes last.
+/// In steps, so that everybody comes after those whose namespaces they join or whom they are linked to. Who waits for each other comes last.
 fn in_order(records: &[Arc<Record>]) -> Vec<Vec<ContainerId>> {
     let mut left: Vec<&Arc<Record>> = records.iter().collect();
     left.sort_by_key(|record| (record.state.started_at, record.id));
     let mut steps = Vec::new();
     while !left.is_empty() {
-        let waits = |record: &&Arc<Record>| needs(record).iter().any(|need| left.iter().any(|other| other.id == *need));
+        let waits = |record: &&Arc<Record>| {
+            let needs = needs(record);
+            left.iter().any(|other| needs.contains(&other.id) || is_linked(record, other))
+        };
         let (later, mut now): (Vec<_>, Vec<_>) = left.iter().copied().partition(waits);
         let mut later = later;
         if now.is_empty() {
@@ -164,6 +168,15 @@ fn needs(record: &Record) -> Vec<ContainerId> {
     }
     needs.retain(|need| *need != record.id);
     needs
+}
+
+/// Whether a container is linked to another one, which has to run before it.
+fn is_linked(record: &Record, other: &Record) -> bool {
+    let of_endpoints = record.config.endpoints.values().flat_map(|endpoint| &endpoint.links);
+    record.config.host.links.iter().chain(of_endpoints).filter_map(|link| Link::parse(link)).any(|link| {
+        let target = link.target.trim_start_matches('/');
+        record.id != other.id && (target == other.name || other.id.as_str() == target)
+    })
 }
 
 #[cfg(test)]
@@ -244,6 +257,12 @@ mod tests {
         two.config.host.pid_mode = NamespaceMode::Container(three.id.to_string());
         let all = [&one, &two, &three].map(|record| Arc::new(record.clone()));
         assert_eq!(in_order(&all), [[three.id], [two.id], [one.id]]);
+        let (mut front, mut rear) = (one.clone(), two.clone());
+        front.config.host = Default::default();
+        rear.config.host = Default::default();
+        rear.name = "db".to_owned();
+        front.config.host.links = vec!["/db:database".to_owned()];
+        assert_eq!(in_order(&[&front, &rear].map(|record| Arc::new(record.clone()))), [[rear.id], [front.id]]);
         let mut back = three.clone();
         back.config.host.network_mode = NetworkMode::Container(one.id.to_string());
         let ring = [&one, &two, &back].map(|record| Arc::new(record.clone()));
