@@ -1,8 +1,10 @@
 //! The options of the driver `local`, as `docker volume create` takes them: what is mounted instead of a directory of the
 //! engine's own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -69,11 +71,11 @@ pub(super) fn is_mounted(options: &BTreeMap<String, String>) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Asked<'a> {
     kind: &'a str,
-    device: &'a str,
+    device: Cow<'a, str>,
     /// A path of the host, with what is mounted below it or without.
     bind: Option<Below>,
     attributes: MountAttrFlags,
-    settings: Vec<(&'a str, Option<&'a str>)>,
+    settings: Vec<(&'a str, Option<Cow<'a, str>>)>,
 }
 
 impl<'a> Asked<'a> {
@@ -81,7 +83,7 @@ impl<'a> Asked<'a> {
         let text = |key: &str| options.get(key).map(String::as_str).unwrap_or_default();
         let mut asked = Self {
             kind: text("type"),
-            device: text("device"),
+            device: text("device").into(),
             bind: None,
             attributes: MountAttrFlags::empty(),
             settings: Vec::new(),
@@ -108,7 +110,7 @@ impl<'a> Asked<'a> {
                 "nodiratime" => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
                 word => {
                     asked.settings.push(match word.split_once('=') {
-                        Some((key, value)) => (key, Some(value)),
+                        Some((key, value)) => (key, Some(value.into())),
                         None => (word, None),
                     });
                     continue;
@@ -118,13 +120,43 @@ impl<'a> Asked<'a> {
         }
         asked
     }
+
+    /// The kernel looks up no names: the server of a network file system is told by its address, `addr=` or the host in
+    /// `//host/share`. `find` knows the addresses of names.
+    fn name_by_address(&mut self, find: impl Fn(&str) -> io::Result<IpAddr>) -> io::Result<()> {
+        if !matches!(self.kind, "nfs" | "nfs4" | "cifs" | "smb3") {
+            return Ok(());
+        }
+        let named = |text: &str| !text.is_empty() && text.parse::<IpAddr>().is_err();
+        let mut told = false;
+        for (key, value) in &mut self.settings {
+            let Some(value) = value.as_mut().filter(|_| matches!(*key, "addr" | "ip")) else { continue };
+            told = true;
+            if named(value) {
+                *value = find(value)?.to_string().into();
+            }
+        }
+        let host = self.device.strip_prefix("//").and_then(|rest| rest.split_once('/'));
+        if let Some((host, share)) = host.filter(|(host, _)| !told && named(host)) {
+            self.device = format!("//{}/{share}", find(host)?).into();
+        }
+        Ok(())
+    }
+}
+
+/// The first address of a name.
+fn address(name: &str) -> io::Result<IpAddr> {
+    let mut found = (name, 0).to_socket_addrs()?;
+    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address"));
+    found.next().map(|address| address.ip()).ok_or_else(missing)
 }
 
 /// Mounts it, attached nowhere.
 pub(super) fn open(options: &BTreeMap<String, String>) -> io::Result<OwnedFd> {
-    let asked = Asked::read(options);
+    let mut asked = Asked::read(options);
+    asked.name_by_address(address)?;
     if let Some(below) = asked.bind {
-        let tree = mount::copy(Path::new(asked.device), below)?;
+        let tree = mount::copy(Path::new(&*asked.device), below)?;
         if asked.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
             mount::set_read_only(&tree, below)?;
         }
@@ -132,10 +164,10 @@ pub(super) fn open(options: &BTreeMap<String, String>) -> io::Result<OwnedFd> {
     }
     let context = rustix::mount::fsopen(asked.kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     let context = context.as_fd();
-    fsconfig_set_string(context, "source", asked.device)?;
+    fsconfig_set_string(context, "source", &*asked.device)?;
     for (key, value) in asked.settings {
         match value {
-            Some(value) => fsconfig_set_string(context, key, value)?,
+            Some(value) => fsconfig_set_string(context, key, &*value)?,
             None => fsconfig_set_flag(context, key)?,
         }
     }
@@ -177,6 +209,32 @@ mod tests {
         ] {
             assert_eq!(check("v", &options(pairs)).err().map(|error| error.to_string()).as_deref(), words);
         }
+    }
+
+    #[test]
+    fn servers_are_told_by_their_addresses() {
+        let find = |name: &str| match name {
+            "files" => Ok(IpAddr::from([10, 0, 0, 9])),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        for (kind, device, o, named) in [
+            ("nfs", ":/data", "addr=files,rw,vers=4", Some((":/data", "addr=10.0.0.9,vers=4"))),
+            ("nfs", ":/data", "addr=10.0.0.1", Some((":/data", "addr=10.0.0.1"))),
+            ("cifs", "//files/share", "username=me", Some(("//10.0.0.9/share", "username=me"))),
+            ("cifs", "//files/share", "addr=10.0.0.1", Some(("//files/share", "addr=10.0.0.1"))),
+            ("tmpfs", "//files/x", "addr=files", Some(("//files/x", "addr=files"))),
+            ("nfs", ":/data", "addr=nowhere", None),
+        ] {
+            let options = options(&[("type", kind), ("device", device), ("o", o)]);
+            let mut asked = Asked::read(&options);
+            let found = asked.name_by_address(find).ok().map(|()| {
+                let settings = asked.settings.iter().map(|(key, value)| format!("{key}={}", value.as_deref().unwrap()));
+                (asked.device.to_string(), settings.collect::<Vec<_>>().join(","))
+            });
+            let named = named.map(|(device, o)| (device.to_owned(), o.to_owned()));
+            assert_eq!(found, named, "{kind} {device} {o}");
+        }
+        assert!(address("localhost").unwrap().is_loopback());
     }
 
     #[test]
