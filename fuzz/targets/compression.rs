@@ -19,7 +19,9 @@ fn undone(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = undone(bytes);
     // The kinds that are recognised, and what follows is anything.
-    for magic in [&[0x1f, 0x8b, 0x08, 0][..], &[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18]] {
+    for magic in
+        [&[0x1f, 0x8b, 0x08, 0][..], &[0x28, 0xb5, 0x2f, 0xfd], &[0x50, 0x2a, 0x4d, 0x18], b"BZh91AY&SY", b"\xfd7zXZ\0"]
+    {
         let _ = undone(&[magic, bytes].concat());
     }
     let (first, second) = bytes.split_at(bytes.len() / 2);

@@ -290,7 +290,7 @@ impl Container {
         Ok(answer)
     }
 
-    /// Unpacks a tar archive (plain, gzip or zstd) into the directory `path`.
+    /// Unpacks a tar archive (plain, or compressed by gzip, zstd, xz or bzip2) into the directory `path`.
     ///
     /// # Errors
     /// When there is no such directory, it may not be written to, or the archive is not sound. What came before stays.
@@ -368,13 +368,8 @@ impl Container {
 }
 
 fn put(source: Source, view: &Arc<View>, base: &str, manner: Manner) -> Result<(), Error> {
-    let read = |error: io::Error| match error.kind() {
-        io::ErrorKind::Unsupported => {
-            Error::unsupported(format!("{error} is not supported: send gzip, zstd or plain tar"))
-        }
-        _ => Error::invalid(format!("the archive could not be read: {error}")),
-    };
-    let decoded = Decoded::new(source).map_err(read)?;
+    let read = |error: io::Error| Error::invalid(format!("the archive could not be read: {error}"));
+    let decoded = Decoded::any(source).map_err(read)?;
     let mut archive = Archive::new(BufReader::with_capacity(PIECE, decoded));
     tree::put(&mut archive, view.root(), base.as_bytes(), manner)?;
     // What follows the archive is nothing to us, but its sender wants to get rid of it.

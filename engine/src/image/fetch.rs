@@ -249,7 +249,8 @@ impl Images {
         let media_type = match (descriptor.media_type.as_str(), encoding) {
             ("", Encoding::Zstd) => media_type::OCI_LAYER_ZSTD,
             ("", Encoding::Gzip) => media_type::OCI_LAYER_GZIP,
-            ("", Encoding::Plain) => media_type::OCI_LAYER,
+            // No layer is compressed otherwise.
+            ("", Encoding::Plain | Encoding::Bzip2 | Encoding::Xz) => media_type::OCI_LAYER,
             (given, _) => given,
         };
         let kept = sealed.map(|blob| {

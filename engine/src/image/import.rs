@@ -80,7 +80,7 @@ fn coming(file: WebFile, name: String, reporter: Reporter) -> impl Stream<Item =
 }
 
 impl Images {
-    /// Makes an image with one layer of a root file system's archive: tar, plain, gzip or zstd.
+    /// Makes an image with one layer of a root file system's archive: tar, plain or compressed (gzip, zstd, xz, bzip2).
     pub fn import(&self, archive: impl AsyncRead + Send + Unpin + 'static, options: ImportOptions) -> Import {
         let images = self.clone();
         Task::new(move |reporter| async move {
@@ -146,7 +146,7 @@ impl Images {
     }
 
     fn stage_archive(&self, bytes: Source) -> Result<Staged, Error> {
-        let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
+        let decoded = Decoded::any(bytes).map_err(unpack::read_error)?;
         let mut decoded = crate::snapshot::decode::Peeked::new(BufReader::with_capacity(PIECE, decoded), 512)
             .map_err(unpack::read_error)?;
         if !tar::looks_like_tar(decoded.head()) {

@@ -36,8 +36,8 @@ pub struct LoadOptions {
 }
 
 impl Images {
-    /// Loads all images of an archive: one that `docker save` wrote or an OCI layout, plain, gzip or zstd. Nothing is
-    /// stored unless everything is sound.
+    /// Loads all images of an archive: one that `docker save` wrote or an OCI layout, plain or compressed (gzip, zstd, xz,
+    /// bzip2). Nothing is stored unless everything is sound.
     pub fn load(&self, source: impl AsyncRead + Send + Unpin + 'static) -> Load {
         self.load_with(source, LoadOptions::default())
     }
@@ -64,7 +64,7 @@ impl Images {
     }
 
     fn load_blocking(&self, bytes: Source, options: &LoadOptions, reporter: &Reporter) -> Result<Vec<Loaded>, Error> {
-        let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
+        let decoded = Decoded::any(bytes).map_err(unpack::read_error)?;
         let contents = archive::read(self, BufReader::with_capacity(PIECE, decoded), reporter)?;
         let mut found = layout::images(contents, options.platform.as_ref())?;
         for layout::Found { parts, manifest, .. } in &mut found {

@@ -10,19 +10,41 @@ pub(crate) enum Encoding {
     Plain,
     Gzip,
     Zstd,
+    Bzip2,
+    Xz,
+}
+
+impl Encoding {
+    /// Whether layers of images may be compressed so.
+    pub(crate) fn is_of_layers(self) -> bool {
+        matches!(self, Self::Plain | Self::Gzip | Self::Zstd)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "nothing",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+        }
+    }
 }
 
 const HEAD: usize = 6;
 
-/// Recognises compression; `None` for one that is known and not supported.
-pub(crate) fn recognise(head: &[u8]) -> Result<Encoding, &'static str> {
+/// Kibibytes that a stream of xz may need: twice as much as its own program asks for at most.
+const XZ_MEMORY: u32 = 128 << 10;
+
+/// Recognises compression.
+pub(crate) fn recognise(head: &[u8]) -> Encoding {
     match head {
-        [0x1f, 0x8b, 0x08, ..] => Ok(Encoding::Gzip),
+        [0x1f, 0x8b, 0x08, ..] => Encoding::Gzip,
         // The frame itself, or a skippable one before it.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Encoding::Zstd),
-        [b'B', b'Z', b'h', ..] => Err("bzip2"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Err("xz"),
-        _ => Ok(Encoding::Plain),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Encoding::Zstd,
+        [b'B', b'Z', b'h', ..] => Encoding::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Encoding::Xz,
+        _ => Encoding::Plain,
     }
 }
 
@@ -88,6 +110,8 @@ enum Inner<R: BufRead> {
     Plain(R),
     Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
     Zstd(zstd::stream::read::Decoder<'static, R>),
+    Bzip2(Box<bzip2::bufread::MultiBzDecoder<R>>),
+    Xz(Box<lzma_rust2::XzReader<R>>),
 }
 
 /// Beyond this much, contents that were a small part of it are taken for a bomb.
@@ -95,20 +119,32 @@ const HARMLESS: u64 = 4 << 30;
 const RATIO: u64 = 500;
 
 impl<R: BufRead> Decoded<R> {
+    /// A reader of a layer.
     pub(crate) fn new(reader: R) -> io::Result<Self> {
+        let decoded = Self::any(reader)?;
+        let encoding = decoded.encoding();
+        if encoding.is_of_layers() {
+            return Ok(decoded);
+        }
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("compression with {}", encoding.name())))
+    }
+
+    /// A reader of what people send, who have more ways to compress than registries.
+    pub(crate) fn any(reader: R) -> io::Result<Self> {
         Self::bounded(reader, HARMLESS)
     }
 
     fn bounded(reader: R, harmless: u64) -> io::Result<Self> {
         let reader = Peeked::new(reader, HEAD)?;
-        let encoding = recognise(&reader.head)
-            .map_err(|what| io::Error::new(io::ErrorKind::Unsupported, format!("compression with {what}")))?;
+        let encoding = recognise(&reader.head);
         let taken = Arc::new(AtomicU64::new(0));
         let reader = Counting { reader, count: taken.clone() };
         let inner = match encoding {
             Encoding::Plain => Inner::Plain(reader),
             Encoding::Gzip => Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(reader))),
             Encoding::Zstd => Inner::Zstd(zstd::stream::read::Decoder::with_buffer(reader)?),
+            Encoding::Bzip2 => Inner::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(reader))),
+            Encoding::Xz => Inner::Xz(Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY))),
         };
         Ok(Self { inner, taken, given: 0, harmless })
     }
@@ -118,6 +154,8 @@ impl<R: BufRead> Decoded<R> {
             Inner::Plain(_) => Encoding::Plain,
             Inner::Gzip(_) => Encoding::Gzip,
             Inner::Zstd(_) => Encoding::Zstd,
+            Inner::Bzip2(_) => Encoding::Bzip2,
+            Inner::Xz(_) => Encoding::Xz,
         }
     }
 
@@ -127,6 +165,8 @@ impl<R: BufRead> Decoded<R> {
             Inner::Plain(reader) => reader.reader,
             Inner::Gzip(decoder) => decoder.into_inner().reader,
             Inner::Zstd(decoder) => decoder.finish().reader,
+            Inner::Bzip2(decoder) => decoder.into_inner().reader,
+            Inner::Xz(decoder) => decoder.into_inner().reader,
         }
     }
 }
@@ -137,6 +177,8 @@ impl<R: BufRead> Read for Decoded<R> {
             Inner::Plain(reader) => reader.read(target)?,
             Inner::Gzip(decoder) => decoder.read(target)?,
             Inner::Zstd(decoder) => decoder.read(target)?,
+            Inner::Bzip2(decoder) => decoder.read(target)?,
+            Inner::Xz(decoder) => decoder.read(target)?,
         };
         self.given += length as u64;
         if self.given > self.harmless && self.given / RATIO > self.taken.load(Ordering::Relaxed) {
@@ -180,7 +222,7 @@ mod tests {
     use std::io::Write;
 
     fn decode(bytes: &[u8]) -> io::Result<(Encoding, Vec<u8>)> {
-        let mut decoded = Decoded::new(io::BufReader::with_capacity(5, bytes))?;
+        let mut decoded = Decoded::any(io::BufReader::with_capacity(5, bytes))?;
         let mut contents = Vec::new();
         decoded.read_to_end(&mut contents)?;
         Ok((decoded.encoding(), contents))
@@ -200,9 +242,16 @@ mod tests {
         assert_eq!(decode(&members).unwrap(), (Encoding::Gzip, b"one two".to_vec()));
         let frames = [zstd::encode_all(&b"one "[..], 1).unwrap(), zstd::encode_all(&b"two"[..], 1).unwrap()].concat();
         assert_eq!(decode(&frames).unwrap(), (Encoding::Zstd, b"one two".to_vec()));
-        assert!(decode(b"BZh91AY").unwrap_err().to_string().contains("bzip2"));
-        assert!(decode(b"\xfd7zXZ\0").unwrap_err().to_string().contains("xz"));
+        for (bytes, encoding) in [(XZ, Encoding::Xz), (BZIP2, Encoding::Bzip2)] {
+            let twice = [bytes, bytes].concat();
+            assert_eq!(decode(&twice).unwrap(), (encoding, b"one twoone two".to_vec()));
+            let refused = Decoded::new(bytes).err().unwrap();
+            assert_eq!(refused.to_string(), format!("compression with {}", encoding.name()));
+        }
     }
+
+    const XZ: &[u8] = b"\xfd7zXZ\x00\x00\x04\xe6\xd6\xb4F\x02\x00!\x01\x0c\x00\x00\x00\x8f\x98A\x9c\x01\x00\x06one two\x00\x0082d\x95\x8bX#|\x00\x01\x1f\x07\x16.\xb8s\x1f\xb6\xf3}\x01\x00\x00\x00\x00\x04YZ";
+    const BZIP2: &[u8] = b"BZh91AY&SY\x81\x842\x89\x00\x00\x01\x91\x80@\x00\x02\x01\x84\x80 \x00!\x80\x0c\x0185\xdc]\xc9\x14\xe1BB\x06\x10\xca$";
 
     #[test]
     fn a_bomb_goes_off_early() {
@@ -244,5 +293,26 @@ mod tests {
         decode(&flipped).unwrap_err();
         let whole = zstd::encode_all(&[7; 5000][..], 1).unwrap();
         decode(&whole[..whole.len() - 1]).unwrap_err();
+        for whole in [XZ, BZIP2] {
+            for length in HEAD..whole.len() {
+                decode(&whole[..length]).unwrap_err();
+            }
+            let mut flipped = whole.to_vec();
+            flipped[whole.len() / 2] ^= 1;
+            decode(&flipped).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_stream_that_needs_much_memory_is_refused() {
+        // The size of the dictionary is a byte of the block's head, whose checksum is made anew.
+        let mut hungry = XZ.to_vec();
+        assert_eq!(&hungry[14..16], b"\x21\x01");
+        hungry[16] = 40;
+        let mut sum = flate2::Crc::new();
+        sum.update(&hungry[12..20]);
+        hungry[20..24].copy_from_slice(&sum.sum().to_le_bytes());
+        let error = decode(&hungry).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error}");
     }
 }

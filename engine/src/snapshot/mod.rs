@@ -85,12 +85,12 @@ pub enum Error {
     State(#[from] state::Error),
 }
 
-/// What was compressed with gzip or zstd, as layers are; bytes that are not are given as they are.
+/// What was compressed with gzip or zstd, as layers are, or with xz or bzip2; bytes that are not are given as they are.
 ///
 /// # Errors
-/// When the first bytes cannot be read, or are those of a compression that is known and not supported here.
+/// When the first bytes cannot be read.
 pub fn uncompressed<R: BufRead>(reader: R) -> io::Result<impl Read> {
-    decode::Decoded::new(reader)
+    decode::Decoded::any(reader)
 }
 
 impl Error {

@@ -60,9 +60,9 @@ impl Volume {
         Ok(VolumeArchive { name: self.name.to_string(), pieces })
     }
 
-    /// Unpacks a tar archive (plain, gzip or zstd) into it: what is there under other names stays, and its own directory gets
-    /// the owner and the mode that the archive says. When this returns, the
-    /// files survive a loss of power.
+    /// Unpacks a tar archive (plain, or compressed by gzip, zstd, xz or bzip2) into it: what is there under other names stays,
+    /// and its own directory gets the owner and the mode that the archive says. When this returns, the files survive a loss of
+    /// power.
     ///
     /// # Errors
     /// As [`Volume::export`], and when the archive is not sound; what came before stays then.
@@ -74,7 +74,7 @@ impl Volume {
             let unpack = || {
                 let read =
                     |error: io::Error| snapshot::Error::Host { what: "read the archive".to_owned(), source: error };
-                let decoded = Decoded::new(source).map_err(read)?;
+                let decoded = Decoded::any(source).map_err(read)?;
                 let mut archive = Archive::new(BufReader::with_capacity(PIECE, decoded));
                 tree::put(&mut archive, &root, b"", Manner { top: true, ..Manner::default() })?;
                 // What follows the archive is nothing to us, but its sender wants to get rid of it.

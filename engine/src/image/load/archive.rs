@@ -123,9 +123,11 @@ impl Reader<'_> {
             self.contents.documents.insert(path, head);
             return Ok(());
         }
-        let encoding = decode::recognise(&head).map_err(|what| {
-            Error::Unsupported(format!("{path:?} is compressed with {what}, which is not supported"))
-        })?;
+        let encoding = decode::recognise(&head);
+        if !encoding.is_of_layers() {
+            let what = encoding.name();
+            return Err(Error::Unsupported(format!("{path:?} is compressed with {what}, which no layer may be")));
+        }
         if encoding == Encoding::Plain && !tar::looks_like_tar(&head) {
             return Ok(());
         }
