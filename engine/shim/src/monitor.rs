@@ -26,6 +26,8 @@ const MAX_CONNECTIONS: usize = 64;
 /// Thousands of execs may run at once, each with a client. What is not used of a table costs address space only.
 const MAX_CLIENTS: usize = 8192;
 const MAX_PROCESSES: usize = 8192;
+/// Open files that are enough for as many.
+const MOST_FILES: u64 = 1 << 16;
 /// What may be on its way to an engine, in bytes as the kernel counts them: the ends of all processes at once.
 const MOST_NEWS: i32 = 8 << 20;
 const MAX_ENTRIES: usize = 4 + MAX_CONNECTIONS + MAX_CLIENTS + 4 * MAX_PROCESSES;
@@ -449,7 +451,9 @@ impl Connection {
 /// A process takes up to five descriptors. Says what the limit was.
 fn raise_open_files() -> Option<[u64; 2]> {
     let before = system::limit(system::RLIMIT_NOFILE).ok()?;
-    system::set_limit(system::RLIMIT_NOFILE, [before[1]; 2]).ok()?;
+    let raise = |to: u64| system::set_limit(system::RLIMIT_NOFILE, [to; 2]);
+    // Above the hard limit takes a capability.
+    raise(before[1].max(MOST_FILES)).or_else(|_| raise(before[1])).ok()?;
     Some(before)
 }
 
