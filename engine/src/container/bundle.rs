@@ -134,7 +134,12 @@ fn set_process(spec: &mut Spec, config: &Config, no_new_privileges: bool) {
     let (program, arguments) = config.process();
     let mut words = vec![program.to_owned()];
     words.extend(arguments.into_iter().map(str::to_owned));
-    let limits: Vec<PosixRlimit> = config.host.ulimits.iter().filter_map(rlimit).collect();
+    let mut limits: Vec<PosixRlimit> = Vec::new();
+    for limit in config.host.ulimits.iter().filter_map(rlimit) {
+        // Of two for one resource the last one counts.
+        limits.retain(|other| other.typ() != limit.typ());
+        limits.push(limit);
+    }
     process
         .set_terminal(Some(config.tty))
         .set_args(Some(words))
@@ -486,6 +491,7 @@ mod tests {
             .memory(Bytes::mib(64))
             .nano_cpus(1_500_000_000)
             .pids_limit(-1)
+            .ulimit(Ulimit::new("nofile", 5, 5))
             .ulimit(Ulimit::new("nofile", 10, -1));
         let (bundle, _) = made(spec);
         let linux = bundle.spec.linux().as_ref().unwrap();
@@ -496,7 +502,7 @@ mod tests {
         assert_eq!((cpu.quota(), cpu.period()), (Some(150_000), Some(100_000)));
         assert_eq!(resources.pids().as_ref().unwrap().limit(), -1);
         let limits = bundle.spec.process().as_ref().unwrap().rlimits().as_ref().unwrap();
-        assert_eq!((limits[0].soft(), limits[0].hard()), (10, u64::MAX));
+        assert_eq!((limits[0].soft(), limits[0].hard(), limits.len()), (10, u64::MAX, 1), "the last one counts");
     }
 
     #[test]
