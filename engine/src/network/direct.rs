@@ -167,9 +167,9 @@ impl Host {
         if let Some(found) = self.find(&name)?.filter(|found| found.up || !self.made(found, &network.id)) {
             return Ok(found);
         }
+        let (mark, peer) = (self.mark(&network.id), format!("dp-{}", network.id.short()));
         let make = if direct.parent.is_empty() {
-            // A bridge that nothing else is on: every kernel that containers run on has it.
-            link::make_bridge(&name, self.mark(&network.id), 1500)
+            link::make_dummy(&name, mark)
         } else {
             let missing = || Error::Refused(format!("parent interface {name} was not found on the host"));
             let (under, number) = name.rsplit_once('.').ok_or_else(missing)?;
@@ -177,11 +177,26 @@ impl Host {
             let under = self.find(under)?.ok_or_else(missing)?;
             link::make_vlan(&name, under.index, number)
         };
-        match self.route.request(&mut [make]) {
+        let made = match self.route.request(&mut [make]) {
+            Err(error) if direct.parent.is_empty() && error.is(Errno::OPNOTSUPP) => {
+                self.route.request(&mut [link::make_stub(&name, mark, &peer)])
+            }
+            made => made,
+        };
+        match made {
             Err(error) if !error.is(Errno::EXIST) => {
                 return Err(Error::kernel(format!("make the interface {name}"))(error));
             }
             _ => {}
+        }
+        if direct.parent.is_empty() {
+            match self.route.request(&mut [link::bring_up_named(&peer)]) {
+                // A dummy has no other end.
+                Err(error) if !error.is(Errno::NODEV) => {
+                    return Err(Error::kernel(format!("set the interface {peer} up"))(error));
+                }
+                _ => {}
+            }
         }
         let missing = || Error::kernel(format!("find the interface {name}"))(Errno::NODEV.into());
         let found = self.find(&name)?.ok_or_else(missing)?;

@@ -110,6 +110,29 @@ pub(super) fn make_on(
     }
 }
 
+/// Makes an interface that leads nowhere and is always ready, which a bridge without ports is not.
+pub(super) fn make_dummy(name: &str, mac: MacAddress) -> Message {
+    link(NEW_LINK, ACK | CREATE | EXCLUSIVE, 0, 0)
+        .text(LINK_NAME, name)
+        .attribute(LINK_ADDRESS, &mac.bytes())
+        .nest(LINK_INFO, |info| info.text(INFO_KIND, "dummy"))
+}
+
+/// The same for kernels that have no dummies: one end of a pair whose other end nobody uses, and which has to be up too.
+pub(super) fn make_stub(name: &str, mac: MacAddress, peer: &str) -> Message {
+    link(NEW_LINK, ACK | CREATE | EXCLUSIVE, 0, 0).text(LINK_NAME, name).attribute(LINK_ADDRESS, &mac.bytes()).nest(
+        LINK_INFO,
+        |info| {
+            info.text(INFO_KIND, "veth")
+                .nest(INFO_DATA, |data| data.nest(VETH_PEER, |end| end.put(&interface(0, 0)).text(LINK_NAME, peer)))
+        },
+    )
+}
+
+pub(super) fn bring_up_named(name: &str) -> Message {
+    link(NEW_LINK, ACK, 0, UP).text(LINK_NAME, name)
+}
+
 pub(super) fn make_vlan(name: &str, under: u32, number: u16) -> Message {
     const NUMBER: u16 = 1;
     link(NEW_LINK, ACK | CREATE | EXCLUSIVE, 0, 0)

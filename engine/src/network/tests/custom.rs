@@ -337,11 +337,15 @@ fn a_network_on_an_interface_of_the_host() {
     assert!(error.to_string().contains("parent interface eth9 was not found"), "{error}");
     // Without a parent it is on an interface without any way out, which goes with the network.
     make(&machine, &networks, &NetworkSpec::new("alone").driver("macvlan")).unwrap();
-    on(&machine, &networks, &one, "alone");
+    let first = on(&machine, &networks, &one, "alone");
     assert!(machine.links().iter().any(|link| link.starts_with("dm-")));
+    let second = on(&machine, &networks, &two, "alone");
+    let [from, to] = [&first, &second].map(|endpoint| interface(endpoint).address.unwrap());
+    assert_eq!(talk(one.namespace.as_fd(), &listener, to), from);
     networks.disconnect_blocking(&one.id).unwrap();
+    networks.disconnect_blocking(&two.id).unwrap();
     networks.remove_blocking("alone").unwrap();
-    assert!(!machine.links().iter().any(|link| link.starts_with("dm-")));
+    assert!(!machine.links().iter().any(|link| link.starts_with("dm-") || link.starts_with("dp-")));
 }
 
 /// Makes an interface with nothing behind it.
