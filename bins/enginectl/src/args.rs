@@ -62,7 +62,7 @@ const USAGE: u8 = 125;
 
 /// Understands the command line, or prints why not (or the help that was asked for) and gives the exit code.
 pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
-    let mut matches = matches(&arguments).map_err(|error| explain(&error, io))?;
+    let mut matches = matches(&arguments).map_err(|error| explain(&near(error), io))?;
     let host = matches.remove_one::<String>("host");
     let Some((name, mut matches)) = matches.remove_subcommand() else { return Err(USAGE) };
     let mut entry = commands::TOP.iter().find(|entry| entry.name == name);
@@ -197,6 +197,19 @@ pub(crate) fn truth(text: &str) -> Result<bool, String> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
     }
+}
+
+/// Adds the command that was meant, where a letter is missing, too many or swapped and clap does not see it.
+fn near(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand || error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return error;
+    }
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let names = commands::TOP.iter().map(|entry| entry.name).chain(commands::NOUNS.iter().map(|noun| noun.name));
+    if let Some(name) = commands::suggest::nearest(word, names) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name.to_owned()]));
+    }
+    error
 }
 
 /// Prints what is wrong with the command line, and how it would be right.
@@ -351,6 +364,10 @@ mod tests {
         let suggested = matches("enginectl comit busybox").unwrap_err();
         assert_eq!(suggested.kind(), ErrorKind::InvalidSubcommand);
         assert!(suggested.to_string().contains("'commit'"), "{suggested}");
+        let swapped = near(matches("enginectl rnu busybox").unwrap_err()).to_string();
+        assert!(swapped.contains("'run'"), "{swapped}");
+        let strange = near(matches("enginectl abracadabra").unwrap_err()).to_string();
+        assert!(!strange.contains("similar"), "{strange}");
     }
 
     #[test]

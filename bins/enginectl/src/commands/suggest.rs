@@ -21,7 +21,7 @@ pub(crate) async fn suggest(session: &Session, client: &Client, error: &Error) -
 }
 
 /// The name that takes the fewest changes, if they are few.
-fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (wanted.chars().count() / 3).clamp(1, 3);
     let near = names.map(|name| (distance(wanted, name), name)).filter(|(changes, _)| *changes <= limit);
     near.min().map(|(_, name)| name)

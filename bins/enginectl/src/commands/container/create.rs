@@ -47,6 +47,7 @@ pub(crate) fn fail(session: &Session, command: &str, error: &Error) -> u8 {
 
 /// The request for the flags, with the client's files, variables and terminal.
 pub(crate) fn from_flags(options: &Options, session: &Session) -> Result<CreateRequest, Error> {
+    pull::without_trust(options.disable_content_trust)?;
     let around = Surroundings {
         variable: &|name| (session.io.environment)(name).and_then(|value| value.into_string().ok()),
         read: &read,

@@ -22,6 +22,10 @@ pub(crate) struct Args {
     /// Platform of the image, as linux/amd64
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
+    /// Do not ask for signatures, which is all that there is here
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
+          value_parser = crate::args::truth, action = clap::ArgAction::Set)]
+    disable_content_trust: bool,
     /// Print only the name
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -31,6 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    without_trust(args.disable_content_trust)?;
     let reference = Reference::parse(&args.image);
     let platform = args.platform.clone().or_else(|| session.io.variable("DOCKER_DEFAULT_PLATFORM"));
     let client = session.client()?;
@@ -54,6 +59,14 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         session.print_line(reference.full())?;
     }
     Ok(0)
+}
+
+/// Refuses to look for Docker's signatures of images.
+pub(crate) fn without_trust(disabled: bool) -> Result<(), Error> {
+    if disabled {
+        return Ok(());
+    }
+    Err(Error::Invalid("content trust is not supported: name the image by its digest, which is checked".to_owned()))
 }
 
 /// Who pulls from the registry of this image, for the header; nothing if nobody logged in there.

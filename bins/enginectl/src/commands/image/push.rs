@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use http::Method;
 
 use crate::client::{Payload, Query, segment};
-use crate::commands::image::pull::credentials;
+use crate::commands::image::pull::{credentials, without_trust};
 use crate::commands::reference::Reference;
 use crate::error::Error;
 use crate::output::progress::{Screen, show};
@@ -22,6 +22,10 @@ pub(crate) struct Args {
     /// The image must be for this platform, as linux/amd64
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
+    /// Do not ask for signatures, which is all that there is here
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
+          value_parser = crate::args::truth, action = clap::ArgAction::Set)]
+    disable_content_trust: bool,
     /// Print only the name
     #[arg(short = 'q', long)]
     quiet: bool,
@@ -31,6 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    without_trust(args.disable_content_trust)?;
     let reference = Reference::parse(&args.image);
     if args.all_tags && reference.tag.is_some() {
         return Err(Error::Invalid("tag can't be used with --all-tags/-a".to_owned()));
