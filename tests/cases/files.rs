@@ -71,6 +71,42 @@ pub fn into_and_out_of(client: Client) {
     daemon.finish();
 }
 
+pub fn with_its_options(client: Client) {
+    let daemon = Daemon::with_busybox();
+    let here = here(&daemon);
+    let at = |name: &str| here.join(name).to_str().unwrap().to_owned();
+    client.run(&daemon, &["run", "-d", "--name", "box", "-u", "worker", "busybox", "sleep", "1000"]).ok();
+    std::os::unix::fs::chown(here.join("file"), Some(7), Some(8)).unwrap();
+    std::os::unix::fs::symlink("file", here.join("alias")).unwrap();
+    for (options, source, target, expected) in [
+        (&["-q"][..], "file", "/tmp/numbers", "7 8 regular file"),
+        (&["-a"], "file", "/tmp/user", "1000 1001 regular file"),
+        (&[], "alias", "/tmp/link", "0 0 symbolic link"),
+        (&["-L"], "alias", "/tmp/followed", "7 8 regular file"),
+    ] {
+        let said = client.run(&daemon, &[&["cp"], options, &[&at(source), &format!("box:{target}")]].concat()).code(0);
+        assert_eq!(said.stderr, "", "nobody is at a terminal");
+        assert_eq!(inside(client, &daemon, &format!("stat -c '%u %g %F' {target}")), expected, "{options:?} {target}");
+    }
+    // An archive on standard input, into a directory only.
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_dir_all("packed", here.join("tree")).unwrap();
+    let archive = archive.into_inner().unwrap();
+    client.run_with(&daemon, &["cp", "-", "box:/tmp"], &archive).code(0);
+    assert_eq!(inside(client, &daemon, "cat /tmp/packed/sub/deep"), "deep");
+    let said = client.run_with(&daemon, &["cp", "-", "box:/tmp/user"], &archive).code(1);
+    assert!(said.stderr.contains("must be a directory"), "{said:?}");
+    for (arguments, words) in [
+        (["box:/tmp/user", "box:/tmp/x"], "copying between containers is not supported"),
+        (["/etc/passwd", "/etc/group"], "must specify at least one container source"),
+    ] {
+        let said = client.run(&daemon, &[&["cp"], &arguments[..]].concat()).code(1);
+        assert!(said.stderr.contains(words), "{said:?}");
+    }
+    client.run(&daemon, &["rm", "-f", "box"]).ok();
+    daemon.finish();
+}
+
 pub fn whatever_it_does(client: Client) {
     let daemon = Daemon::with_busybox();
     let here = here(&daemon);

@@ -49,7 +49,7 @@ macro_rules! suite {
                 they_outlive_containers filled_from_the_image nameless_ones_go_along host_directories
                 every_kind_of_mount
             }
-            files { into_and_out_of whatever_it_does what_was_changed }
+            files { into_and_out_of with_its_options whatever_it_does what_was_changed }
             images {
                 every_shape_of_archive names_and_removal pulled_from_a_registry hostile_archives pushed_and_saved
                 committed registries_that_want_to_know_who_asks nobody_else_looks_in room_is_made
