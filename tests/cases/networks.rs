@@ -138,6 +138,11 @@ pub fn several_at_once(client: Client) {
     }
     client.run(&daemon, &["run", "-d", "--name", "db", "--network", "back", "busybox", "sleep", "1000"]).ok();
     client.run(&daemon, &["run", "-d", "--name", "web", "--network", "front", "busybox", "sleep", "1000"]).ok();
+    let back = client.run(&daemon, &["network", "inspect", "-f", "{{.Id}}", "back"]).ok();
+    for network in ["back", &back, &back[..12]] {
+        let filter = format!("network={network}");
+        assert_eq!(client.run(&daemon, &["ps", "--filter", &filter, "--format", "{{.Names}}"]).ok(), "db");
+    }
     let of = |container: &str, network: &str| {
         let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
         client.run(&daemon, &["inspect", "-f", &format, container]).ok()
