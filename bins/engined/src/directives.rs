@@ -558,7 +558,7 @@ mod tests {
 
     #[test]
     fn registries_are_reached_as_the_file_says() {
-        let text = r#"{"registry-mirrors":["https://m","quay.io=http://q:5000"],"max-concurrent-uploads":2,"keep-blobs":false,
+        let text = r#"{"registry-mirrors":["https://m","registry.example=http://q:5000"],"max-concurrent-uploads":2,"keep-blobs":false,
             "registry-certificates":"/certs","proxies":{"http-proxy":"http://p:1","no-proxy":"a.example, 10.0.0.0/8,"}}"#;
         let registry = Directives::parse(text.as_bytes()).unwrap().decide().unwrap().settings.registry;
         assert_eq!((registry.mirrors.len(), registry.concurrent_uploads, registry.keep_blobs), (2, 2, false));

@@ -140,7 +140,8 @@ fn a_refused_limit_leaves_nothing() {
     let error = place.cgroup.create(&resources(r#"{"cpu": {"cpus": "4000"}}"#)).unwrap_err();
     assert!(matches!(&error, Error::Resource { value, .. } if value == "4000"), "{error}");
     assert!(!place.cgroup.exists());
-    let error = place.cgroup.create(&resources(r#"{"pids": {"limit": 5}, "rdma": {"x": {"hcaHandles": 3}}}"#)).unwrap_err();
+    let error =
+        place.cgroup.create(&resources(r#"{"pids": {"limit": 5}, "rdma": {"x": {"hcaHandles": 3}}}"#)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(!place.cgroup.exists());
 }

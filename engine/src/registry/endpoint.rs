@@ -62,7 +62,7 @@ pub(super) fn of(settings: &RegistrySettings, registry: &str) -> Vec<Endpoint> {
     endpoints
 }
 
-/// The registry that a mirror is for, and its address: `https://mirror` for Docker Hub, `quay.io=https://mirror` else.
+/// The registry that a mirror is for, and its address: `https://mirror` for Docker Hub, `registry.example=https://mirror` else.
 pub(super) fn parse_mirror(text: &str) -> Result<(&str, &str), Error> {
     let refuse = |reason: &str| Error::Setting { value: text.to_owned(), reason: reason.to_owned() };
     let (registry, address) = match text.split_once('=') {
@@ -124,11 +124,11 @@ mod tests {
     fn mirrors_come_first_and_tls_is_dropped_for_nobody_else() {
         let settings = RegistrySettings::default()
             .mirror("http://mirror:5000/")
-            .mirror("quay.io=https://other/path")
+            .mirror("registry.example=https://other/path")
             .insecure("10.0.0.0/8")
             .insecure("lab:5000");
         assert_eq!(addresses(&settings, "docker.io"), ["http://mirror:5000", "https://registry-1.docker.io"]);
-        assert_eq!(addresses(&settings, "quay.io"), ["https://other/path", "https://quay.io"]);
+        assert_eq!(addresses(&settings, "registry.example"), ["https://other/path", "https://registry.example"]);
         assert_eq!(addresses(&settings, "example.org"), ["https://example.org"]);
         for insecure in
             ["localhost", "localhost:5000", "127.0.0.1:1", "127.9.9.9", "[::1]:5", "10.1.2.3:80", "lab:5000"]

@@ -381,7 +381,7 @@ mod tests {
     fn mirrors_and_insecure_registries_are_shown_with_what_they_are_for() {
         let registry = engine::settings::RegistrySettings::default()
             .mirror("https://hub.example")
-            .mirror("quay.io=https://quay.example")
+            .mirror("registry.example=https://mirror.example")
             .mirror("lab:5000=http://other.example")
             .insecure("lab:5000")
             .insecure("10.0.0.0/8");
@@ -390,7 +390,10 @@ mod tests {
         assert_eq!(shown.insecure_registry_cidrs, ["127.0.0.0/8", "::1/128", "10.0.0.0/8"]);
         let of = |name: &str| shown.index_configs[name].clone();
         assert_eq!((of("docker.io").mirrors.len(), of("docker.io").official), (1, true));
-        assert_eq!((of("quay.io").mirrors, of("quay.io").secure), (vec!["https://quay.example".to_owned()], true));
+        assert_eq!(
+            (of("registry.example").mirrors, of("registry.example").secure),
+            (vec!["https://mirror.example".to_owned()], true)
+        );
         assert_eq!((of("lab:5000").mirrors.len(), of("lab:5000").secure), (1, false));
     }
 
