@@ -17,9 +17,10 @@ pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
         log: container.log_path(),
         layers: container.overlay().lower,
     };
-    let mut shown =
-        inspect_of(&container.record(), &paths, container.exec_ids().iter().map(ToString::to_string).collect());
-    if call.version.shows_names_as_aliases() {
+    let record = container.record();
+    let mut shown = inspect_of(&record, &paths, container.exec_ids().iter().map(ToString::to_string).collect());
+    // Those daemons made them aliases when they connected it.
+    if call.version.shows_names_as_aliases() && record.state.started_at > 0 {
         names_as_aliases(&mut shown);
     }
     if call.query.boolean("size") {
@@ -48,4 +49,24 @@ fn names_as_aliases(shown: &mut ContainerInspect) {
 
 pub(crate) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use engine_api::network::EndpointSettings;
+
+    use super::*;
+
+    #[test]
+    fn short_id_and_host_name_are_aliases_on_networks_of_ones_own() {
+        let mut shown = ContainerInspect { id: "0123456789abcdef".to_owned(), ..ContainerInspect::default() };
+        shown.config.hostname = "host".to_owned();
+        let web = EndpointSettings { aliases: Some(vec!["web".to_owned()]), ..EndpointSettings::default() };
+        let networks = [("own".to_owned(), web), ("bridge".to_owned(), EndpointSettings::default())];
+        shown.network_settings.networks = Some(networks.into());
+        names_as_aliases(&mut shown);
+        let networks = shown.network_settings.networks.unwrap_or_default();
+        assert_eq!(networks["own"].aliases.as_deref().unwrap_or_default(), ["web", "0123456789ab", "host"]);
+        assert_eq!(networks["bridge"].aliases, None);
+    }
 }
