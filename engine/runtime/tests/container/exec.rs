@@ -224,5 +224,6 @@ fn many_of_them_leave_nothing_with_the_monitor() {
     until(&|(_, children, _)| children == 1);
     let before = size(monitor);
     run(count);
-    until(&|now| now == before);
+    // Of the first ones something may still have been there when we looked.
+    until(&|now| now.0 <= before.0 && now.1 <= before.1 && now.2 <= before.2);
 }
