@@ -401,9 +401,12 @@ pub(super) fn keep_claims(claims: &mut Claims, places: &Places) {
 /// Ends the connections that have come to us instead of to the containers: who calls hears it and calls again, and does not wait
 /// for an answer that nobody gives.
 pub(super) fn turn_away<'a>(claims: impl IntoIterator<Item = &'a OwnedFd>) {
+    // No claim has a queue of more than a few, however many go on calling.
+    const MOST: usize = 16;
     for claim in claims {
-        // Datagrams are nothing that can be accepted.
-        while let Ok(connection) = rustix::net::accept_with(claim, SocketFlags::CLOEXEC) {
+        for _ in 0..MOST {
+            // Datagrams are nothing that can be accepted.
+            let Ok(connection) = rustix::net::accept_with(claim, SocketFlags::CLOEXEC) else { break };
             let _ = rustix::net::sockopt::set_socket_linger(&connection, Some(Duration::ZERO));
         }
     }
