@@ -123,12 +123,29 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>], wai
     }
 }
 
-/// Receives one datagram and its descriptors (close-on-exec); a length of 0 is the end of the connection.
+/// Receives one datagram and its descriptors (close-on-exec); a length of 0 is the end of the connection, by a reset as
+/// well.
+///
+/// The kernel looks for a datagram first and for the end afterwards: one that is sent and the end behind it can come
+/// between both, and an end is told while something waits. A reset is told before what came ahead of it, too. Nothing comes
+/// after either, so that the third look is right.
 ///
 /// # Errors
 /// What the kernel says; `EAGAIN` when nothing is there and `wait` is false; [`io::ErrorKind::InvalidData`] when the
 /// datagram does not fit `buffer` or carries too many descriptors.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], wait: bool) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let socket = socket.as_fd();
+    for _ in 0..2 {
+        match look(socket, buffer, wait) {
+            Ok((0, _)) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            received => return received,
+        }
+    }
+    look(socket, buffer, wait)
+}
+
+fn look(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut flags = RecvFlags::CMSG_CLOEXEC;
     if !wait {
         flags |= RecvFlags::DONTWAIT;
@@ -136,8 +153,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], wait: bool) -> io::Result<(
     let mut space = [MaybeUninit::uninit(); ANCILLARY_LEN];
     loop {
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = match rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)
-        {
+        let received = match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags) {
             Ok(received) => received,
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
@@ -183,6 +199,36 @@ mod tests {
         drop(here);
         assert_eq!(receive(&there, &mut [0; 4], false).unwrap().0, 0);
         assert_eq!(send(&there, b"x", &[], false).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn nothing_is_lost_to_an_end_or_a_reset_behind_it() {
+        let (give, take) = std::sync::mpsc::sync_channel::<OwnedFd>(0);
+        let sender = std::thread::spawn(move || {
+            for socket in take {
+                send(&socket, b"last", &[], false).unwrap();
+            }
+        });
+        let mut buffer = [0; 8];
+        for round in 0..50_000 {
+            let (ours, theirs) = pair().unwrap();
+            if round % 2 == 0 {
+                // What the other side does not read makes its end a reset.
+                send(&ours, b"unread", &[], false).unwrap();
+            }
+            give.send(theirs).unwrap();
+            // By turns, since both ways to wait have the gap.
+            let length = loop {
+                match receive(&ours, &mut buffer, round % 4 < 2) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    received => break received.unwrap().0,
+                }
+            };
+            assert_eq!(&buffer[..length], b"last", "round {round}");
+            assert_eq!(receive(&ours, &mut buffer, true).unwrap().0, 0);
+        }
+        drop(give);
+        sender.join().unwrap();
     }
 
     #[test]

@@ -118,12 +118,26 @@ pub(crate) struct Received {
 }
 
 /// Receives one datagram and its descriptors.
+///
+/// The kernel looks for a datagram first and for the end afterwards: one that is sent and the end behind it can come
+/// between both, and an end is told while something waits. A reset is told before what came ahead of it, too. Nothing comes
+/// after either, so that the third look is right.
 pub(crate) fn receive(
     socket: Descriptor,
     buffer: &mut [u8],
     rights: &mut [Descriptor; MAX_RIGHTS],
     wait: bool,
 ) -> Result<Received> {
+    for _ in 0..2 {
+        match look(socket, buffer, rights, wait) {
+            Ok(Received { length: 0, .. }) | Err(Errno::CONNRESET) => {}
+            received => return received,
+        }
+    }
+    look(socket, buffer, rights, wait)
+}
+
+fn look(socket: Descriptor, buffer: &mut [u8], rights: &mut [Descriptor; MAX_RIGHTS], wait: bool) -> Result<Received> {
     let mut vector = Vector { start: buffer.as_mut_ptr(), length: buffer.len() };
     let mut control = Control { length: 0, level: 0, kind: 0, rights: [-1; MAX_RIGHTS] };
     let mut header = Header {
@@ -148,4 +162,43 @@ pub(crate) fn receive(
         rights[..count].copy_from_slice(&control.rights[..count]);
     }
     Ok(Received { length, rights: count, truncated: header.flags & (MSG_TRUNC | MSG_CTRUNC) != 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::close;
+    use std::sync::mpsc;
+
+    #[test]
+    fn nothing_is_lost_to_an_end_or_a_reset_behind_it() {
+        let (give, take) = mpsc::sync_channel::<Descriptor>(0);
+        let sender = std::thread::spawn(move || {
+            for socket in take {
+                send(socket, b"last", &[]).unwrap();
+                close(socket);
+            }
+        });
+        let mut buffer = [0; 8];
+        let mut rights = [-1; MAX_RIGHTS];
+        for round in 0..50_000 {
+            let (ours, theirs) = socket_pair().unwrap();
+            if round % 2 == 0 {
+                // What the other side does not read makes its end a reset.
+                send(ours, b"unread", &[]).unwrap();
+            }
+            give.send(theirs).unwrap();
+            let length = loop {
+                match receive(ours, &mut buffer, &mut rights, false) {
+                    Err(Errno::AGAIN) => {}
+                    received => break received.unwrap().length,
+                }
+            };
+            assert_eq!(&buffer[..length], b"last", "round {round}");
+            assert_eq!(receive(ours, &mut buffer, &mut rights, true).unwrap().length, 0);
+            close(ours);
+        }
+        drop(give);
+        sender.join().unwrap();
+    }
 }
