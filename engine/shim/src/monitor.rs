@@ -257,6 +257,8 @@ impl Monitor {
         self.log.rest();
     }
 
+    /// What is done first comes last, as the kernel looks one after the other: an engine that asks for something before it
+    /// has a client type is then never seen without its request.
     fn gather_entries(&mut self) {
         self.entries.clear();
         self.sources.clear();
@@ -268,37 +270,37 @@ impl Monitor {
                 let _ = sources.push(source);
             }
         };
-        add(self.signals, POLLIN, Source::Signals);
-        add(if self.connections.is_full() { -1 } else { self.listener }, POLLIN, Source::Listener);
-        add(self.oom_counter, POLLPRI, Source::OomCounter);
-        add(self.oom_notifier, POLLIN, Source::OomNotifier);
-        for (place, connection) in self.connections.iter().enumerate() {
-            add(connection.socket, POLLIN, Source::Connection(place));
-        }
-        let held_up = self.clients.iter().any(Client::is_behind);
-        for (place, process) in self.processes.iter().enumerate() {
-            add(process.channel, POLLIN, Source::Channel(place));
-            if !process.typed.is_empty() {
-                add(process.input, POLLOUT, Source::Input(place));
-            }
-            for (which, output) in process.outputs.iter().enumerate() {
-                // A client that does not keep up holds the process up, so that nothing is lost.
-                if !held_up || self.clients.iter().all(|client| client.has_room_for(process.id, output.stream)) {
-                    add(output.descriptor, POLLIN, Source::Output(place, which));
-                }
-            }
-        }
         for (place, client) in self.clients.iter_mut().enumerate() {
             let process = client.look_for_process(&self.processes);
             if let Some(events) = client.events(process) {
                 add(client.socket, events, Source::Client(place));
             }
         }
+        let held_up = self.clients.iter().any(Client::is_behind);
+        for (place, process) in self.processes.iter().enumerate() {
+            for (which, output) in process.outputs.iter().enumerate().rev() {
+                // A client that does not keep up holds the process up, so that nothing is lost.
+                if !held_up || self.clients.iter().all(|client| client.has_room_for(process.id, output.stream)) {
+                    add(output.descriptor, POLLIN, Source::Output(place, which));
+                }
+            }
+            if !process.typed.is_empty() {
+                add(process.input, POLLOUT, Source::Input(place));
+            }
+            add(process.channel, POLLIN, Source::Channel(place));
+        }
+        for (place, connection) in self.connections.iter().enumerate() {
+            add(connection.socket, POLLIN, Source::Connection(place));
+        }
+        add(self.oom_notifier, POLLIN, Source::OomNotifier);
+        add(self.oom_counter, POLLPRI, Source::OomCounter);
+        add(if self.connections.is_full() { -1 } else { self.listener }, POLLIN, Source::Listener);
+        add(self.signals, POLLIN, Source::Signals);
     }
 
     /// Handlers mark what is gone and add at the end, so that places stay what they are until [`Self::sweep`].
     fn dispatch(&mut self) {
-        for at in 0..self.entries.len() {
+        for at in (0..self.entries.len()).rev() {
             let happened = self.entries[at].happened;
             if happened == 0 {
                 continue;
