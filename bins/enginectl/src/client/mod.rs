@@ -8,9 +8,10 @@ mod host;
 pub(crate) mod lines;
 mod pump;
 mod query;
+mod upload;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -24,15 +25,18 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 pub(crate) use frame::Demultiplexer;
 pub(crate) use host::Host;
 pub(crate) use pump::{DetachKeys, Ended, Pump, PumpPlan};
 pub(crate) use query::{Query, segment};
+pub(crate) use upload::Upload;
 
 use crate::error::Error;
 use crate::output::value::Value;
+use upload::{Failure, Heading};
 
 /// Answers that are read whole are no longer than this.
 const MAXIMUM_ANSWER: usize = 256 << 20;
@@ -54,6 +58,12 @@ struct Shared {
     idle: RefCell<Vec<SendRequest<Body>>>,
 }
 
+/// A connection on which nothing was said yet.
+enum Socket {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
 /// A connection that has become a plain socket in blocking mode.
 #[derive(Debug)]
 pub(crate) struct Hijacked {
@@ -73,6 +83,8 @@ pub(crate) enum Payload {
     Registry(String),
     /// A stream of some type.
     Stream(&'static str, Body),
+    /// A file of some type.
+    File(&'static str, Upload),
 }
 
 impl Payload {
@@ -142,7 +154,7 @@ impl Client {
         query: &Query,
         payload: Payload,
     ) -> Result<Response<Incoming>, Error> {
-        if matches!(payload, Payload::Stream(..)) {
+        if matches!(payload, Payload::Stream(..) | Payload::File(..)) {
             // It cannot be sent twice, so the version must be right at the first time.
             self.negotiate().await?;
         }
@@ -150,7 +162,7 @@ impl Client {
             Payload::Empty => Some(Payload::Empty),
             Payload::Json(text) => Some(Payload::Json(text.clone())),
             Payload::Registry(auth) => Some(Payload::Registry(auth.clone())),
-            Payload::Stream(..) => None,
+            Payload::Stream(..) | Payload::File(..) => None,
         };
         match (self.once(&method, path, query, payload).await, repeat) {
             (Err(error), Some(payload)) if self.lower_version(&error) => self.once(&method, path, query, payload).await,
@@ -165,9 +177,45 @@ impl Client {
         query: &Query,
         payload: Payload,
     ) -> Result<Response<Incoming>, Error> {
+        let upload = match &payload {
+            Payload::File(_, upload) => Some(upload.clone()),
+            _ => None,
+        };
         let request = self.build(method, path, query, payload, false)?;
-        let response = self.send(path, request).await?;
-        check(path, response).await
+        match upload {
+            None => check(path, self.send(path, request).await?).await,
+            Some(upload) => self.send_with(upload, path, request).await,
+        }
+    }
+
+    /// A request whose body is a file, on a connection of its own.
+    async fn send_with(&self, upload: Upload, path: &str, request: Request<Body>) -> Result<Response<Incoming>, Error> {
+        let what = format!("{} {path}", request.method());
+        let (mut sender, failure) = match self.connect().await? {
+            Socket::Unix(stream) => self.handshake_with(upload, stream).await?,
+            Socket::Tcp(stream) => self.handshake_with(upload, stream).await?,
+        };
+        let answer = match sender.send_request(request).await {
+            Ok(response) => check(path, response).await,
+            Err(source) => Err(Error::Http { what, source }),
+        };
+        match (answer, failure.take()) {
+            // What the daemon makes of it says less.
+            (Err(_), Some(error)) => Err(Error::io("send the file")(error)),
+            (answer, _) => answer,
+        }
+    }
+
+    async fn handshake_with<S>(&self, upload: Upload, stream: S) -> Result<(SendRequest<Body>, Failure), Error>
+    where
+        S: AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static,
+    {
+        let socket = stream.as_fd().try_clone_to_owned().map_err(Error::io("share the connection"))?;
+        let (stream, head) = Heading::new(TokioIo::new(stream));
+        let failure = upload.send(socket, head).map_err(Error::io("start a thread"))?;
+        let (sender, connection) = http1::handshake(stream).await.map_err(|source| self.broken(source))?;
+        tokio::spawn(connection);
+        Ok((sender, failure))
     }
 
     /// A request that turns its connection into a plain socket (attach, exec).
@@ -246,6 +294,10 @@ impl Client {
                 builder = builder.header(header::CONTENT_TYPE, kind);
                 body
             }
+            Payload::File(kind, upload) => {
+                builder = builder.header(header::CONTENT_TYPE, kind).header(header::CONTENT_LENGTH, upload.length());
+                full(Bytes::new())
+            }
         };
         builder.body(body).map_err(|error| Error::Invalid(format!("{method} {path}: {error}")))
     }
@@ -270,23 +322,36 @@ impl Client {
                 return Ok(idle.swap_remove(at));
             }
         }
+        match self.connect().await? {
+            Socket::Unix(stream) => self.handshake(stream).await,
+            Socket::Tcp(stream) => self.handshake(stream).await,
+        }
+    }
+
+    async fn handshake<S>(&self, stream: S) -> Result<SendRequest<Body>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|source| self.broken(source))?;
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender)
+    }
+
+    async fn connect(&self) -> Result<Socket, Error> {
         let unreachable = |source| Error::Unreachable { host: self.shared.host.to_string(), source };
-        let broken = |source| Error::Http { what: format!("connect to {}", self.shared.host), source };
         match &self.shared.host {
-            Host::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(unreachable)?;
-                let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-                tokio::spawn(connection.with_upgrades());
-                Ok(sender)
-            }
+            Host::Unix(path) => UnixStream::connect(path).await.map(Socket::Unix).map_err(unreachable),
             Host::Tcp(address) => {
                 let stream = TcpStream::connect(address).await.map_err(unreachable)?;
                 stream.set_nodelay(true).map_err(unreachable)?;
-                let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-                tokio::spawn(connection.with_upgrades());
-                Ok(sender)
+                Ok(Socket::Tcp(stream))
             }
         }
+    }
+
+    fn broken(&self, source: hyper::Error) -> Error {
+        Error::Http { what: format!("connect to {}", self.shared.host), source }
     }
 
     /// Takes the daemon's version from what it said about ours being too new. True if the request is worth repeating.

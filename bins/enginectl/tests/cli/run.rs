@@ -389,7 +389,12 @@ fn load_streams_the_archive() {
     file.write_all(&vec![7; 1_000_000]).unwrap();
     let finished = daemon.run(&format!("load -i {}", file.path().display()));
     assert_eq!((finished.code, finished.stdout.as_str()), (Some(0), "Loaded image: x:1000000\n"));
-    daemon.request("/images/load", |request| assert_eq!(request.header("content-type"), Some("application/x-tar")));
+    // What is in a file is announced.
+    daemon.request("/images/load", |request| {
+        assert_eq!(request.header("content-type"), Some("application/x-tar"));
+        assert_eq!((request.header("content-length"), request.header("transfer-encoding")), (Some("1000000"), None));
+        assert!(request.body.iter().all(|byte| *byte == 7));
+    });
     assert_eq!(daemon.run_with("load", b"abc").stdout, "Loaded image: x:3\n");
 }
 

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use crate::client::{Payload, Query};
+use crate::client::{Payload, Query, Upload};
 use crate::error::Error;
 use crate::output::progress::{Screen, show};
 use crate::session::{Session, duplicate};
@@ -55,10 +55,14 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
 
 /// An archive as the body of a request.
 pub(in crate::commands) fn upload(file: File) -> Result<Payload, Error> {
+    const KIND: &str = "application/x-tar";
+    if let Some(upload) = Upload::of(&file).map_err(Error::io("look at the archive"))? {
+        return Ok(Payload::File(KIND, upload));
+    }
     let frames = stream::unfold(read(file)?, |mut receiver| async move {
         receiver.recv().await.map(|chunk: std::io::Result<Bytes>| (chunk.map(Frame::data), receiver))
     });
-    Ok(Payload::Stream("application/x-tar", StreamBody::new(frames).boxed_unsync()))
+    Ok(Payload::Stream(KIND, StreamBody::new(frames).boxed_unsync()))
 }
 
 /// Reads ahead a little, on a thread of its own.
