@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use engine_sys::file;
 use engine_sys::path::{Root, remove_all};
@@ -15,6 +16,7 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timestamps, Uid};
 use rustix::io::Errno;
 
 use super::Error;
+use super::ahead::Ahead;
 use super::framing::{Recorded, Tape};
 use super::tar::{Archive, Entry, Kind, show};
 
@@ -71,8 +73,10 @@ pub(super) fn unpack<R: BufRead>(
     archive: &mut Archive<Recorded<R>>,
     root: &Root,
     limits: &Limits,
+    ahead: &Arc<Ahead>,
 ) -> Result<Unpacked, Error> {
     let mut extractor = Extractor {
+        ahead,
         tape: archive.get_ref().tape().cloned(),
         at: Vec::new(),
         links: false,
@@ -104,6 +108,7 @@ pub(super) fn unpack<R: BufRead>(
 struct Extractor<'a> {
     root: &'a Root,
     limits: &'a Limits,
+    ahead: &'a Arc<Ahead>,
     parents: Parents,
     /// Modes and times wait until everything has been put into the directories.
     directories: Vec<Pending>,
@@ -290,7 +295,9 @@ impl Extractor<'_> {
         for (attribute, value) in kept(&entry.attributes) {
             tolerate(file::set_attribute(file.as_fd(), OsStr::from_bytes(attribute), value))?;
         }
-        fs::futimens(&file, &times(entry)).map_err(host)
+        fs::futimens(&file, &times(entry)).map_err(host)?;
+        self.ahead.wrote(entry.size, self.root.as_fd());
+        Ok(())
     }
 
     /// Makes a directory, unless there is one.

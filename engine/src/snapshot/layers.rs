@@ -20,6 +20,7 @@ use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::ahead::Ahead;
 use super::framing::{Rebuilt, Recorded, Tape};
 use super::pieces::Source;
 use super::stream::{Archived, Hashing};
@@ -39,6 +40,7 @@ struct Shared {
     path: PathBuf,
     directory: Root,
     limits: Limits,
+    ahead: Arc<Ahead>,
 }
 
 /// A layer that is there and whole.
@@ -118,7 +120,7 @@ impl Layers {
         // Layers hold other people's set-id programs: nobody else may come near them (CVE-2021-41091).
         std::fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(what())?;
         let directory = Root::open(&path).map_err(Error::host(format!("open {}", path.display())))?;
-        Ok(Self { shared: Arc::new(Shared { path, directory, limits }) })
+        Ok(Self { shared: Arc::new(Shared { path, directory, limits, ahead: Arc::default() }) })
     }
 
     /// Where the layer is, when it is there.
@@ -461,7 +463,7 @@ impl Staging {
         let root = self.layers.shared.directory.directory(Path::new(&self.name));
         let root = root.map_err(Error::host("open the directory of a layer"))?;
         let mut archive = Archive::new(Recorded::new(archive, tape.clone()));
-        let unpacked = extract::unpack(&mut archive, &root, &self.layers.shared.limits)?;
+        let unpacked = extract::unpack(&mut archive, &root, &self.layers.shared.limits, &self.layers.shared.ahead)?;
         let archive = archive.into_inner().finish().map_err(super::tar::Error::Read)?;
         let (diff_id, archive_size) = archive.finish().map_err(super::tar::Error::Read)?;
         if let Some(tape) = tape

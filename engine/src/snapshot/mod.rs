@@ -1,6 +1,7 @@
 //! Layer trees and what containers write above them: `<root>/layers/<diff id>/` are the unpacked layers, each on its
 //! own, and `<root>/containers/<id>/` has what one container changed.
 
+mod ahead;
 pub(crate) mod decode;
 mod extract;
 mod framing;
