@@ -1,6 +1,6 @@
 //! Making an image of one tree of files, in the process, without a builder.
 
-use std::io::{self, BufRead, BufReader};
+use std::io;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -14,8 +14,8 @@ use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, Import, Rootfs, Task, tag};
 use crate::oci::{History, ImageConfig, Platform, Reference, RootFs};
 use crate::registry::WebFile;
-use crate::snapshot::decode::Decoded;
-use crate::snapshot::pieces::{self, Source};
+use crate::snapshot::decode::{Decoded, Peeked};
+use crate::snapshot::pieces::{self, Buffers, Pieces, Source};
 use crate::snapshot::{Staged, tar};
 
 /// What an imported image says of itself.
@@ -147,25 +147,22 @@ impl Images {
 
     fn stage_archive(&self, bytes: Source) -> Result<Staged, Error> {
         let decoded = Decoded::any(bytes).map_err(unpack::read_error)?;
-        let mut decoded = crate::snapshot::decode::Peeked::new(BufReader::with_capacity(PIECE, decoded), 512)
-            .map_err(unpack::read_error)?;
-        if !tar::looks_like_tar(decoded.head()) {
+        let mut contents = Peeked::new(decoded.into_pieces(Buffers::new(PIECE)), 512).map_err(unpack::read_error)?;
+        if !tar::looks_like_tar(contents.head()) {
             return Err(Error::Archive("it is no tar archive".to_owned()));
         }
         let (mut sink, archive) = pieces::hashed(PIECES);
         let unpacking = unpack::plain(&self.shared.layers, archive)?;
         let pumped: Result<(), Error> = (|| {
             loop {
-                let buffer = decoded.fill_buf().map_err(unpack::read_error)?;
-                let length = buffer.len();
-                if length == 0 {
+                let piece = contents.piece(PIECE).map_err(unpack::read_error)?;
+                if piece.is_empty() {
                     let _ = sink.finish();
                     return Ok(());
                 }
-                if sink.send(Bytes::copy_from_slice(buffer)).is_err() {
+                if sink.send(piece).is_err() {
                     return Ok(());
                 }
-                decoded.consume(length);
             }
         })();
         let staged = unpack::join(unpacking);

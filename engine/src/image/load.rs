@@ -5,7 +5,6 @@ mod archive;
 mod layout;
 
 use std::collections::BTreeMap;
-use std::io::BufReader;
 
 use tokio::io::AsyncRead;
 use tokio::sync::oneshot;
@@ -17,7 +16,7 @@ use super::{Error, Image, Images, Load, Task};
 use crate::blob::BlobRecord;
 use crate::oci::{Platform, Reference};
 use crate::snapshot::decode::Decoded;
-use crate::snapshot::pieces::{self, Source};
+use crate::snapshot::pieces::{self, Buffers, Source};
 
 /// An image that was loaded.
 #[derive(Debug, Clone)]
@@ -65,7 +64,7 @@ impl Images {
 
     fn load_blocking(&self, bytes: Source, options: &LoadOptions, reporter: &Reporter) -> Result<Vec<Loaded>, Error> {
         let decoded = Decoded::any(bytes).map_err(unpack::read_error)?;
-        let contents = archive::read(self, BufReader::with_capacity(PIECE, decoded), reporter)?;
+        let contents = archive::read(self, decoded.into_pieces(Buffers::new(PIECE)), reporter)?;
         let mut found = layout::images(contents, options.platform.as_ref())?;
         for layout::Found { parts, manifest, .. } in &mut found {
             if let Some((bytes, media_type)) = manifest.take() {

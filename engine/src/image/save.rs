@@ -275,15 +275,10 @@ impl Archive<'_> {
         let out = self.writer.get_mut();
         let mut rest = size;
         while rest > 0 {
-            let (mut piece, mut filled) = (self.buffers.take(), 0);
+            let mut piece = self.buffers.take();
             let length = usize::try_from(rest).unwrap_or(PIECE).min(piece.len());
-            while filled < length {
-                match from.read(&mut piece[filled..length]) {
-                    Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than it was")),
-                    Ok(length) => filled += length,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
+            if pieces::fill(&mut from, &mut piece[..length])? < length {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than it was"));
             }
             rest -= length as u64;
             let piece = piece.filled(length);

@@ -168,16 +168,8 @@ fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
     let pumped = (|| {
         loop {
             let mut piece = buffers.take();
-            let mut filled = 0;
             // Inflating gives what it has at hand; a piece is worth filling, for each is a hand-over and a write.
-            while filled < piece.len() {
-                match decoded.read(&mut piece[filled..]) {
-                    Ok(0) => break,
-                    Ok(length) => filled += length,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(read_error(error)),
-                }
-            }
+            let filled = pieces::fill(&mut decoded, &mut piece).map_err(read_error)?;
             if filled == 0 {
                 break;
             }

@@ -4,6 +4,10 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
+
+use super::pieces::{Buffers, Filled, Pieces};
+
 /// How bytes are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
@@ -79,6 +83,18 @@ impl<R: BufRead> Peeked<R> {
     /// The reader; the first bytes must have been read.
     pub(crate) fn into_inner(self) -> R {
         self.rest
+    }
+}
+
+impl<R: Pieces> Pieces for Peeked<R> {
+    fn piece(&mut self, most: usize) -> io::Result<Bytes> {
+        let head = &self.head[self.at..];
+        if head.is_empty() {
+            return self.rest.piece(most);
+        }
+        let piece = Bytes::copy_from_slice(&head[..head.len().min(most)]);
+        self.at += piece.len();
+        Ok(piece)
     }
 }
 
@@ -171,6 +187,16 @@ impl<R: BufRead> Decoded<R> {
     }
 }
 
+impl<R: Pieces + 'static> Decoded<R> {
+    /// In pieces: what is not compressed as it comes, and the rest in buffers of these.
+    pub(crate) fn into_pieces(self, buffers: Buffers) -> Box<dyn Pieces> {
+        match self.inner {
+            Inner::Plain(reader) => Box::new(reader.reader),
+            _ => Box::new(Filled::new(self, buffers)),
+        }
+    }
+}
+
 impl<R: BufRead> Read for Decoded<R> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         let length = match &mut self.inner {
@@ -247,6 +273,25 @@ mod tests {
             assert_eq!(decode(&twice).unwrap(), (encoding, b"one twoone two".to_vec()));
             let refused = Decoded::new(bytes).err().unwrap();
             assert_eq!(refused.to_string(), format!("compression with {}", encoding.name()));
+        }
+    }
+
+    #[test]
+    fn what_is_not_compressed_stays_where_it_is() {
+        for (sent, expected) in [(b"plain text".to_vec(), "plain text"), (gzip(b"packed text"), "packed text")] {
+            let (sink, source) = crate::snapshot::pieces::channel(2);
+            let sent = Bytes::from(sent);
+            sink.send_blocking(sent.clone()).unwrap();
+            sink.finish_blocking().unwrap();
+            let mut pieces = Decoded::any(source).unwrap().into_pieces(Buffers::new(100));
+            let first = [pieces.piece(4).unwrap(), pieces.piece(100).unwrap()].concat();
+            let last = pieces.piece(100).unwrap();
+            assert_eq!(String::from_utf8([&*first, &*last].concat()).unwrap(), expected);
+            assert_eq!(
+                std::ptr::eq(last.as_ptr(), sent[HEAD.min(sent.len() - 1)..].as_ptr()),
+                expected == "plain text"
+            );
+            assert!(pieces.piece(1).unwrap().is_empty());
         }
     }
 

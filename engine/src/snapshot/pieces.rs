@@ -41,6 +41,20 @@ pub(crate) struct Source {
     hashed: Option<(Digest, u64)>,
 }
 
+/// A reader whose bytes can be had where they lie.
+pub(crate) trait Pieces: BufRead {
+    /// What comes next, and not more than `most`; empty at the end.
+    fn piece(&mut self, most: usize) -> io::Result<Bytes>;
+}
+
+/// Pieces of what a reader writes elsewhere.
+#[derive(Debug)]
+pub(crate) struct Filled<R> {
+    reader: R,
+    buffers: Buffers,
+    current: Bytes,
+}
+
 /// The reader went away: it has failed, and knows why.
 #[derive(Debug)]
 pub(crate) struct Gone;
@@ -214,6 +228,68 @@ impl BufRead for Source {
     }
 }
 
+impl Pieces for Source {
+    fn piece(&mut self, most: usize) -> io::Result<Bytes> {
+        let length = self.fill_buf()?.len().min(most);
+        Ok(self.current.split_to(length))
+    }
+}
+
+impl<R: Read> Filled<R> {
+    /// In buffers of these.
+    pub(crate) fn new(reader: R, buffers: Buffers) -> Self {
+        Self { reader, buffers, current: Bytes::new() }
+    }
+}
+
+impl<R: Read> BufRead for Filled<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.current.is_empty() {
+            let mut buffer = self.buffers.take();
+            let filled = fill(&mut self.reader, &mut buffer)?;
+            self.current = buffer.filled(filled);
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, length: usize) {
+        let _ = self.current.split_to(length.min(self.current.len()));
+    }
+}
+
+impl<R: Read> Pieces for Filled<R> {
+    fn piece(&mut self, most: usize) -> io::Result<Bytes> {
+        let length = self.fill_buf()?.len().min(most);
+        Ok(self.current.split_to(length))
+    }
+}
+
+impl<R: Read> Read for Filled<R> {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        read_buffered(self, target)
+    }
+}
+
+impl<T: Pieces + ?Sized> Pieces for Box<T> {
+    fn piece(&mut self, most: usize) -> io::Result<Bytes> {
+        (**self).piece(most)
+    }
+}
+
+/// Reads until the buffer is full or nothing comes any more: how much that was.
+pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
 impl Read for Source {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
         read_buffered(self, target)
@@ -313,6 +389,30 @@ mod tests {
         assert!(held.as_ptr() != other.as_ptr());
         drop((buffers, other));
         assert_eq!(held, [99; 4][..]);
+    }
+
+    #[test]
+    fn pieces_are_had_where_they_lie() {
+        let (sink, mut source) = channel(2);
+        let bytes = Bytes::from(vec![7; 100]);
+        sink.send_blocking(bytes.clone()).unwrap();
+        sink.finish_blocking().unwrap();
+        assert_eq!(source.fill_buf().unwrap().len(), 100);
+        source.consume(10);
+        let pieces = [source.piece(30).unwrap(), source.piece(100).unwrap(), source.piece(1).unwrap()];
+        assert_eq!(pieces.each_ref().map(Bytes::len), [30, 60, 0]);
+        assert!(std::ptr::eq(pieces[1].as_ptr(), &raw const bytes[40]));
+    }
+
+    #[test]
+    fn what_is_read_elsewhere_fills_its_pieces() {
+        let slow = io::Read::chain(&[1; 7][..], &[2; 6][..]);
+        let mut filled = Filled::new(slow, Buffers::new(10));
+        assert_eq!(filled.piece(4).unwrap(), [1; 4][..]);
+        assert_eq!(filled.fill_buf().unwrap(), [1, 1, 1, 2, 2, 2]);
+        filled.consume(5);
+        assert_eq!(filled.piece(100).unwrap(), [2; 1][..]);
+        assert_eq!((filled.piece(100).unwrap(), filled.piece(100).unwrap()), ([2; 3][..].into(), Bytes::new()));
     }
 
     #[test]

@@ -8,13 +8,13 @@ use bytes::Bytes;
 
 use super::super::record::use_now;
 use super::super::task::Reporter;
-use super::super::unpack::{self, Order, PIECE, PIECES};
+use super::super::unpack::{self, Order, PIECES};
 use super::super::{Error, Images};
 use super::Documents;
 use crate::blob::{BlobRecord, Sealed};
 use crate::oci::{Digest, Hasher, ImageConfig};
 use crate::snapshot::decode::{self, Encoding};
-use crate::snapshot::pieces::{self, Buffers, Gone};
+use crate::snapshot::pieces::{self, Gone, Pieces};
 use crate::snapshot::tar::{self, Archive, Kind};
 use crate::snapshot::{self, Staged};
 use crate::state::{Durability, Table};
@@ -59,13 +59,11 @@ struct Reader<'a> {
     contents: Contents,
     running: VecDeque<(String, Unpacking)>,
     memory: u64,
-    buffers: Buffers,
 }
 
-pub(super) fn read(images: &Images, reader: impl BufRead, reporter: &Reporter) -> Result<Contents, Error> {
+pub(super) fn read(images: &Images, reader: impl Pieces, reporter: &Reporter) -> Result<Contents, Error> {
     let mut archive = Archive::new(reader);
-    let (contents, buffers) = (Contents::default(), Buffers::new(PIECE));
-    let mut reader = Reader { images, contents, running: VecDeque::new(), memory: 0, buffers };
+    let mut reader = Reader { images, contents: Contents::default(), running: VecDeque::new(), memory: 0 };
     let mut entries = 0;
     while let Some(entry) = archive.next_entry().map_err(outer)? {
         entries += 1;
@@ -100,7 +98,7 @@ pub(super) fn read(images: &Images, reader: impl BufRead, reporter: &Reporter) -
 }
 
 impl Reader<'_> {
-    fn file<R: BufRead>(&mut self, archive: &mut Archive<R>, path: String, reporter: &Reporter) -> Result<(), Error> {
+    fn file<R: Pieces>(&mut self, archive: &mut Archive<R>, path: String, reporter: &Reporter) -> Result<(), Error> {
         let size = archive.rest();
         let mut head = Vec::with_capacity(HEAD);
         while head.len() < HEAD {
@@ -190,7 +188,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn unpack<R: BufRead>(
+    fn unpack<R: Pieces>(
         &mut self,
         archive: &mut Archive<R>,
         head: Bytes,
@@ -205,12 +203,12 @@ impl Reader<'_> {
             // This thread has little to do otherwise, and the one that unpacks has more than it can do.
             let (mut sink, bytes) = pieces::hashed(PIECES);
             self.running.push_back((path, Unpacking::Plain(unpack::plain(&layers, bytes)?)));
-            pass(archive, head, &self.buffers, |piece| sink.send(piece))? && sink.finish().is_ok()
+            pass(archive, head, |piece| sink.send(piece))? && sink.finish().is_ok()
         } else {
             let (sink, bytes) = pieces::channel(PIECES);
             let order = Order { layers, blob: self.images.kept_blob()?, digest: None, diff_id: None };
             self.running.push_back((path, Unpacking::Any(unpack::any(order, bytes)?)));
-            pass(archive, head, &self.buffers, |piece| sink.send_blocking(piece))? && sink.finish_blocking().is_ok()
+            pass(archive, head, |piece| sink.send_blocking(piece))? && sink.finish_blocking().is_ok()
         };
         match whole {
             true => Ok(()),
@@ -252,34 +250,19 @@ impl Reader<'_> {
 }
 
 /// Hands the rest of an entry on: whether the other side took it all.
-fn pass<R: BufRead>(
+fn pass<R: Pieces>(
     archive: &mut Archive<R>,
     head: Bytes,
-    buffers: &Buffers,
     mut send: impl FnMut(Bytes) -> Result<(), Gone>,
 ) -> Result<bool, Error> {
-    if send(head).is_err() {
-        return Ok(false);
-    }
-    loop {
-        let (mut piece, mut filled) = (buffers.take(), 0);
-        while filled < piece.len() {
-            let chunk = archive.chunk().map_err(outer)?;
-            let length = chunk.len().min(piece.len() - filled);
-            if length == 0 {
-                break;
-            }
-            piece[filled..filled + length].copy_from_slice(&chunk[..length]);
-            filled += length;
-            archive.consume(length);
-        }
-        if filled == 0 {
-            return Ok(true);
-        }
-        if send(piece.filled(filled)).is_err() {
+    let mut piece = head;
+    while !piece.is_empty() {
+        if send(piece).is_err() {
             return Ok(false);
         }
+        piece = archive.piece().map_err(outer)?;
     }
+    Ok(true)
 }
 
 fn outer(error: tar::Error) -> Error {

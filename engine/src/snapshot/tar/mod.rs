@@ -6,6 +6,9 @@ mod write;
 
 use std::io::{self, BufRead};
 
+use bytes::Bytes;
+
+use super::pieces::Pieces;
 pub use sparse::Extent;
 pub use write::Writer;
 
@@ -249,6 +252,22 @@ impl<R: BufRead> Archive<R> {
     pub fn consume(&mut self, length: usize) {
         self.rest = self.rest.saturating_sub(length as u64);
         self.reader.consume(length);
+    }
+
+    /// As [`chunk`](Self::chunk), read and to be kept.
+    pub(crate) fn piece(&mut self) -> Result<Bytes, Error>
+    where
+        R: Pieces,
+    {
+        if self.rest == 0 {
+            return Ok(Bytes::new());
+        }
+        let piece = self.reader.piece(usize::try_from(self.rest).unwrap_or(usize::MAX))?;
+        if piece.is_empty() {
+            return Err(Error::Truncated);
+        }
+        self.rest -= piece.len() as u64;
+        Ok(piece)
     }
 
     /// All bytes of the current entry, if they are at most `limit`.
