@@ -1,6 +1,7 @@
-//! The threads that a layer passes through: one keeps and inflates its bytes, the other hashes and unpacks them.
+//! The threads that a layer passes through: the first keeps its bytes as they come, the second inflates them, the third hashes
+//! and unpacks what they were.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -9,12 +10,14 @@ use super::Error;
 use crate::blob::{Sealed, Writer};
 use crate::oci::{Digest, Hasher};
 use crate::snapshot::decode::{Decoded, Encoding};
-use crate::snapshot::pieces::{self, Buffers, Source};
+use crate::snapshot::pieces::{self, Buffers, Pieces, Sink, Source};
 use crate::snapshot::{self, Layers, Staged, Staging};
 
 /// Bytes that are handed on at once, and how many such pieces may wait.
 pub(super) const PIECE: usize = 256 << 10;
 pub(super) const PIECES: usize = 8;
+/// As many of what is being kept: it is done sooner than inflating.
+const PASSED: usize = 2;
 
 /// A layer that has been kept and unpacked.
 #[derive(Debug)]
@@ -24,7 +27,7 @@ pub(super) struct Unpacked {
     /// The bytes as they came, if they are kept.
     pub(super) blob: Option<Sealed>,
     /// What they are.
-    pub(super) digest: Option<Digest>,
+    pub(super) digest: Digest,
 }
 
 /// Bytes that have only been kept.
@@ -95,42 +98,104 @@ pub(super) fn keep_async(
 
 fn keep(blob: Writer, digest: Digest, layer: (Digest, u64), bytes: Source) -> Result<Preserved, Error> {
     let (diff_id, size) = layer;
-    let keeping = Keeping { reader: bytes, blob: Some(blob), hasher: None, kept: 0 };
-    let mut decoded = Decoded::new(keeping).map_err(read_error)?;
-    let encoding = decoded.encoding();
-    let (mut hasher, mut piece, mut given) = (Hasher::new(), vec![0; PIECE], 0);
-    loop {
-        match decoded.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => {
-                given += length as u64;
-                // A few bytes may unpack to any number, and nothing else would end it.
-                if given > size {
-                    return Err(Error::Archive(format!(
-                        "blob {digest} unpacks to more than the {size} bytes of layer {diff_id}"
-                    )));
-                }
-                hasher.update(&piece[..length]);
+    let undo = |passed: Source| {
+        let mut decoded = Decoded::new(passed).map_err(read_error)?;
+        let encoding = decoded.encoding();
+        let (mut hasher, mut piece, mut given) = (Hasher::new(), vec![0; PIECE], 0);
+        loop {
+            let filled = pieces::fill(&mut decoded, &mut piece).map_err(read_error)?;
+            if filled == 0 {
+                break;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(read_error(error)),
+            given += filled as u64;
+            // A few bytes may unpack to any number, and nothing else would end it.
+            if given > size {
+                return Err(Error::Archive(format!(
+                    "blob {digest} unpacks to more than the {size} bytes of layer {diff_id}"
+                )));
+            }
+            hasher.update(&piece[..filled]);
         }
-    }
-    let rest = drained(decoded)?;
-    let (sealed, _) = rest.seal(Some(&digest))?;
-    match hasher.finish() {
-        found if found == diff_id => Ok((sealed, encoding)),
-        found => Err(snapshot::Error::Mismatch { expected: diff_id, found }.into()),
+        drain(decoded)?;
+        match hasher.finish() {
+            found if found == diff_id => Ok(encoding),
+            found => Err(snapshot::Error::Mismatch { expected: diff_id, found }.into()),
+        }
+    };
+    let (encoding, sealed, _) = kept(bytes, Some(blob), Some(digest), undo)?;
+    Ok((sealed, encoding))
+}
+
+/// Keeps bytes as they come on a thread of their own, while `undo` does something with them: what that gave, and what they are.
+/// Their end comes once they are known to be what they must be.
+fn kept<T>(
+    bytes: Source,
+    blob: Option<Writer>,
+    expected: Option<Digest>,
+    undo: impl FnOnce(Source) -> Result<T, Error>,
+) -> Result<(T, Option<Sealed>, Digest), Error> {
+    let (on, passed) = pieces::channel(PASSED);
+    let keeping = spawn("engine-keep", move || keep_all(bytes, blob, expected, on))?;
+    let undone = undo(passed);
+    match (undone, join(keeping)) {
+        // One was cut short by the other, which knows why.
+        (Err(Error::Cancelled), Err(error)) | (Ok(_), Err(error)) | (Err(error), _) => Err(error),
+        (Ok(undone), Ok((sealed, digest))) => Ok((undone, sealed, digest)),
     }
 }
 
+fn keep_all(
+    mut bytes: Source,
+    mut blob: Option<Writer>,
+    expected: Option<Digest>,
+    on: Sink,
+) -> Result<(Option<Sealed>, Digest), Error> {
+    let mut hasher = Hasher::new();
+    loop {
+        let piece = match bytes.piece(PIECE) {
+            Ok(piece) => piece,
+            Err(error) => {
+                if let Some(blob) = blob.as_mut().filter(|_| error.kind() == io::ErrorKind::ConnectionAborted) {
+                    blob.keep();
+                }
+                return Err(read_error(error));
+            }
+        };
+        if piece.is_empty() {
+            break;
+        }
+        if on.send_blocking(piece.clone()).is_err() {
+            return Err(Error::Cancelled);
+        }
+        match &mut blob {
+            Some(blob) => blob.write(&piece)?,
+            None => hasher.update(&piece),
+        }
+    }
+    let kept = match (blob, expected) {
+        (Some(blob), expected) => {
+            let sealed = blob.seal(expected.as_ref())?;
+            let digest = sealed.digest();
+            (Some(sealed), digest)
+        }
+        (None, expected) => match (hasher.finish(), expected) {
+            (found, Some(expected)) if found != expected => {
+                return Err(crate::blob::Error::Mismatch { expected, found }.into());
+            }
+            (found, _) => (None, found),
+        },
+    };
+    let _ = on.finish_blocking();
+    Ok(kept)
+}
+
 /// What follows the last frame belongs to the bytes as well.
-fn drained(decoded: Decoded<Keeping>) -> Result<Keeping, Error> {
+fn drain(decoded: Decoded<Source>) -> Result<(), Error> {
     let mut rest = decoded.into_inner();
     loop {
         let length = rest.fill_buf().map_err(read_error)?.len();
         if length == 0 {
-            return Ok(rest.into_inner());
+            return Ok(());
         }
         rest.consume(length);
     }
@@ -151,55 +216,49 @@ pub(super) fn join<T>(thread: JoinHandle<T>) -> T {
 }
 
 fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
-    let framed = order.blob.is_none();
-    let hasher = if framed { Some(Hasher::new()) } else { None };
-    let keeping = Keeping { reader: bytes, blob: order.blob, hasher, kept: 0 };
-    let mut decoded = Decoded::new(keeping).map_err(read_error)?;
-    let encoding = decoded.encoding();
-    let (sink, archive) = pieces::channel(PIECES);
-    let unpacking =
-        stage(
-            &order.layers,
+    let Order { layers, blob, digest, diff_id } = order;
+    let framed = blob.is_none();
+    let ((staged, encoding), blob, digest) = kept(bytes, blob, digest, |passed| {
+        let decoded = Decoded::new(passed).map_err(read_error)?;
+        let encoding = decoded.encoding();
+        let (sink, archive) = pieces::channel(PIECES);
+        let unpacking = stage(
+            &layers,
             move |staging| {
                 if framed { staging.unpack_framed(archive) } else { staging.unpack(archive) }
             },
         )?;
-    let buffers = Buffers::new(PIECE);
-    let pumped = (|| {
-        loop {
-            let mut piece = buffers.take();
-            // Inflating gives what it has at hand; a piece is worth filling, for each is a hand-over and a write.
-            let filled = pieces::fill(&mut decoded, &mut piece).map_err(read_error)?;
-            if filled == 0 {
-                break;
-            }
-            if sink.send_blocking(piece.filled(filled)).is_err() {
-                // The other thread has failed and says why below.
-                return Ok(None);
-            }
+        let pumped = pump(decoded, sink);
+        let staged = join(unpacking);
+        match pumped? {
+            true => Ok((staged?, encoding)),
+            // The other thread has failed and says why.
+            false => Err(staged.err().map_or(Error::Cancelled, Error::Snapshot)),
         }
-        drained(decoded)?.seal(order.digest.as_ref()).map(Some)
-    })();
-    let pumped = match pumped {
-        Ok(Some(blob)) => {
-            // Only now: bytes that are not those of the digest must not become a layer.
-            let _ = sink.finish_blocking();
-            Ok(Some(blob))
-        }
-        other => {
-            drop(sink);
-            other
-        }
-    };
-    let staged = join(unpacking);
-    let Some((blob, digest)) = pumped? else {
-        return Err(staged.err().map_or(Error::Cancelled, Error::Snapshot));
-    };
-    let staged = staged?;
-    if let Some(diff_id) = &order.diff_id {
+    })?;
+    if let Some(diff_id) = &diff_id {
         staged.verify(diff_id)?;
     }
     Ok(Unpacked { staged, encoding, blob, digest })
+}
+
+/// Gives everything to `sink`: whether it was taken.
+fn pump(mut decoded: Decoded<Source>, sink: Sink) -> Result<bool, Error> {
+    let buffers = Buffers::new(PIECE);
+    loop {
+        let mut piece = buffers.take();
+        // Inflating gives what it has at hand; a piece is worth filling, for each is a hand-over and a write.
+        let filled = pieces::fill(&mut decoded, &mut piece).map_err(read_error)?;
+        if filled == 0 {
+            break;
+        }
+        if sink.send_blocking(piece.filled(filled)).is_err() {
+            return Ok(false);
+        }
+    }
+    // Only now: bytes that are not those of the digest must not become a layer.
+    drain(decoded)?;
+    Ok(sink.finish_blocking().is_ok())
 }
 
 /// What an error of reading is about: the bytes, or that nobody sends them any more.
@@ -210,66 +269,5 @@ pub(super) fn read_error(error: io::Error) -> Error {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Error::Archive(error.to_string()),
         io::ErrorKind::UnexpectedEof => Error::Archive("it ends early".to_owned()),
         _ => Error::Read(error),
-    }
-}
-
-/// Keeps each buffer of `reader` when it is first seen.
-struct Keeping {
-    reader: Source,
-    blob: Option<Writer>,
-    /// Hashes what is not kept.
-    hasher: Option<Hasher>,
-    kept: usize,
-}
-
-impl Keeping {
-    /// What was kept, and what the bytes are.
-    fn seal(self, expected: Option<&Digest>) -> Result<(Option<Sealed>, Option<Digest>), Error> {
-        if let Some(blob) = self.blob {
-            let sealed = blob.seal(expected)?;
-            let digest = sealed.digest();
-            return Ok((Some(sealed), Some(digest)));
-        }
-        match (self.hasher.map(Hasher::finish), expected) {
-            (Some(found), Some(expected)) if found != *expected => {
-                Err(crate::blob::Error::Mismatch { expected: *expected, found }.into())
-            }
-            (found, _) => Ok((None, found)),
-        }
-    }
-}
-
-impl BufRead for Keeping {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let buffer = match self.reader.fill_buf() {
-            Err(error) => {
-                if let Some(blob) = self.blob.as_mut().filter(|_| error.kind() == io::ErrorKind::ConnectionAborted) {
-                    blob.keep();
-                }
-                return Err(error);
-            }
-            Ok(buffer) => buffer,
-        };
-        if let Some(new) = buffer.get(self.kept..).filter(|new| !new.is_empty()) {
-            if let Some(blob) = &mut self.blob {
-                blob.write(new).map_err(io::Error::other)?;
-            }
-            if let Some(hasher) = &mut self.hasher {
-                hasher.update(new);
-            }
-            self.kept = buffer.len();
-        }
-        Ok(buffer)
-    }
-
-    fn consume(&mut self, length: usize) {
-        self.kept = self.kept.saturating_sub(length);
-        self.reader.consume(length);
-    }
-}
-
-impl Read for Keeping {
-    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        pieces::read_buffered(self, target)
     }
 }

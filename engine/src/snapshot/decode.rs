@@ -79,11 +79,6 @@ impl<R: BufRead> Peeked<R> {
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
     }
-
-    /// The reader; the first bytes must have been read.
-    pub(crate) fn into_inner(self) -> R {
-        self.rest
-    }
 }
 
 impl<R: Pieces> Pieces for Peeked<R> {

@@ -225,7 +225,11 @@ impl Reader<'_> {
     fn join(&mut self) -> Result<(), Error> {
         let Some((path, unpacking)) = self.running.pop_front() else { return Ok(()) };
         let (staged, digest, blob) = match unpacking {
-            Unpacking::Plain(thread) => (unpack::join(thread)?, None, None),
+            Unpacking::Plain(thread) => {
+                let staged = unpack::join(thread)?;
+                let digest = staged.diff_id;
+                (staged, digest, None)
+            }
             Unpacking::Any(thread) => {
                 let unpacked = unpack::join(thread)?;
                 let media_type = match unpacked.encoding {
@@ -243,7 +247,7 @@ impl Reader<'_> {
             }
         };
         let diff_id = staged.diff_id;
-        self.contents.layers.insert(path, Layer { diff_id, digest: digest.unwrap_or(diff_id), blob });
+        self.contents.layers.insert(path, Layer { diff_id, digest, blob });
         self.contents.staged.entry(diff_id).or_insert(staged);
         Ok(())
     }
