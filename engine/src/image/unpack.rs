@@ -172,18 +172,19 @@ fn keep_all(
             None => hasher.update(&piece),
         }
     }
-    let kept = match (blob, expected) {
-        (Some(blob), expected) => {
+    let kept = match blob {
+        Some(blob) => {
             let sealed = blob.seal(expected.as_ref())?;
             let digest = sealed.digest();
             (Some(sealed), digest)
         }
-        (None, expected) => match (hasher.finish(), expected) {
-            (found, Some(expected)) if found != expected => {
+        None => {
+            let found = hasher.finish();
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
                 return Err(crate::blob::Error::Mismatch { expected, found }.into());
             }
-            (found, _) => (None, found),
-        },
+            (None, found)
+        }
     };
     let _ = on.finish_blocking();
     Ok(kept)
