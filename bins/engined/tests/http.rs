@@ -484,3 +484,30 @@ async fn what_makes_no_sense_is_refused_before_it_is_forgotten() {
     assert!(daemon.get("/containers/one/json").await.contains(r#""Memory":0"#));
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn what_builds_on_top_are_to_do_is_kept_and_committed() {
+    let body = r#"{"Image":"busybox","Cmd":["true"],"OnBuild":["RUN make","ADD . /src"]}"#;
+    let daemon = Daemon::with_container(body).await;
+    let triggers = async |path: &str| {
+        let shown: serde_json::Value = serde_json::from_str(parts(&daemon.get(path).await).2).unwrap();
+        shown["Config"]["OnBuild"].clone()
+    };
+    let all = serde_json::json!(["RUN make", "ADD . /src"]);
+    assert_eq!(triggers("/containers/one/json").await, all);
+    let commit = async |query: &str, body: &str| {
+        let answer = daemon.post_json(&format!("/commit?container=one&pause=0&repo={query}"), body).await;
+        assert_eq!(parts(&answer).0, 201, "{answer}");
+    };
+    commit("kept", "").await;
+    assert_eq!(triggers("/images/kept/json").await, all);
+    commit("changed&changes=ONBUILD%20RUN%20test", "null").await;
+    assert_eq!(triggers("/images/changed/json").await, serde_json::json!(["RUN make", "ADD . /src", "RUN test"]));
+    commit("said", r#"{"OnBuild":["RUN other"]}"#).await;
+    assert_eq!(triggers("/images/said/json").await, serde_json::json!(["RUN other"]));
+    // They are for builds, and a container of the image is none.
+    let answer = daemon.post_json("/containers/create?name=two", r#"{"Image":"kept","Cmd":["true"]}"#).await;
+    assert_eq!(parts(&answer).0, 201, "{answer}");
+    assert_eq!(triggers("/containers/two/json").await, serde_json::Value::Null);
+    daemon.stop().await;
+}

@@ -144,6 +144,7 @@ fn execution(config: &Config) -> Execution {
         stop_signal: config.stop_signal.clone(),
         healthcheck: config.healthcheck.clone(),
         shell: config.shell.clone(),
+        on_build: config.on_build.clone(),
         ..Execution::default()
     }
 }

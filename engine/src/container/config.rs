@@ -63,6 +63,8 @@ pub struct Config {
     pub mac_address: Option<String>,
     /// The shell of `SHELL` form commands.
     pub shell: Option<Vec<String>>,
+    /// What a build on top of an image of it runs first. That of its own image is for builds on top of that one only.
+    pub on_build: Vec<String>,
     /// The health check of spec and image.
     pub healthcheck: Option<Healthcheck>,
     /// As asked.
@@ -151,6 +153,7 @@ pub(super) fn decide(
         stop_timeout: spec.stop_timeout,
         mac_address: spec.mac_address.filter(|mac| !mac.is_empty()),
         shell: spec.shell.or_else(|| image.shell.clone()),
+        on_build: spec.on_build,
         healthcheck: super::health::merged(spec.healthcheck, image.healthcheck.as_ref()),
         network_disabled: spec.network_disabled,
         host: spec.host,
@@ -309,6 +312,7 @@ mod tests {
             exposed_ports: ["80".to_owned(), "53/UDP".to_owned()].into(),
             volumes: ["/data".to_owned()].into(),
             stop_signal: Some("SIGQUIT".to_owned()),
+            on_build: vec!["RUN image".to_owned()],
             ..Execution::default()
         }
     }
@@ -327,6 +331,8 @@ mod tests {
         assert_eq!(config.stop_signal.as_deref(), Some("SIGQUIT"));
         assert_eq!(config.host.network_mode, NetworkMode::Named("bridge".to_owned()));
         assert_eq!(config.host.shm_size, 64 << 20);
+        // They are for builds on top of the image, and this is none.
+        assert!(config.on_build.is_empty());
         // Bounded all the same, but that is not what anybody asked for.
         assert!(config.host.log.options.is_empty());
     }

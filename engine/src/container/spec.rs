@@ -69,6 +69,8 @@ pub struct ContainerSpec {
     pub mac_address: Option<String>,
     /// The shell of `SHELL` form commands; kept for inspect.
     pub shell: Option<Vec<String>>,
+    /// What a build on top of an image of it runs first; kept for inspect and commit.
+    pub on_build: Vec<String>,
     /// How its health is found out. Refused: checks are not run yet.
     pub healthcheck: Option<Healthcheck>,
     /// No network interfaces but the loopback; the old form of [`NetworkMode::None`].

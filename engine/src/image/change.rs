@@ -233,6 +233,9 @@ fn duration(text: &str) -> Option<i64> {
 
 /// Lays what a client's document says over what is there.
 pub(super) fn overlay(mut below: Execution, above: Value) -> Result<Execution, Error> {
+    if above.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Ok(below);
+    }
     let above: Execution =
         serde_json::from_value(above).map_err(|error| invalid(format!("the configuration: {error}")))?;
     for variable in above.env {
@@ -249,7 +252,8 @@ pub(super) fn overlay(mut below: Execution, above: Value) -> Result<Execution, E
     below.exposed_ports.extend(above.exposed_ports);
     below.volumes.extend(above.volumes);
     below.labels.extend(above.labels);
-    below.on_build.extend(above.on_build);
+    // Docker joins the rest, and of these takes the document's alone.
+    below.on_build = above.on_build;
     for (below, above) in [(&mut below.user, above.user), (&mut below.working_dir, above.working_dir)] {
         if !above.is_empty() {
             *below = above;
@@ -335,14 +339,19 @@ mod tests {
             entrypoint: Some(vec!["e".to_owned()]),
             env: vec!["A=1".to_owned(), "B=2".to_owned()],
             user: "u".to_owned(),
+            on_build: vec!["RUN below".to_owned()],
             ..Execution::default()
         };
+        assert_eq!(overlay(below.clone(), serde_json::json!({})).unwrap(), below);
+        let triggers = overlay(below.clone(), serde_json::json!({"OnBuild": ["RUN above"]})).unwrap().on_build;
+        assert_eq!(triggers, ["RUN above"]);
         let merged =
             overlay(below, serde_json::json!({"Cmd": ["b"], "Env": ["A=3"], "User": "", "Labels": {"k": "v"}}));
         let merged = merged.unwrap();
         assert_eq!((merged.cmd.unwrap(), merged.entrypoint.unwrap()), (vec!["b".to_owned()], vec!["e".to_owned()]));
         assert_eq!((merged.env, merged.user.as_str()), (vec!["B=2".to_owned(), "A=3".to_owned()], "u"));
         assert_eq!(merged.labels["k"], "v");
+        assert!(merged.on_build.is_empty());
     }
 
     proptest::proptest! {

@@ -43,6 +43,7 @@ pub(crate) fn spec(
     spec.stop_timeout = config.stop_timeout;
     spec.mac_address = (!config.mac_address.is_empty()).then_some(config.mac_address);
     spec.shell = config.shell;
+    spec.on_build = config.on_build.unwrap_or_default();
     spec.healthcheck = config.healthcheck.filter(|check| *check != Default::default()).map(|check| Healthcheck {
         test: check.test,
         interval: check.interval,
@@ -80,7 +81,7 @@ mod tests {
     fn a_request_becomes_a_spec() {
         let spec = read(
             r#"{"Image":"busybox","Cmd":["true"],"Entrypoint":[""],"Env":["A=b"],"Labels":{"l":"1"},"OpenStdin":true,"StdinOnce":true,
-                "ExposedPorts":{"80/tcp":{}},"Volumes":{"/v":{}},"StopTimeout":3,"StopSignal":"SIGQUIT",
+                "ExposedPorts":{"80/tcp":{}},"Volumes":{"/v":{}},"StopTimeout":3,"StopSignal":"SIGQUIT","OnBuild":["RUN make"],
                 "NetworkingConfig":{"EndpointsConfig":{"net":{"IPAMConfig":{"IPv4Address":"10.0.0.5"},"Aliases":["a"],"MacAddress":"02:42:00:00:00:01"}}}}"#,
         )
         .unwrap();
@@ -92,6 +93,7 @@ mod tests {
             spec.open_stdin && spec.stdin_once && spec.volumes.contains("/v") && spec.exposed_ports.contains("80/tcp")
         );
         assert_eq!((spec.stop_timeout, spec.stop_signal.as_deref()), (Some(3), Some("SIGQUIT")));
+        assert_eq!(spec.on_build, ["RUN make"]);
         let endpoint = &spec.endpoints["net"];
         assert_eq!(endpoint.ipv4_address.unwrap().to_string(), "10.0.0.5");
         assert_eq!(endpoint.mac_address.as_deref(), Some("02:42:00:00:00:01"));

@@ -126,6 +126,7 @@ fn config(config: &Config) -> wire::ContainerConfig {
         entrypoint: config.entrypoint.clone(),
         network_disabled: config.network_disabled,
         mac_address: config.mac_address.clone().unwrap_or_default(),
+        on_build: nil_when_empty(config.on_build.clone()),
         labels: Some(config.labels.clone()),
         stop_signal: config.stop_signal.clone().unwrap_or_default(),
         stop_timeout: config.stop_timeout,
