@@ -74,9 +74,9 @@ impl Filters {
         self.0.get(name).is_none_or(|values| values.is_empty() || values.contains_key(value))
     }
 
-    /// True when the filter `name` was not given or one of its values fulfils `test`.
+    /// True when the filter `name` was not given, or without a value, or one of its values fulfils `test`.
     pub fn any(&self, name: &str, test: impl FnMut(&str) -> bool) -> bool {
-        !self.contains(name) || self.get(name).any(test)
+        self.get(name).next().is_none() || self.get(name).any(test)
     }
 
     /// True when all values of the filter `name`, each `key` or `key=value`, hold for `labels`.
@@ -138,8 +138,11 @@ mod tests {
             assert_eq!(filters.get("status").collect::<Vec<_>>(), ["dead", "exited"]);
             assert!(filters.allows("status", "dead") && !filters.allows("status", "running"));
             assert!(filters.allows("name", "anything"));
+            assert!(filters.any("status", |value| value == "dead") && !filters.any("status", |value| value == "x"));
         }
         assert!(Filters::parse("").unwrap().is_empty());
+        let without_values = Filters::parse(r#"{"name":[],"status":{}}"#).unwrap();
+        assert!(without_values.allows("name", "x") && without_values.any("status", |_| false));
     }
 
     #[test]
