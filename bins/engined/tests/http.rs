@@ -1,6 +1,7 @@
 //! The daemon in this process, spoken to by raw HTTP over its socket.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,6 +73,16 @@ impl Daemon {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
+    }
+
+    /// Head and body of an answer as they come, without the frames of later versions of HTTP.
+    async fn get_bytes(&self, path: &str, headers: &str) -> (String, Vec<u8>) {
+        let mut stream = self.connect().await;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n{headers}\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+        (String::from_utf8(answer[..end].to_ascii_lowercase()).unwrap(), answer.split_off(end + 4))
     }
 
     async fn get(&self, path: &str) -> String {
@@ -509,5 +520,35 @@ async fn what_builds_on_top_are_to_do_is_kept_and_committed() {
     let answer = daemon.post_json("/containers/create?name=two", r#"{"Image":"kept","Cmd":["true"]}"#).await;
     assert_eq!(parts(&answer).0, 201, "{answer}");
     assert_eq!(triggers("/containers/two/json").await, serde_json::Value::Null);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn archives_are_compressed_for_who_says_so() {
+    let daemon = Daemon::with_container(r#"{"Image":"busybox","Cmd":["true"]}"#).await;
+    let path = "/containers/one/archive?path=/bin";
+    let (head, plain) = daemon.get_bytes(path, "").await;
+    assert!(!head.contains("content-encoding") && plain.len() > 100_000, "{head}");
+    for (accepted, told) in [("gzip, deflate", "gzip"), ("deflate", "deflate"), ("*", "gzip")] {
+        let (head, body) = daemon.get_bytes(path, &format!("Accept-Encoding: {accepted}\r\n")).await;
+        assert!(head.contains(&format!("content-encoding: {told}\r\n")), "{head}");
+        assert!(head.contains("content-type: application/x-tar") && head.contains("x-docker-container-path-stat"));
+        let mut back = Vec::new();
+        if told == "gzip" {
+            flate2::read::GzDecoder::new(&body[..]).read_to_end(&mut back).unwrap();
+        } else {
+            flate2::read::DeflateDecoder::new(&body[..]).read_to_end(&mut back).unwrap();
+        }
+        assert!(back == plain && body.len() < plain.len(), "{accepted}: {} of {}", body.len(), plain.len());
+    }
+    for (path, accepted) in
+        [(path, "br, gzip;q=0"), ("/containers/one/export", "gzip"), ("/images/busybox/get", "gzip")]
+    {
+        let (head, body) = daemon.get_bytes(path, &format!("Accept-Encoding: {accepted}\r\n")).await;
+        assert!(head.contains("200 ok") && !head.contains("content-encoding"), "{head}");
+        assert_eq!(&body[257..262], b"ustar", "{path}");
+    }
+    let (head, _) = daemon.get_bytes("/containers/one/archive?path=/nope", "Accept-Encoding: gzip\r\n").await;
+    assert!(head.contains("404 not found") && !head.contains("content-encoding"), "{head}");
     daemon.stop().await;
 }

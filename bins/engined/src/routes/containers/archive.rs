@@ -12,6 +12,7 @@ use crate::convert::time::rfc3339;
 use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
+use crate::stream::coding::Coding;
 use crate::stream::upload::Upload;
 
 const TAR: &str = "application/x-tar";
@@ -22,10 +23,13 @@ pub(crate) async fn stat(call: Call) -> Result<Response, Error> {
     Ok(with_stat(reply::empty(StatusCode::OK), &stat))
 }
 
-/// `GET /containers/{id}/archive`
+/// `GET /containers/{id}/archive`, which as with Docker is the one answer that clients may have compressed.
 pub(crate) async fn get(call: Call) -> Result<Response, Error> {
     let (stat, archive) = container(&call).await?.copy_from(call.query.text("path")).await?;
-    Ok(with_stat(reply::fallible_stream(TAR, archive.map_err(std::io::Error::other)), &stat))
+    let coding = Coding::wanted(&call.headers);
+    let mut answer = reply::fallible_stream(TAR, coding.written(archive.map_err(std::io::Error::other)));
+    answer.headers_mut().extend(coding.header());
+    Ok(with_stat(answer, &stat))
 }
 
 /// `PUT /containers/{id}/archive`
