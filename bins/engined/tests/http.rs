@@ -552,3 +552,29 @@ async fn archives_are_compressed_for_who_says_so() {
     assert!(head.contains("404 not found") && !head.contains("content-encoding"), "{head}");
     daemon.stop().await;
 }
+
+#[tokio::test]
+async fn images_are_asked_for_by_their_platform() {
+    let daemon = Daemon::start().await;
+    let mut options = ImportOptions::named("old:1".parse().unwrap());
+    (options.config.os, options.config.architecture) = ("linux".to_owned(), "386".to_owned());
+    daemon.engine.images().build_from(Rootfs::new().file("old", 0o644, "old"), options).await.unwrap();
+    let platform = |text: &str| {
+        let (os, architecture) = text.split_once('/').unwrap();
+        format!("%7B%22os%22%3A%22{os}%22%2C%22architecture%22%3A%22{architecture}%22%7D")
+    };
+    let (own, above) = (platform("linux/386"), platform("linux/amd64"));
+    let said = "image with reference old:1 was found but does not provide the specified platform (linux/amd64): it is for linux/386";
+    assert_error(&daemon.get(&format!("/images/old:1/json?platform={above}")).await, 404, said);
+    assert_error(&daemon.send(&format!("DELETE /images/old:1?platforms={above}"), "", "").await, 404, said);
+    assert_error(&daemon.get(&format!("/images/old:1/get?platform={above}")).await, 404, said);
+    // Docker shows here what it would run.
+    assert_eq!(parts(&daemon.get(&format!("/images/old:1/history?platform={above}")).await).0, 200);
+    assert_eq!(parts(&daemon.get(&format!("/images/old:1/history?platform={}", platform("linux/arm"))).await).0, 404);
+    let both = format!("DELETE /images/old:1?platforms={own}&platforms={above}");
+    assert_error(&daemon.send(&both, "", "").await, 400, "multiple platforms are not supported");
+    assert_eq!(parts(&daemon.get(&format!("/images/old:1/json?platform={own}")).await).0, 200);
+    assert_eq!(parts(&daemon.send(&format!("DELETE /images/old:1?platforms={own}"), "", "").await).0, 200);
+    assert_eq!(parts(&daemon.get("/images/old:1/json").await).0, 404);
+    daemon.stop().await;
+}

@@ -170,6 +170,9 @@ pub enum Error {
     /// There is none of that name or id.
     #[error("No such image: {0}")]
     NoSuch(String),
+    /// There is one of that name, and it is for another platform.
+    #[error("image with reference {0}")]
+    OtherPlatform(String),
     /// Several ids begin like that.
     #[error("ambiguous reference: several images have an id that begins with {0}")]
     Ambiguous(String),
@@ -221,7 +224,9 @@ impl Error {
     /// What kind of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuch(_) | Self::Ambiguous(_) | Self::Missing(_) | Self::Incomplete(_) => ErrorKind::NotFound,
+            Self::NoSuch(_) | Self::OtherPlatform(_) | Self::Ambiguous(_) | Self::Missing(_) | Self::Incomplete(_) => {
+                ErrorKind::NotFound
+            }
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Archive(_) | Self::Change(_) => ErrorKind::Invalid,
             Self::Unsupported(_) | Self::Artifact(_) => ErrorKind::Unsupported,

@@ -74,12 +74,8 @@ impl Images {
             return Err(crate::oci::Error::Reference("cannot push a digest reference".to_owned()).into());
         }
         let tagged = self.tagged(reference, options.all_tags)?;
-        if let Some(wanted) = &options.platform
-            && let Some((_, image)) =
-                tagged.iter().find(|(_, image)| image.config().platform().serves(wanted).is_none())
-        {
-            let own = image.config().platform();
-            return Err(Error::NoSuch(format!("{reference} for platform {wanted}: it is for {own}")));
+        for (name, image) in &tagged {
+            image.must_be_for(options.platform.as_ref(), &name.to_string())?;
         }
         reporter.message(None, format!("The push refers to repository [{}]", reference.name()));
         let mut pushed = Vec::new();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::id::ImageId;
-use crate::oci::{Digest, ImageConfig, Reference};
+use crate::oci::{Digest, ImageConfig, Platform, Reference};
 use crate::snapshot::LayerRecord;
 use crate::state::{self, Snapshot, Table, Transaction};
 
@@ -52,6 +52,17 @@ struct Inner {
 }
 
 impl Image {
+    /// Refuses it when it is for another platform than the one that is asked for, if one is; `name` is how it was asked for.
+    pub(super) fn must_be_for(&self, platform: Option<&Platform>, name: &str) -> Result<(), Error> {
+        let own = self.config().platform();
+        match platform {
+            Some(wanted) if !own.is(wanted) => Err(Error::OtherPlatform(format!(
+                "{name} was found but does not provide the specified platform ({wanted}): it is for {own}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads an image; `None` when there is none of this id.
     pub(super) fn read(state: &Snapshot<'_>, id: &ImageId) -> Result<Option<Self>, Error> {
         let record = match state.get::<ImageRecord>(Table::Image, id.as_str()) {

@@ -7,7 +7,7 @@ use super::find::{self, Name};
 use super::record::chain_ids;
 use super::{Error, Image, Images, tag};
 use crate::id::{ContainerId, ImageId};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Platform, Reference};
 use crate::snapshot::{LayerRecord, Retired};
 use crate::state::{Durability, Table, Transaction};
 
@@ -21,6 +21,8 @@ pub struct RemoveOptions {
     /// The containers that run: their image is not removed, whatever [`force`](Self::force) says. Containers that are
     /// not in here count as stopped.
     pub running: BTreeSet<ContainerId>,
+    /// Only if it is for just this platform.
+    pub platform: Option<Platform>,
 }
 
 /// What was removed.
@@ -68,6 +70,7 @@ impl Images {
         let mut deletion = Deletion { options, removed: Vec::new(), gone: Vec::new() };
         let image = self.shared.state.write(Durability::Power, |tx| {
             let image = find::find(tx, name)?;
+            image.must_be_for(options.platform.as_ref(), name)?;
             deletion.run(tx, &image, name)?;
             Ok::<_, Error>(image)
         })?;

@@ -53,7 +53,7 @@ struct Listed {
 
 impl Images {
     /// Saves images by name or id. A name without a tag stands for all tags of its repository. With a platform, the
-    /// images must be for it.
+    /// images must be for just that one.
     ///
     /// # Errors
     /// When one of them is not here or cannot be given out; nothing has been written then.
@@ -81,10 +81,7 @@ impl Images {
         let mut chosen: Vec<Chosen> = Vec::new();
         for text in names {
             for (image, name) in self.named(text)? {
-                let own = image.config().platform();
-                if platform.is_some_and(|wanted| own.serves(wanted).is_none()) {
-                    return Err(Error::NoSuch(format!("{text} for this platform: it is for {own}")));
-                }
+                image.must_be_for(platform, text)?;
                 match chosen.iter_mut().find(|chosen| chosen.image.id() == image.id()) {
                     Some(known) => known.names.extend(name.filter(|name| !known.names.contains(name))),
                     None => {

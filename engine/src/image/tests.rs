@@ -12,7 +12,7 @@ use super::liar::{Liar, Reply};
 use super::outward::kept_by_a_registry;
 use super::*;
 use crate::id::ContainerId;
-use crate::oci::{Digest, ImageConfig, Reference};
+use crate::oci::{Digest, ImageConfig, Platform, Reference};
 use crate::state::{Durability, Table};
 
 pub(super) struct Scene {
@@ -568,4 +568,62 @@ async fn what_nobody_uses_is_pruned() {
     let prunes: Vec<_> = told.iter().filter(|event| event.action == "prune").collect();
     assert_eq!((prunes.len(), &prunes[1].attributes["reclaimed"]), (2, &pruned.reclaimed.to_string()));
     assert_eq!(scene.images.prune(|_| true).await.unwrap(), Pruned::default());
+}
+
+/// An archive of an image for this platform.
+fn saved_for(name: &str, architecture: &str, variant: Option<&str>) -> Vec<u8> {
+    let layers = [layer("a")];
+    let mut config: Value = serde_json::from_slice(&config(&layers)).unwrap();
+    config["architecture"] = architecture.into();
+    config["variant"] = variant.into();
+    let config = config.to_string().into_bytes();
+    archive_of(&layers, config, |config, paths| json!([{"Config": config, "RepoTags": [name], "Layers": paths}]))
+}
+
+#[tokio::test]
+async fn what_is_given_out_or_removed_by_its_platform_is_for_just_that_one() {
+    let scene = Scene::new();
+    for (name, architecture, variant) in
+        [("old:1", "386", None), ("small:1", "arm", Some("v6")), ("own:1", "arm64", None)]
+    {
+        scene.load(saved_for(name, architecture, variant)).await.unwrap();
+    }
+    let platform = |text: &str| Some(text.parse::<Platform>().unwrap());
+    let removal = |text: &str| RemoveOptions { platform: platform(text), ..RemoveOptions::default() };
+    // A processor that is wanted would run them, and they are not for it all the same.
+    for (name, wanted, own) in [
+        ("old:1", "linux/amd64", "linux/386"),
+        ("small:1", "linux/arm/v7", "linux/arm/v6"),
+        ("small:1", "linux/arm64", "linux/arm/v6"),
+        ("own:1", "linux/amd64", "linux/arm64"),
+    ] {
+        let said = format!(
+            "image with reference {name} was found but does not provide the specified platform ({wanted}): it is for {own}"
+        );
+        let error = scene.images.remove(name, removal(wanted)).await.unwrap_err();
+        assert_eq!((error.to_string(), error.kind()), (said.clone(), ErrorKind::NotFound));
+        let error = scene.images.save(&[name.to_owned()], platform(wanted).as_ref()).await.err().unwrap();
+        assert_eq!(error.to_string(), said);
+        let options = PushOptions { platform: platform(wanted), ..PushOptions::default() };
+        let error = scene.images.push(&name.parse().unwrap(), options).await.unwrap_err();
+        assert_eq!(error.to_string(), said);
+    }
+    assert_eq!(scene.images.list().await.unwrap().len(), 3);
+    for (name, wanted) in [("old:1", "linux/i386"), ("small:1", "linux/arm/6"), ("own:1", "linux/aarch64/v8")] {
+        scene.images.save(&[name.to_owned()], platform(wanted).as_ref()).await.unwrap();
+        scene.images.remove(name, removal(wanted)).await.unwrap();
+    }
+    assert!(scene.images.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_loaded_for_a_platform_is_for_just_that_one() {
+    let scene = Scene::new();
+    let load = async |wanted: &str| {
+        let options = LoadOptions { platform: Some(wanted.parse().unwrap()) };
+        scene.images.load_with(std::io::Cursor::new(saved_for("old:1", "386", None)), options).await
+    };
+    let error = load("linux/amd64").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert_eq!(load("linux/386").await.unwrap().len(), 1);
 }

@@ -67,6 +67,12 @@ impl Platform {
         }
     }
 
+    /// Whether an image for `self` is for just the platform `wanted`, however the two are written (`arm64` is `aarch64/v8`).
+    /// What is given out or removed by its platform must be, though less would serve who runs it.
+    pub fn is(&self, wanted: &Self) -> bool {
+        self.normal() == wanted.normal()
+    }
+
     /// How well an image for `self` serves who wants `wanted`: `None` not at all, else higher is better.
     pub fn serves(&self, wanted: &Self) -> Option<u32> {
         let (mine, asked) = (self.normal(), wanted.normal());
@@ -101,12 +107,14 @@ impl Platform {
             "x86_64" | "x86-64" => "amd64".to_owned(),
             "aarch64" => "arm64".to_owned(),
             "i386" | "i686" => "386".to_owned(),
-            "armhf" => "arm".to_owned(),
+            "armhf" | "armel" => "arm".to_owned(),
             other => other.to_owned(),
         };
         let variant = match (architecture.as_str(), self.variant.as_deref().map(lower).as_deref()) {
             ("arm64", None | Some("8" | "v8")) | ("amd64", None | Some("v1")) => None,
-            ("arm", None | Some("7")) => Some("v7".to_owned()),
+            ("arm", None) if self.architecture.eq_ignore_ascii_case("armel") => Some("v6".to_owned()),
+            ("arm", None) => Some("v7".to_owned()),
+            ("arm", Some(number @ ("5" | "6" | "7" | "8"))) => Some(format!("v{number}")),
             (_, variant) => variant.map(str::to_owned),
         };
         Self { os: lower(&self.os), architecture, variant, os_version: None }
@@ -184,6 +192,33 @@ mod tests {
         assert!(serves("linux/arm/v8", "linux/arm64/v9") < serves("linux/arm64", "linux/arm64/v9"));
         assert_eq!(serves("linux/amd64", "linux/386"), None);
         assert_eq!(serves("linux/arm64", "linux/arm/v7"), None);
+    }
+
+    #[test]
+    fn a_platform_is_itself_however_it_is_written_and_no_other() {
+        let is = |image: &str, wanted: &str| image.parse::<Platform>().unwrap().is(&wanted.parse().unwrap());
+        for (one, other) in [
+            ("linux/amd64", "linux/x86_64"),
+            ("linux/amd64/v1", "linux/amd64"),
+            ("linux/arm64", "linux/aarch64/v8"),
+            ("linux/arm", "linux/arm/7"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("linux/armel", "linux/arm/6"),
+            ("linux/i386", "linux/386"),
+        ] {
+            assert!(is(one, other) && is(other, one), "{one} {other}");
+        }
+        for (one, other) in [
+            ("linux/386", "linux/amd64"),
+            ("linux/amd64", "linux/amd64/v2"),
+            ("linux/arm/v6", "linux/arm/v7"),
+            ("linux/arm/v7", "linux/arm64"),
+            ("windows/amd64", "linux/amd64"),
+        ] {
+            assert!(!is(one, other) && !is(other, one), "{one} {other}");
+        }
+        let unsaid = Platform { os: "linux".to_owned(), architecture: String::new(), variant: None, os_version: None };
+        assert!(!unsaid.is(&"linux/amd64".parse().unwrap()));
     }
 
     #[test]

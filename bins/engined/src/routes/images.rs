@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::id::ImageId;
 use engine::image::{Image, ImageUsage, RemoveOptions};
-use engine::oci::Reference;
+use engine::oci::{Platform, Reference};
 use engine_api::filter::Filters;
 use engine_api::image::ImagePrune;
 use http::StatusCode;
@@ -101,7 +101,7 @@ pub(crate) async fn inspect(call: Call) -> Result<Response, Error> {
         return Err(Error::invalid("conflicting options: manifests and platform options cannot both be set"));
     }
     let image = images.get(&call.name).await?;
-    serves(&image, &call)?;
+    asked_for(&image, &call, Platform::is)?;
     let layers: Vec<_> = image.layers().iter().rev().map(|diff_id| images.layers().path(diff_id)).collect();
     let mut answer = inspect_of(&image, images.manifest(&image).await?.as_ref(), &layers, call.version);
     if manifests {
@@ -135,12 +135,12 @@ const FIELDS_OF_CONTAINERS: [&str; 12] = [
     "Tty",
 ];
 
-/// Whether the image is for the platforms that are asked for. There is one for each id here.
-fn serves(image: &Image, call: &Call) -> Result<(), Error> {
+/// Whether the image fits the platforms that are asked for. There is one for each id here.
+fn asked_for(image: &Image, call: &Call, fits: impl Fn(&Platform, &Platform) -> bool) -> Result<(), Error> {
     let own = image.config().platform();
     for text in call.query.all("platform").chain(call.query.all("platforms")) {
         if let Some(wanted) = platform(text)?
-            && own.serves(&wanted).is_none()
+            && !fits(&own, &wanted)
         {
             return Err(Error::not_found(format!(
                 "image with reference {} was found but does not provide the specified platform ({wanted}): it is for {own}",
@@ -155,7 +155,8 @@ fn serves(image: &Image, call: &Call) -> Result<(), Error> {
 pub(crate) async fn history(call: Call) -> Result<Response, Error> {
     let images = call.daemon.engine.images();
     let image = images.get(&call.name).await?;
-    serves(&image, &call)?;
+    // Docker shows here what it would run.
+    asked_for(&image, &call, |own, wanted| own.serves(wanted).is_some())?;
     let sizes = image.layer_sizes();
     Ok(reply::json(StatusCode::OK, &history_of(&image, |layer| sizes.get(layer).copied().unwrap_or(0))))
 }
@@ -171,13 +172,16 @@ pub(crate) async fn tag(call: Call) -> Result<Response, Error> {
 
 /// `DELETE /images/{name}`
 pub(crate) async fn remove(call: Call) -> Result<Response, Error> {
-    if call.query.get("platforms").is_some() {
-        serves(&call.daemon.engine.images().get(&call.name).await?, &call)?;
+    let mut platforms = call.query.all("platforms");
+    let platform = platforms.next().map(platform).transpose()?.flatten();
+    if platforms.next().is_some() {
+        return Err(Error::invalid("multiple platforms are not supported"));
     }
     let options = RemoveOptions {
         force: call.query.boolean("force"),
         prune_children: !call.query.boolean("noprune"),
         running: call.daemon.running()?,
+        platform,
     };
     let gone = call.daemon.engine.images().remove(&call.name, options).await?;
     let gone: Vec<_> = gone.into_iter().map(removed).collect();

@@ -44,7 +44,7 @@ pub(super) fn images(mut contents: Contents, platform: Option<&Platform>) -> Res
     };
     if let Some(wanted) = platform {
         let parsed = |found: &Found| ImageConfig::parse(found.parts.config.as_bytes());
-        found.retain(|found| parsed(found).is_ok_and(|config| config.platform().serves(wanted).is_some()));
+        found.retain(|found| parsed(found).is_ok_and(|config| config.platform().is(wanted)));
         if found.is_empty() {
             return Err(oci::Error::NoPlatform(wanted.clone()).into());
         }
