@@ -6,6 +6,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     engine_sys::memory::return_large_buffers();
+    engine_sys::memory::share_heaps();
     match engined::run(engined::Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

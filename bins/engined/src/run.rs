@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine::Engine;
 use tokio::net::UnixListener;
@@ -53,6 +54,9 @@ pub fn run(args: Args) -> Result<(), Error> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // Threads that wait for the kernel are taken in turn, so that all that one busy moment needed would stay for as long as
+        // anything goes on at all.
+        .thread_keep_alive(Duration::from_millis(250))
         .enable_all()
         .build()
         .map_err(|error| Error::Io("start the runtime", error))?;

@@ -15,6 +15,21 @@ pub fn return_large_buffers() {
     }
 }
 
+/// How many heaps there are for all threads together.
+#[cfg(target_env = "gnu")]
+const HEAPS: libc::c_int = 2;
+
+/// Has the threads of this process share two heaps. Left alone, the C library begins one for each thread that is there at the same time,
+/// up to eight for each processor, and each keeps what it once had: a daemon whose threads mostly wait would for good be as large as
+/// all of them at their largest. It is for programs, as above, and must be called before there is another thread.
+pub fn share_heaps() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers, and changes only how later requests are served.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+    }
+}
+
 #[cfg(all(test, target_env = "gnu"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
