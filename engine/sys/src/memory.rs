@@ -15,18 +15,19 @@ pub fn return_large_buffers() {
     }
 }
 
-/// How many heaps there are for all threads together.
-#[cfg(target_env = "gnu")]
-const HEAPS: libc::c_int = 2;
-
-/// Has the threads of this process share two heaps. Left alone, the C library begins one for each thread that is there at the same time,
-/// up to eight for each processor, and each keeps what it once had: a daemon whose threads mostly wait would for good be as large as
-/// all of them at their largest. It is for programs, as above, and must be called before there is another thread.
+/// Has the threads of this process share heaps, one for each processor, but at least two and at most eight. Left alone, the C library
+/// begins one for each thread that is there at the same time, up to eight for each processor, and each keeps what it once had: a
+/// daemon whose threads mostly wait would for good be as large as all of them at their largest. It is for programs, as above, and
+/// must be called before there is another thread.
 pub fn share_heaps() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes two numbers, and changes only how later requests are served.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
+    {
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let heaps = libc::c_int::try_from(processors.clamp(2, 8)).unwrap_or(2);
+        // SAFETY: it takes two numbers, and changes only how later requests are served.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, heaps);
+        }
     }
 }
 
