@@ -82,6 +82,14 @@ pub enum Error {
         /// How it failed.
         reason: String,
     },
+    /// CRIU did not write a container down, or make it anew.
+    #[error("{call}: {reason}")]
+    Criu {
+        /// Program and verb.
+        call: String,
+        /// How it failed, with what it said last.
+        reason: String,
+    },
     /// The process that starts containers, or the new monitor, failed.
     #[error(transparent)]
     Spawner(LaunchError),
@@ -102,9 +110,12 @@ impl Error {
             Self::Resource { source, .. } if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::ERANGE)) => {
                 ErrorKind::Invalid
             }
-            Self::Io { .. } | Self::Resource { .. } | Self::Busy { .. } | Self::Spawner(_) | Self::Monitor(_) => {
-                ErrorKind::Internal
-            }
+            Self::Io { .. }
+            | Self::Resource { .. }
+            | Self::Busy { .. }
+            | Self::Criu { .. }
+            | Self::Spawner(_)
+            | Self::Monitor(_) => ErrorKind::Internal,
             Self::Process { .. } | Self::Hook { .. } => ErrorKind::Process,
         }
     }

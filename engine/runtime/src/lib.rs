@@ -6,6 +6,7 @@
 mod bundle;
 pub mod capabilities;
 pub mod cgroup;
+pub mod criu;
 pub mod defaults;
 mod error;
 mod external;
@@ -24,6 +25,7 @@ pub mod unattended;
 
 pub use bundle::{Bundle, Exec, Output, Rootfs, Stdin, Unattended};
 pub use cgroup::Cgroup;
+pub use criu::{Criu, Dump};
 pub use error::{Error, ErrorKind};
 pub use external::External;
 pub use host::{Features, Host, KernelVersion};

@@ -13,7 +13,8 @@ use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::{Places, Realtime, owner};
-use crate::external::{ExecFiles, External, Outcome, Outside};
+use crate::criu::{self, Criu, Noted};
+use crate::external::{ExecFiles, External, Outside};
 use crate::failure::{self, During};
 use crate::hooks;
 use crate::plan::{self, Plan, Resource};
@@ -183,7 +184,7 @@ impl Runtime {
         }
         let outside = bundle.spec.hooks().is_some() || hooks::is_waited_for(bundle);
         let hooks = outside.then(|| Box::new(bundle.clone()));
-        Ok(Prepared { runtime: self, plan, made, hooks, outside: None })
+        Ok(Prepared { runtime: self, plan, made, hooks, outside: None, anew: None })
     }
 
     /// As [`Runtime::prepare`], for a container that another OCI runtime makes. Launched, it waits for
@@ -211,7 +212,33 @@ impl Runtime {
         cgroup.create(linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none))?;
         made.cgroup = Some(cgroup);
         let outside = Some((bundle.id.clone(), Box::new(outside)));
-        Ok(Prepared { runtime: self, plan, made, hooks: None, outside })
+        Ok(Prepared { runtime: self, plan, made, hooks: None, outside, anew: None })
+    }
+
+    /// As [`Runtime::prepare`], for a container that is made anew from what [`Runtime::checkpoint`] has written to `images`.
+    /// Launched it runs, and is nevertheless to be sent `Start`, after which it is known as started.
+    ///
+    /// # Errors
+    /// As [`Runtime::prepare`] and [`Noted::read`].
+    pub fn prepare_anew(&self, bundle: &Bundle, by: &Criu, images: &Path) -> Result<Prepared<'_>, Error> {
+        let host = self.host();
+        let directory = self.directory(&bundle.id);
+        let noted = Noted::read(images)?;
+        let plan = plan::criu::restore(bundle, by, &directory, images, &noted, host)?;
+        let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
+        if cgroup.places().unit().is_some() {
+            return Err(Error::Unsupported("a checkpoint in a cgroup that systemd makes".to_owned()));
+        }
+        let mut made = Made { directory, cgroup: None, first: None, trees: bundle.trees.clone() };
+        made.make_directory(&bundle.id)?;
+        remember_cgroup(&made.directory, cgroup.places().name())
+            .map_err(Error::io("write", made.directory.join(CGROUP)))?;
+        let none = LinuxResources::default();
+        let linux = bundle.spec.linux().as_ref();
+        cgroup.create(linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none))?;
+        made.cgroup = Some(cgroup);
+        let anew = Some(criu::outcome(by, &made.directory));
+        Ok(Prepared { runtime: self, plan, made, hooks: None, outside: None, anew })
     }
 
     /// Compiles an exec by the OCI runtime that made the container (see [`Runtime::external`]). `number` is one that no other exec of it has; `command` has
@@ -451,6 +478,8 @@ pub struct Prepared<'a> {
     hooks: Option<Box<Bundle>>,
     /// Another runtime makes the container of this id.
     outside: Option<(String, Box<Outside>)>,
+    /// CRIU makes the container.
+    anew: Option<criu::Outcome>,
 }
 
 impl Prepared<'_> {
@@ -462,13 +491,14 @@ impl Prepared<'_> {
     /// hooks fails. Nothing is left then, and after any other error neither.
     pub fn launch(self, network: Option<OwnedFd>) -> Result<Launched, Error> {
         let spawner = self.runtime.spawner();
-        let outcome: Option<Outcome> = self.outside.as_ref().map(|(_, outside)| outside.outcome.clone());
+        let (outcome, anew) = (self.outside.as_ref().map(|(_, outside)| outside.outcome.clone()), self.anew.clone());
         self.launch_by(network, |plan, descriptors, hooks| {
             let mut hooks = |pid| hooks(pid).map_err(Box::new).map_err(LaunchError::Hooks);
             let launched = spawner.launch_with(plan.bytes(), descriptors, &mut hooks).map_err(|error| match error {
                 LaunchError::Step { index, errno, reason } => {
                     let failure = Failure { index, errno, reason };
                     let outside = outcome.as_ref().and_then(|outcome| outcome.error(failure));
+                    let outside = outside.or_else(|| anew.as_ref().and_then(|anew| anew.error(failure)));
                     outside.unwrap_or_else(|| failure::render(plan, failure, During::Launch))
                 }
                 LaunchError::Hooks(error) => *error,
@@ -576,7 +606,7 @@ impl Drop for Made {
     }
 }
 
-fn open(resource: &Resource) -> Result<OwnedFd, Error> {
+pub(crate) fn open(resource: &Resource) -> Result<OwnedFd, Error> {
     if let Resource::Connected(path) = resource {
         return socket::connect_stream(path).map_err(Error::io("connect to the seccomp listener at", path));
     }
@@ -588,10 +618,11 @@ fn open(resource: &Resource) -> Result<OwnedFd, Error> {
         Resource::Namespace(path) => (path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY),
         Resource::Read(path) => (path, OFlags::RDONLY),
         Resource::Write(path) => (path, OFlags::WRONLY),
+        Resource::Said(path) => (path, OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW),
         Resource::Directory(path) => (path, OFlags::RDONLY | OFlags::DIRECTORY),
         other => return Err(Error::Invalid(format!("the plan needs {other:?} where there is none"))),
     };
-    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR)
         .map_err(|error| Error::io("open", path)(error.into()))
 }
 

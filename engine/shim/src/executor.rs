@@ -296,6 +296,14 @@ impl<'a> Executor<'a> {
                 self.pending.stays = true;
                 Ok(())
             }
+            Op::HandOn { descriptor, number } => {
+                self.pending.handed_on = Some((self.descriptor(descriptor)?, number.cast_signed()));
+                Ok(())
+            }
+            Op::StreamsAt { number, file } => {
+                self.pending.streams_at = Some((number.cast_signed(), self.descriptor(file)?));
+                Ok(())
+            }
             Op::Execute {} => self.execute(),
 
             Op::WaitForHooks {} => self.wait_for_hooks(),

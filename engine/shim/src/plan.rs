@@ -242,6 +242,11 @@ operations! {
     SecurityLabel = 0x315 { file: &'a CStr, label: &'a CStr }
     /// Where the listener of a filter goes: a connected socket, and what is sent along, with the pid put in between the parts.
     SeccompListener = 0x316 { socket: Fd, before: &'a CStr, between: &'a CStr, after: &'a CStr }
+    /// The program has this descriptor at this number, which is from 3 on and nothing else's.
+    HandOn = 0x318 { descriptor: Fd, number: u32 }
+    /// The standard streams are for a process that the program makes: it has them at three numbers from `number` on, or not at all
+    /// when that is 0. Its own are the null device and, for what it says, `file`.
+    StreamsAt = 0x319 { number: u32, file: Fd }
     /// Become the process: search the program in `PATH`, take user, capabilities and filter, `execve`.
     Execute = 0x30f {}
 

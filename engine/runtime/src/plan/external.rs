@@ -125,11 +125,11 @@ fn adopted(
 
 /// The bound on one call.
 fn milliseconds(by: &External) -> u32 {
-    u32::try_from(by.patience.as_millis()).unwrap_or(u32::MAX)
+    super::milliseconds(by.patience)
 }
 
 /// The call itself, as the superuser of the host with all that it may.
-fn execute(plan: &mut Writer, words: Vec<String>, directory: &Path, host: &Host) -> Result<(), Error> {
+pub(super) fn execute(plan: &mut Writer, words: Vec<String>, directory: &Path, host: &Host) -> Result<(), Error> {
     let all = crate::capabilities::set(host.bounding);
     let mut caller = Process::default();
     caller
@@ -143,6 +143,6 @@ fn execute(plan: &mut Writer, words: Vec<String>, directory: &Path, host: &Host)
     process::write(plan, &caller, &user, host, None)
 }
 
-fn at(directory: &Path, name: &str) -> Vec<u8> {
+pub(super) fn at(directory: &Path, name: &str) -> Vec<u8> {
     directory.join(name).as_os_str().as_bytes().to_vec()
 }

@@ -3,6 +3,7 @@
 
 mod attributes;
 mod check;
+pub(crate) mod criu;
 mod devices;
 pub(crate) mod external;
 mod hooks;
@@ -64,6 +65,8 @@ pub enum Resource {
     Console(PathBuf),
     /// A socket that is connected to whoever listens there.
     Connected(PathBuf),
+    /// A file that what a program says is appended to; made when it is missing.
+    Said(PathBuf),
     /// A directory: where the log goes, a cgroup of version 2.
     Directory(PathBuf),
 }
@@ -237,6 +240,10 @@ fn caller(plan: &mut Writer, how: &Unattended, process: &Process, wait_for_start
         let socket = plan.descriptor(Resource::Listener);
         plan.push(Op::WaitAtListener { socket });
     }
+}
+
+fn milliseconds(patience: std::time::Duration) -> u32 {
+    u32::try_from(patience.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn console_size(process: &Process) -> Option<(u16, u16)> {

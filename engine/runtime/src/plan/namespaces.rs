@@ -261,7 +261,7 @@ pub(super) fn map(what: &str, maps: &[LinuxIdMapping], superuser: bool) -> Resul
     Ok(text)
 }
 
-fn join_cgroups(plan: &mut Writer, entry: &Entry, host: &Host) {
+pub(super) fn join_cgroups(plan: &mut Writer, entry: &Entry, host: &Host) {
     if let Some(directory) = entry.unified.clone() {
         if host.features.clone_into_cgroup {
             let directory = plan.descriptor(Resource::Directory(directory));

@@ -84,6 +84,10 @@ pub(super) struct Pending<'a> {
     pub(super) filter: Option<Filter<'a>>,
     pub(super) notified: Option<Listener<'a>>,
     pub(super) who: Option<Who>,
+    /// A descriptor and the number that it gets.
+    pub(super) handed_on: Option<(Descriptor, Descriptor)>,
+    /// Where the program has the standard streams, 0 for nowhere, and the file that it speaks to.
+    pub(super) streams_at: Option<(Descriptor, Descriptor)>,
 }
 
 /// A hard limit above what may be set is cut down to it.
@@ -214,6 +218,7 @@ impl<'a> Executor<'a> {
         }
         system::set_umask(self.pending.umask.unwrap_or(0o022));
         system::close_from(3 + self.inherits.unwrap_or(0).cast_signed(), true);
+        self.hand_on()?;
         let image = Image::new(self.plan, &who)?;
         if self.pending.no_new_privileges {
             self.install_filter()?;
@@ -223,6 +228,27 @@ impl<'a> Executor<'a> {
             stay()?;
         }
         Err(image.execute(self.channel))
+    }
+
+    /// Gives the program what it is to have besides its own streams. From here on no descriptor but the channel is needed.
+    fn hand_on(&mut self) -> Step {
+        let give = |descriptor: Descriptor, number: Descriptor, channel: Descriptor| match number == channel {
+            true => Err(Errno::BADF),
+            false => system::duplicate_to(descriptor, number, false),
+        };
+        if let Some((descriptor, number)) = self.pending.handed_on {
+            give(descriptor, number, self.channel)?;
+        }
+        let Some((first, file)) = self.pending.streams_at else { return Ok(()) };
+        let null = self.null_device(system::O_RDWR | system::O_NOCTTY)?;
+        for (stream, own) in [(0, null), (1, file), (2, file)] {
+            if first > 0 {
+                give(stream, first + stream, self.channel)?;
+            }
+            system::duplicate_to(own, stream, false)?;
+        }
+        system::close(null);
+        Ok(())
     }
 
     /// Does something whose failure is to be blamed on another step.
