@@ -78,6 +78,8 @@ pub struct Settings {
     pub runtimes: BTreeMap<String, OciRuntime>,
     /// The runtime of containers that ask for none: the engine's own, or the name of one of [`Settings::runtimes`].
     pub default_runtime: Option<String>,
+    /// The program that takes checkpoints and starts from them: a path, or a name that is looked for where programs are.
+    pub criu: String,
 }
 
 /// An OCI runtime of the host, called as containerd calls `runc`.
@@ -118,6 +120,7 @@ impl Default for Settings {
             cdi_directories: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).into(),
             runtimes: BTreeMap::new(),
             default_runtime: None,
+            criu: engine_runtime::criu::PROGRAM.to_owned(),
         }
     }
 }
@@ -203,6 +206,13 @@ impl Settings {
     #[must_use]
     pub fn runtime(mut self, name: impl Into<String>, path: impl Into<String>) -> Self {
         self.runtimes.insert(name.into(), OciRuntime { path: path.into(), arguments: Vec::new() });
+        self
+    }
+
+    /// Sets [`Settings::criu`].
+    #[must_use]
+    pub fn criu(mut self, program: impl Into<String>) -> Self {
+        self.criu = program.into();
         self
     }
 

@@ -452,6 +452,27 @@ pub struct WaitError {
     pub message: String,
 }
 
+/// `POST /containers/{id}/checkpoints`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CheckpointCreate {
+    /// The name of the new checkpoint.
+    #[serde(rename = "CheckpointID")]
+    pub checkpoint_id: String,
+    /// The directory that it is to be in; empty for the container's own.
+    pub checkpoint_dir: String,
+    /// The container ends with it.
+    pub exit: bool,
+}
+
+/// One of the answer to `GET /containers/{id}/checkpoints`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Checkpoint {
+    /// Its name.
+    pub name: String,
+}
+
 /// `GET /containers/{id}/top`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

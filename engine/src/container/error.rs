@@ -38,6 +38,14 @@ pub enum Error {
         /// The container's name.
         container: String,
     },
+    /// There is no such checkpoint of a container.
+    #[error("checkpoint {checkpoint} does not exist for container {container}")]
+    NoSuchCheckpoint {
+        /// The checkpoint.
+        checkpoint: String,
+        /// The container's name.
+        container: String,
+    },
     /// What was asked for is not allowed.
     #[error("{0}")]
     Denied(String),
@@ -120,7 +128,10 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) | Self::NoSuchExec(_) | Self::NoSuchPath { .. } => ErrorKind::NotFound,
+            Self::NoSuchContainer(_)
+            | Self::NoSuchExec(_)
+            | Self::NoSuchPath { .. }
+            | Self::NoSuchCheckpoint { .. } => ErrorKind::NotFound,
             Self::Denied(_) => ErrorKind::Denied,
             Self::Ambiguous(_) | Self::InvalidName(_) | Self::Invalid(_) | Self::Start { .. } => ErrorKind::Invalid,
             Self::NameInUse { .. } | Self::Conflict(_) => ErrorKind::Conflict,

@@ -28,7 +28,7 @@ struct Waiting {
     clients: HashMap<u64, Client>,
     execs: HashMap<u64, Exec>,
     /// Who wants to know what the monitor has said so far, in the order of asking.
-    looks: VecDeque<oneshot::Sender<()>>,
+    looks: VecDeque<oneshot::Sender<u32>>,
 }
 
 #[derive(Debug)]
@@ -184,24 +184,24 @@ impl Live {
         }
     }
 
-    /// Returns when everything that the monitor has said by now was heard, or when it is not heard any more.
-    pub(super) async fn catch_up(&self) {
+    /// Returns when everything that the monitor has said by now was heard, or when it is not heard any more: how many execs it has.
+    pub(super) async fn catch_up(&self) -> u32 {
         let heard = {
             // Questions and those who ask them stand in one order.
             let mut waiting = self.waiting();
             if self.send(&Request::Status {}, &[]).is_err() {
-                return;
+                return 0;
             }
             let (sender, heard) = oneshot::channel();
             waiting.looks.push_back(sender);
             heard
         };
-        let _ = heard.await;
+        heard.await.unwrap_or_default()
     }
 
-    pub(super) fn caught_up(&self) {
+    pub(super) fn caught_up(&self, execs: u32) {
         if let Some(look) = self.waiting().looks.pop_front() {
-            let _ = look.send(());
+            let _ = look.send(execs);
         }
     }
 

@@ -9,6 +9,7 @@ mod attaching;
 mod bundle;
 mod cdi;
 mod changes;
+mod checkpoint;
 mod commit;
 mod config;
 mod copy;
@@ -62,6 +63,7 @@ use std::sync::Arc;
 
 pub use attach::{AttachOptions, Attached, DetachKeys};
 pub use attaching::AttachHandle;
+pub use checkpoint::CheckpointOptions;
 pub use commit::CommitOptions;
 pub use config::Config;
 pub use copy::{ArchiveStream, CopyOptions, PathStat};

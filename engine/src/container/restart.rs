@@ -88,7 +88,7 @@ impl Container {
         if self.inner.record().state.status != Status::Restarting {
             return;
         }
-        if let Err(error) = self.start_in_turn(Begin::Again).await
+        if let Err(error) = self.start_in_turn(Begin::Again, None).await
             && self.shared.open().is_ok()
         {
             tracing::warn!(container = %self.inner.id, %error, "a container could not be started again");

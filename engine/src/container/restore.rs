@@ -121,6 +121,9 @@ fn claim(shared: &Shared, seen: &Record) -> Result<Option<Record>, Error> {
 async fn take_over(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
     let record = inner.record();
     let container = Container { shared: Arc::clone(shared), inner: Arc::clone(inner) };
+    if let Err(error) = super::checkpoint::recover(shared, inner) {
+        tracing::error!(container = %inner.id, %error, "an unfinished checkpoint of a container cannot be looked after");
+    }
     match record.state.status {
         Status::Running | Status::Paused => {}
         Status::Removing | Status::Dead => {

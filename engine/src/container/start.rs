@@ -11,6 +11,7 @@ use engine_runtime::protocol::{Attach, Event, Failure, INIT, Request};
 use engine_runtime::{Bundle, External, Monitor, Prepared, spawner::Launched};
 
 use super::bundle::{self, Surroundings};
+use super::checkpoint::Anew;
 use super::health::{self, Health};
 use super::inventory::{Pending, Shared, blocking, now, uninterrupted};
 use super::links::Linked;
@@ -37,13 +38,13 @@ impl Container {
         uninterrupted(async move {
             let _turn = this.inner.lifecycle.lock().await;
             this.inner.set_ticket(None);
-            this.start_in_turn(Begin::Asked).await
+            this.start_in_turn(Begin::Asked, None).await
         })
         .await
     }
 
-    /// Starts it for whoever has its lifecycle locked.
-    pub(super) async fn start_in_turn(&self, begin: Begin) -> Result<(), Error> {
+    /// Starts it for whoever has its lifecycle locked, perhaps from a checkpoint.
+    pub(super) async fn start_in_turn(&self, begin: Begin, anew: Option<Anew>) -> Result<(), Error> {
         self.owned()?;
         let inner = &self.inner;
         let status = inner.record().state.status;
@@ -56,7 +57,7 @@ impl Container {
             Status::Created | Status::Exited | Status::Restarting => {}
         }
         inner.settle().await?;
-        let started = match self.prepared(begin).await {
+        let started = match self.prepared(begin, anew).await {
             Ok(start) => {
                 // Whoever looks at its files has mounted them, and a second mount of the same would spoil both.
                 let alone = inner.views.alone().await;
@@ -80,7 +81,7 @@ impl Container {
     }
 
     /// Finds what the start needs of others.
-    async fn prepared(&self, begin: Begin) -> Result<Start, Error> {
+    async fn prepared(&self, begin: Begin, anew: Option<Anew>) -> Result<Start, Error> {
         let record = self.inner.record();
         if begin == Begin::Asked {
             // Later, whoever takes the lines may come and go.
@@ -106,6 +107,7 @@ impl Container {
             ipc_of,
             linked: Vec::new(),
             pending: self.inner.take_pending(),
+            anew,
         })
     }
 
@@ -230,6 +232,8 @@ struct Start {
     pid_of: Option<u32>,
     linked: Vec<Linked>,
     pending: Vec<Pending>,
+    /// It is started from a checkpoint.
+    anew: Option<Anew>,
 }
 
 struct Started {
@@ -267,9 +271,10 @@ impl Start {
         // The kernel needs about as long for the one as for the other.
         let (prepared, connected) = std::thread::scope(|scope| {
             let connecting = scope.spawn(|| self.connect());
-            let prepared = match &by {
-                None => parts.runtime.prepare(&bundle, self.has_namespace()),
-                Some(by) => parts.runtime.prepare_external(&bundle, by),
+            let prepared = match (&by, &self.anew) {
+                (None, None) => parts.runtime.prepare(&bundle, self.has_namespace()),
+                (None, Some(Anew { by, images })) => parts.runtime.prepare_anew(&bundle, by, images),
+                (Some(by), _) => parts.runtime.prepare_external(&bundle, by),
             };
             (prepared, connecting.join())
         });

@@ -163,7 +163,7 @@ impl Container {
                 other => other,
             };
             let started = match stopped {
-                Ok(()) => this.start_in_turn(Begin::Asked).await,
+                Ok(()) => this.start_in_turn(Begin::Asked, None).await,
                 Err(error) => Err(error),
             };
             this.inner.set_restarting(false);

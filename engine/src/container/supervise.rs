@@ -100,7 +100,7 @@ pub(super) fn hand_on(shared: &Shared, inner: &Inner, live: &Live, event: Event)
         Event::ExecFailed { id, failure } => live.exec_failed(id, failure),
         Event::ExecExited { id, code } => live.exec_ended(id, code),
         Event::Refused { subject, refusal, errno, .. } => live.refused(subject, Refused { refusal, errno }),
-        Event::Status { .. } => live.caught_up(),
+        Event::Status { execs, .. } => live.caught_up(execs),
         Event::OutOfMemory { .. } => shared.tell(&inner.record(), "oom", &[]),
         // The others answer what is asked before the supervision begins.
         _ => {}
