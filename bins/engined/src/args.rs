@@ -184,6 +184,9 @@ pub struct Args {
     /// Runtime of containers that ask for none [default: the daemon's own, called runc]
     #[arg(long, value_name = "NAME")]
     default_runtime: Option<String>,
+    /// Program that takes checkpoints, a path or a name [default: criu]
+    #[arg(long, value_name = "FILE")]
+    criu: Option<String>,
     /// Label of this daemon, as NAME=VALUE; may be given several times
     #[arg(long = "label", value_name = "LABEL")]
     labels: Vec<String>,
@@ -272,6 +275,7 @@ impl Args {
                 Ok((name.to_owned(), OciRuntime { path: path.to_owned(), ..OciRuntime::default() }))
             })?,
             default_runtime: self.default_runtime,
+            criu: self.criu,
             labels: some(self.labels),
             live_restore: self.live_restore,
             features: map(&self.features, |feature| match feature.split_once('=') {

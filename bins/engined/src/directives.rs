@@ -102,6 +102,7 @@ directives! {
     "cdi-spec-dirs" cdi_spec_dirs: Vec<PathBuf>;
     "runtimes" runtimes: BTreeMap<String, OciRuntime>;
     "default-runtime" default_runtime: String;
+    "criu" criu: String;
     "labels" labels: Vec<String>;
     "live-restore" live_restore: bool;
     "features" features: BTreeMap<String, bool>;
@@ -366,6 +367,12 @@ impl Directives {
             }
             settings.default_runtime = Some(name);
         }
+        if let Some(program) = self.criu {
+            if program.is_empty() {
+                return Err(Invalid("criu: a path or a name is missing".to_owned()));
+            }
+            settings.criu = program;
+        }
         for (name, limit) in self.default_ulimits.unwrap_or_default() {
             settings = settings.ulimit(engine::settings::Ulimit::new(name, limit.soft, limit.hard));
         }
@@ -547,6 +554,7 @@ mod tests {
             (r#"{"log-driver":"awslogs"}"#, "unknown log driver \"awslogs\""),
             (r#"{"image-quota":"much"}"#, "invalid image-quota \"much\""),
             (r#"{"image-quota-spare":"1d"}"#, "invalid image-quota-spare \"1d\""),
+            (r#"{"criu":""}"#, "criu: a path or a name is missing"),
             (r#"{"default-runtime":"crun"}"#, "specified default runtime 'crun' does not exist"),
             (r#"{"runtimes":{"k":{"runtimeType":"io.containerd.kata.v2"}}}"#, "runtime k: runtimeType"),
             (r#"{"default-address-pools":[{"base":"10.0.0.0/16","size":8}]}"#, "invalid size 8"),

@@ -20,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) version: ApiVersion,
     /// What stands for `{name}` in the path, decoded.
     pub(crate) name: String,
+    /// What stands for a second `{name}`.
+    pub(crate) second: String,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
@@ -89,9 +91,9 @@ static ROUTES: &[Route] = table! {
     POST "/containers/{name}/update" Finish containers::update::update;
     POST "/containers/{name}/wait" While containers::wait::wait;
     POST "/containers/{name}/attach" Hijack containers::attach::attach;
-    GET "/containers/{name}/checkpoints" While unsupported::no_checkpoints;
-    POST "/containers/{name}/checkpoints" While unsupported::no_checkpoints;
-    DELETE "/containers/{name}/checkpoints/{name}" While unsupported::no_checkpoints;
+    GET "/containers/{name}/checkpoints" While containers::checkpoints::list;
+    POST "/containers/{name}/checkpoints" Finish containers::checkpoints::create;
+    DELETE "/containers/{name}/checkpoints/{name}" Finish containers::checkpoints::remove;
     POST "/containers/{name}/exec" Finish exec::create;
     DELETE "/containers/{name}" Finish containers::remove::remove;
     POST "/commit" Finish containers::commit::commit;
@@ -177,29 +179,29 @@ static ROUTES: &[Route] = table! {
     DELETE "/configs/{name}" While unsupported::no_swarm;
 };
 
-/// The handler of a decoded path without version, and what `{name}` stands for.
-pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Option<(Handler, &'a str)> {
+/// The handler of a decoded path without version, and what each `{name}` stands for.
+pub(crate) fn find<'a>(method: &Method, path: &'a str) -> Option<(Handler, [&'a str; 2])> {
     ROUTES
         .iter()
         .filter(|route| route.method == *method)
         .find_map(|route| Some((route.handler, matched(route.path, path)?)))
 }
 
-/// What the first `{name}` stands for, or empty text when the pattern has none; None when the path does not match.
-fn matched<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+/// What each `{name}` stands for, empty text where the pattern has none; None when the path does not match.
+fn matched<'a>(pattern: &str, path: &'a str) -> Option<[&'a str; 2]> {
     match pattern.split_once("{name}") {
         Some((before, after)) => {
             let rest = path.strip_prefix(before)?;
-            let name = match after.split_once("{name}") {
+            let names = match after.split_once("{name}") {
                 Some((between, after)) => {
                     let (name, second) = rest.split_once(between)?;
-                    second.strip_suffix(after).filter(|second| !second.is_empty()).map(|_| name)?
+                    [name, second.strip_suffix(after).filter(|second| !second.is_empty())?]
                 }
-                None => rest.strip_suffix(after)?,
+                None => [rest.strip_suffix(after)?, ""],
             };
-            (!name.is_empty()).then_some(name)
+            (!names[0].is_empty()).then_some(names)
         }
-        None => (pattern == path).then_some(""),
+        None => (pattern == path).then_some([""; 2]),
     }
 }
 
@@ -209,14 +211,14 @@ mod tests {
 
     #[test]
     fn names_may_contain_slashes() {
-        assert_eq!(matched("/images/{name}/json", "/images/host:5000/a/b/json"), Some("host:5000/a/b"));
-        assert_eq!(matched("/images/{name}", "/images/host:5000/a/b"), Some("host:5000/a/b"));
-        assert_eq!(matched("/containers/{name}/json", "/containers//x/json"), Some("/x"));
+        assert_eq!(matched("/images/{name}/json", "/images/host:5000/a/b/json"), Some(["host:5000/a/b", ""]));
+        assert_eq!(matched("/images/{name}", "/images/host:5000/a/b"), Some(["host:5000/a/b", ""]));
+        assert_eq!(matched("/containers/{name}/json", "/containers//x/json"), Some(["/x", ""]));
         assert_eq!(matched("/containers/{name}/json", "/containers/json"), None);
         let two = "/containers/{name}/checkpoints/{name}";
-        assert_eq!(matched(two, "/containers/x/checkpoints/y"), Some("x"));
+        assert_eq!(matched(two, "/containers/x/checkpoints/y"), Some(["x", "y"]));
         assert_eq!((matched(two, "/containers/x/checkpoints/"), matched(two, "/containers/x")), (None, None));
-        assert_eq!(matched("/info", "/info"), Some(""));
+        assert_eq!(matched("/info", "/info"), Some(["", ""]));
         assert_eq!(matched("/info", "/info/"), None);
     }
 
@@ -235,6 +237,6 @@ mod tests {
         assert!(find(&Method::GET, "/nothing").is_none());
         assert!(find(&Method::POST, "/version").is_none());
         assert!(find(&Method::DELETE, "/containers/").is_none());
-        assert_eq!(find(&Method::DELETE, "/containers/x").map(|(_, name)| name), Some("x"));
+        assert_eq!(find(&Method::DELETE, "/containers/x").map(|(_, name)| name), Some(["x", ""]));
     }
 }

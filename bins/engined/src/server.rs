@@ -192,7 +192,7 @@ impl Service<Request<Incoming>> for Api {
         if head.method == Method::OPTIONS {
             return answered(reply::empty(StatusCode::OK));
         }
-        let Some((handler, name)) = router::find(&head.method, rest) else {
+        let Some((handler, [name, second])) = router::find(&head.method, rest) else {
             return answered(Error::not_found("page not found").into_response(true));
         };
         let version = match version::negotiate(asked) {
@@ -204,6 +204,7 @@ impl Service<Request<Incoming>> for Api {
             daemon: Arc::clone(&self.server.daemon),
             version,
             name: name.to_owned(),
+            second: second.to_owned(),
             query: Query::parse(head.uri.query()),
             headers: head.headers,
             body,
@@ -259,7 +260,7 @@ fn finished(answer: Result<Response, Error>, json: bool) -> Response {
 fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert("Api-Version", HeaderValue::from_static(crate::API_VERSION));
-    headers.insert("Docker-Experimental", HeaderValue::from_static("false"));
+    headers.entry("Docker-Experimental").or_insert(HeaderValue::from_static("false"));
     headers.insert("Ostype", HeaderValue::from_static("linux"));
     headers.insert(header::SERVER, HeaderValue::from_static(crate::SERVER));
     response

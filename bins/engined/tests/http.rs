@@ -27,6 +27,7 @@ impl Daemon {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings::at(directory.path().join("root")).bridge(BridgeSettings::disabled()).firewall(false);
+        let settings = settings.criu("/no/such/criu");
         let engine = Engine::open(settings).await.unwrap();
         let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let stop = Arc::new(Notify::new());
@@ -166,16 +167,27 @@ async fn unknown_paths_and_methods_are_not_found() {
 
 #[tokio::test]
 async fn checkpoints_are_refused_with_what_they_need() {
-    let daemon = Daemon::start().await;
-    let text = "checkpoints need CRIU on the host, which this engine does not drive: stop the container, or commit it";
-    for line in [
-        "GET /containers/x/checkpoints",
-        "POST /containers/x/checkpoints",
-        "DELETE /containers/x/checkpoints/y",
-        "POST /containers/x/start?checkpoint=y",
-    ] {
-        assert_error(&daemon.send(line, "", "").await, 501, text);
-    }
+    let daemon =
+        Daemon::with_container(r#"{"Image":"busybox","Cmd":["sleep","1000"],"HostConfig":{"NetworkMode":"none"}}"#)
+            .await;
+    assert_eq!(parts(&daemon.send("POST /containers/one/start", "", "").await).0, 204);
+    let missing =
+        "not supported: checkpoints need the program CRIU on the engine's host; there is no \"/no/such/criu\"";
+    let create = r#"{"CheckpointID":"first","Exit":true}"#;
+    assert_error(&daemon.post_json("/containers/one/checkpoints", create).await, 501, missing);
+    assert_error(&daemon.send("POST /containers/one/start?checkpoint=first", "", "").await, 501, missing);
+    let bad = "Invalid checkpoint ID (../x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed";
+    assert_error(&daemon.post_json("/containers/one/checkpoints", r#"{"CheckpointID":"../x"}"#).await, 400, bad);
+    assert_error(&daemon.send("DELETE /containers/one/checkpoints/..%2Fx", "", "").await, 400, bad);
+    let answer = daemon.get("/containers/one/checkpoints").await;
+    assert_eq!((parts(&answer).0, parts(&answer).2.trim()), (200, "[]"));
+    let none = "checkpoint first does not exist for container one";
+    assert_error(&daemon.send("DELETE /containers/one/checkpoints/first", "", "").await, 404, none);
+    let alone = "checkpoint-dir says where a checkpoint is, and none is named";
+    assert_error(&daemon.send("POST /containers/one/start?checkpoint-dir=/x", "", "").await, 400, alone);
+    let relative = "the directory of checkpoints, \"some\", is no absolute path";
+    assert_error(&daemon.get("/containers/one/checkpoints?dir=some").await, 400, relative);
+    assert_eq!(parts(&daemon.get("/containers/nope/checkpoints").await).0, 404);
     daemon.stop().await;
 }
 

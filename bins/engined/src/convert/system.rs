@@ -81,7 +81,7 @@ fn release_field(text: &str, name: &str) -> Option<String> {
 }
 
 /// `/version`
-pub(crate) fn version() -> wire::VersionInfo {
+pub(crate) fn version(experimental: bool) -> wire::VersionInfo {
     let uname = uname();
     let kernel = uname.release().to_string_lossy().into_owned();
     let release = env!("CARGO_PKG_VERSION").to_owned();
@@ -90,7 +90,7 @@ pub(crate) fn version() -> wire::VersionInfo {
             ("ApiVersion", MAX.to_string()),
             ("Arch", arch(&uname.machine().to_string_lossy())),
             ("BuildTime", String::new()),
-            ("Experimental", "false".to_owned()),
+            ("Experimental", experimental.to_string()),
             ("GitCommit", String::new()),
             ("GoVersion", String::new()),
             ("KernelVersion", kernel.clone()),
@@ -108,6 +108,7 @@ pub(crate) fn version() -> wire::VersionInfo {
         os: "linux".to_owned(),
         arch: arch(&uname.machine().to_string_lossy()),
         kernel_version: kernel,
+        experimental,
         ..wire::VersionInfo::default()
     }
 }
@@ -136,16 +137,19 @@ pub(crate) struct About<'a> {
     pub(crate) devices: &'a [String],
     /// Who reads events.
     pub(crate) readers: usize,
+    /// There are checkpoints.
+    pub(crate) experimental: bool,
 }
 
 /// `/info`
 pub(crate) fn info(about: &About<'_>, version: ApiVersion) -> wire::SystemInfo {
-    let About { id, settings, debug, host, counts, abilities, notices, devices, readers } = *about;
+    let About { id, settings, debug, host, counts, abilities, notices, devices, readers, experimental } = *about;
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let v2 = host.v2;
     wire::SystemInfo {
         id: id.to_owned(),
+        experimental_build: experimental,
         containers: counts.running + counts.paused + counts.stopped,
         containers_running: counts.running,
         containers_paused: counts.paused,
@@ -359,6 +363,7 @@ mod tests {
             notices: &[],
             devices: &["vendor.example/gpu=0".to_owned()],
             readers: 2,
+            experimental: false,
         };
         let info = info(&about, MAX);
         assert_eq!((info.discovered_devices[0].id.as_str(), info.nevents_listener), ("vendor.example/gpu=0", 2));
@@ -407,7 +412,8 @@ mod tests {
 
     #[test]
     fn the_version_names_the_api() {
-        let version = version();
+        let version = version(true);
+        assert!(version.experimental && version.components[0].details["Experimental"] == "true");
         assert_eq!((version.api_version.as_str(), version.min_api_version.as_str()), ("1.51", "1.24"));
         assert_eq!(version.components[0].details["ApiVersion"], "1.51");
     }

@@ -21,19 +21,24 @@ use crate::routes::registries::auth_of;
 use crate::version::Gates;
 
 /// `GET` and `HEAD /_ping`: how clients find out what is spoken here.
-pub(crate) async fn ping(_: Call) -> Result<Response, Error> {
+pub(crate) async fn ping(call: Call) -> Result<Response, Error> {
     let mut response = reply::text(StatusCode::OK, "OK");
     let headers = response.headers_mut();
     for (name, value) in [("Builder-Version", "1"), ("Swarm", "inactive"), ("Pragma", "no-cache")] {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    // What Docker's client shows and lets through only then are checkpoints.
+    if call.daemon.engine.containers().has_checkpoints() {
+        headers.insert("Docker-Experimental", HeaderValue::from_static("true"));
+    }
     Ok(response)
 }
 
 /// `GET /version`
-pub(crate) async fn version(_: Call) -> Result<Response, Error> {
-    Ok(reply::json(StatusCode::OK, &system::version()))
+pub(crate) async fn version(call: Call) -> Result<Response, Error> {
+    let experimental = call.daemon.engine.containers().has_checkpoints();
+    Ok(reply::json(StatusCode::OK, &system::version(experimental)))
 }
 
 /// `GET /info`
@@ -57,6 +62,7 @@ pub(crate) async fn info(call: Call) -> Result<Response, Error> {
         notices: &notices,
         devices: &devices,
         readers: daemon.engine.events().readers(),
+        experimental: daemon.engine.containers().has_checkpoints(),
     };
     Ok(reply::json(StatusCode::OK, &system::info(&about, call.version)))
 }

@@ -13,18 +13,6 @@ pub(crate) async fn not_built(_: Call) -> Result<Response, Error> {
     Err(Error::unsupported("this engine does not support this request yet"))
 }
 
-/// Processes that are written to a file, and read from there.
-pub(crate) async fn no_checkpoints(_: Call) -> Result<Response, Error> {
-    Err(checkpoints())
-}
-
-/// What is said of checkpoints wherever they are asked for.
-pub(crate) fn checkpoints() -> Error {
-    Error::unsupported(
-        "checkpoints need CRIU on the host, which this engine does not drive: stop the container, or commit it",
-    )
-}
-
 /// Clusters.
 pub(crate) async fn no_swarm(_: Call) -> Result<Response, Error> {
     Err(Error::new(

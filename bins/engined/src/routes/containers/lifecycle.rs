@@ -3,11 +3,11 @@
 use engine::container::StopOptions;
 use http::{StatusCode, header};
 
+use super::checkpoints::directory;
 use crate::convert::container::host::console_size;
 use crate::error::Error;
 use crate::reply::{self, Response};
 use crate::router::Call;
-use crate::routes::unsupported::checkpoints;
 use crate::version::Gates;
 
 /// `POST /containers/{id}/start`
@@ -19,10 +19,12 @@ pub(crate) async fn start(call: Call) -> Result<Response, Error> {
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24",
         ));
     }
-    if call.query.get("checkpoint").is_some_and(|name| !name.is_empty()) {
-        return Err(checkpoints());
+    let container = call.daemon.engine.containers().get(&call.name).await?;
+    match (call.query.text("checkpoint"), directory(call.query.text("checkpoint-dir"))) {
+        ("", Some(_)) => return Err(Error::invalid("checkpoint-dir says where a checkpoint is, and none is named")),
+        ("", None) => container.start().await?,
+        (name, directory) => container.start_from(name, directory).await?,
     }
-    call.daemon.engine.containers().get(&call.name).await?.start().await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 pub(crate) mod attach;
 pub(crate) mod attach_ws;
+pub(crate) mod checkpoints;
 pub(crate) mod commit;
 pub(crate) mod create;
 pub(crate) mod inspect;
