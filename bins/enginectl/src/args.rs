@@ -254,7 +254,6 @@ const DOCKER_COMMANDS: &[(&str, &[&str])] = &[
         "has nothing to act on: this engine has no plugins, and a driver is part of the program that brings it",
         &["plugin"],
     ),
-    ("needs criu on the engine's host, which this engine does not drive", &["checkpoint"]),
     ("enginectl does not have: say where the engine is with -H or ENGINE_HOST", &["context"]),
     ("enginectl has elsewhere: see its help", &["cp", "diff", "export", "history", "df"]),
 ];
@@ -264,7 +263,6 @@ const DOCKER_FLAGS: &[(&str, &[&str])] = &[
     (NOT_YET, &["--tls", "--tlscacert", "--tlscert", "--tlskey", "--tlsverify", "--use-api-socket", "--insecure"]),
     ("is for Windows", &["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops", "--isolation"]),
     ("kernels do not have any more: --memory counts that memory, too", &["--kernel-memory"]),
-    ("needs criu on the engine's host, which this engine does not drive", &["--checkpoint", "--checkpoint-dir"]),
     ("enginectl does not have: say where the engine is with -H or ENGINE_HOST", &["--context"]),
     ("enginectl does not have: the directory of its settings is that of DOCKER_CONFIG", &["--config"]),
     (

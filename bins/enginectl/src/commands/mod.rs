@@ -1,5 +1,6 @@
 //! The commands: a folder a kind of object, a file a command with its flags and what it does.
 
+pub(crate) mod checkpoint;
 pub(crate) mod completion;
 pub(crate) mod container;
 pub(crate) mod filters;
@@ -92,6 +93,15 @@ pub(crate) const NOUNS: &[Noun] = &[
             entry!("unpause", container::unpause),
             entry!("update", container::update),
             entry!("wait", container::wait),
+        ],
+    },
+    Noun {
+        name: "checkpoint",
+        about: "Commands on checkpoints",
+        entries: &[
+            entry!("create", checkpoint::create),
+            entry!("ls" | "list", checkpoint::ls),
+            entry!("rm" | "remove", checkpoint::rm),
         ],
     },
     Noun {

@@ -22,6 +22,12 @@ pub(crate) struct Args {
     /// Keys that leave the container running, as ctrl-p,ctrl-q
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<String>,
+    /// Go on from this checkpoint
+    #[arg(long, value_name = "CHECKPOINT")]
+    checkpoint: Option<String>,
+    /// Directory of the engine's host that the checkpoint is in, an absolute path
+    #[arg(long, value_name = "DIRECTORY", requires = "checkpoint")]
+    checkpoint_dir: Option<String>,
     /// Names or ids
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -34,12 +40,16 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         };
         return attached(&args, container, session).await;
     }
+    if args.checkpoint.is_some() && args.containers.len() > 1 {
+        return Err(Error::Invalid("you cannot restore multiple containers at once".to_owned()));
+    }
+    let query = args.query();
     let client = session.client()?;
     let failed = std::cell::RefCell::new(Vec::new());
     let code = each(session, &client, &args.containers, |name| {
-        let (client, failed) = (client.clone(), &failed);
+        let (client, query, failed) = (client.clone(), query.clone(), &failed);
         async move {
-            let result = client.post(&path(&name, "/start"), &Query::new(), Payload::Empty).await;
+            let result = client.post(&path(&name, "/start"), &query, Payload::Empty).await;
             if result.is_err() {
                 failed.borrow_mut().push(name.clone());
             }
@@ -54,6 +64,14 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         return Err(Error::Invalid(format!("Error: failed to start containers: {}", failed.join(", "))));
     }
     Ok(code)
+}
+
+impl Args {
+    fn query(&self) -> Query {
+        Query::new()
+            .optional("checkpoint", self.checkpoint.as_deref())
+            .optional("checkpoint-dir", self.checkpoint_dir.as_deref())
+    }
 }
 
 async fn attached(args: &Args, container: &str, session: &mut Session) -> Result<u8, Error> {
@@ -83,7 +101,7 @@ async fn attached(args: &Args, container: &str, session: &mut Session) -> Result
         client.request(Method::POST, &wait_path, &wait_query, Payload::Empty)
     )?;
     let mut foreground = Foreground::begin(session, &path, Some(hijacked), &streams)?;
-    client.post(&format!("{path}/start"), &Query::new(), Payload::Empty).await?;
+    client.post(&format!("{path}/start"), &args.query(), Payload::Empty).await?;
     if streams.tty {
         foreground.resize(session).await;
     }
