@@ -33,7 +33,7 @@ macro_rules! suite {
                 privileges_are_dockers removed_when_asked names_are_unique
             }
             terminals { a_shell detach_and_attach_again }
-            upkeep { restarts_and_health bounds_and_use what_a_log_driver_knows another_runtime devices_by_name }
+            upkeep { restarts_and_health bounds_and_use what_a_log_driver_knows another_runtime devices_by_name checkpoints }
             lifecycle {
                 from_created_to_gone stop_waits_then_kills kill_and_wait pause_stands_still restart_and_rename
                 listing inspecting attaching_twice

@@ -177,3 +177,49 @@ pub fn devices_by_name(client: Client) {
     client.run(&daemon, &["rm", "one"]).ok();
     daemon.finish();
 }
+
+/// Stands in for CRIU: what it makes anew says so.
+const CRIU: &str = r#"#!/bin/sh
+verb=$1
+while [ $# -gt 0 ]; do
+  case $1 in
+    --images-dir) images=$2 ;;
+    --pidfile) pid_file=$2 ;;
+    --tree) tree=$2 ;;
+    --leave-running) leave=yes ;;
+  esac
+  shift
+done
+case $verb in
+  dump) echo x >"$images/inventory.img"; [ -n "$leave" ] || kill -9 "$tree" ;;
+  restore) (exec >/proc/self/fd/101 2>&1; echo here again; exec sleep 1000) & echo $! >"$pid_file" ;;
+esac
+"#;
+
+pub fn checkpoints(client: Client) {
+    let daemon = Daemon::with_busybox();
+    client.run(&daemon, &["run", "-d", "--name", "one", "busybox", "sleep", "1000"]).ok();
+    let refused = client.run(&daemon, &["checkpoint", "create", "one", "first"]).code(1).stderr;
+    let why = ["experimental features enabled", "need the program CRIU on the engine's host"];
+    assert!(why.iter().any(|why| refused.contains(why)), "{refused}");
+    // Copied by another process: a file that is open for writing here could not be executed.
+    let script = daemon.criu().with_extension("sh");
+    std::fs::write(&script, CRIU).unwrap();
+    let copied = std::process::Command::new("install").args([&script, &daemon.criu()]).status().unwrap();
+    assert!(copied.success());
+    assert_eq!(client.run(&daemon, &["version", "-f", "{{.Server.Experimental}}"]).ok(), "true");
+    assert_eq!(client.run(&daemon, &["checkpoint", "create", "one", "first"]).ok(), "first");
+    assert_eq!(shown(client, &daemon, "one", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+    let listed = client.run(&daemon, &["checkpoint", "ls", "one"]).ok();
+    assert_eq!(listed.lines().map(str::trim).collect::<Vec<_>>(), ["CHECKPOINT NAME", "first"]);
+    client.run(&daemon, &["start", "--checkpoint", "first", "one"]).ok();
+    eventually("it is there again", || (client.run(&daemon, &["logs", "one"]).ok() == "here again").then_some(()));
+    client.run(&daemon, &["checkpoint", "create", "--leave-running", "one", "second"]).ok();
+    assert_eq!(shown(client, &daemon, "one", "{{.State.Status}}"), "running");
+    client.run(&daemon, &["checkpoint", "rm", "one", "first"]).ok();
+    assert!(!client.run(&daemon, &["checkpoint", "ls", "one"]).ok().contains("first"));
+    let missing = client.run(&daemon, &["checkpoint", "rm", "one", "first"]).code(1).stderr;
+    assert!(missing.contains("checkpoint first does not exist for container one"), "{missing}");
+    client.run(&daemon, &["rm", "-f", "one"]).ok();
+    daemon.finish();
+}

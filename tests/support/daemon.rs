@@ -60,6 +60,7 @@ impl Daemon {
         command.args(["--cgroup-parent", &self.cgroup]);
         command.arg("--cdi-spec-dir").arg(self.devices());
         command.arg("--add-runtime").arg(format!("oci={}", self.room.path().join("engine-oci").display()));
+        command.arg("--criu").arg(self.criu());
         command.arg("--registry-certificates").arg(self.certificates());
         command.arg("--host").arg(format!("unix://{}", self.socket().display()));
         command.env_clear().env("PATH", "/nowhere").env("RUST_BACKTRACE", "1");
@@ -140,6 +141,11 @@ impl Daemon {
     /// Where specifications of devices are looked for; it is not there yet.
     pub fn devices(&self) -> PathBuf {
         self.room.path().join("cdi")
+    }
+
+    /// The program that it calls for checkpoints; there is none until one is put there.
+    pub fn criu(&self) -> PathBuf {
+        self.room.path().join("criu")
     }
 
     /// The daemon's process id.
