@@ -6,9 +6,10 @@ mod place;
 
 use std::time::Duration;
 
-use engine::container::{CheckpointOptions, Status};
+use engine::container::{CheckpointOptions, ExecSpec, Status};
 use engine::{Container, ContainerSpec, Engine, ErrorKind, NetworkMode, RemoveOptions};
 use place::{Place, shell};
+use tokio::io::AsyncReadExt as _;
 
 const COUNTING: &str = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.1; done";
 
@@ -125,6 +126,10 @@ async fn what_is_left_running_goes_on_and_is_as_confined_as_before() {
     until_counted(&container, seen + 3).await;
     assert_eq!(told(&container).await, before);
     // What runs is a container like any other.
+    let exec = container.exec(ExecSpec::new(["cat", "/run/file"])).await.unwrap();
+    let mut text = String::new();
+    exec.attach().await.unwrap().read_to_string(&mut text).await.unwrap();
+    assert_eq!((text.as_str(), exec.wait().await.unwrap()), ("kept\n", 0));
     container.pause().await.unwrap();
     container.unpause().await.unwrap();
     assert!(container.sample().await.unwrap().is_some());
