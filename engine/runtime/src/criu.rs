@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use outside::sources;
 use outside::{CgroupMount, Table};
 
+use crate::cgroup::Places;
 use crate::external::{External, INIT, ROOTFS};
 use crate::protocol::{Failure, Reason};
 use crate::spawner::LaunchError;
@@ -186,6 +187,14 @@ pub(crate) fn check(bundle: &Bundle) -> Result<(), Error> {
     }
 }
 
+/// Refuses a cgroup that could not be made before CRIU is called.
+pub(crate) fn check_cgroup(places: &Places) -> Result<(), Error> {
+    match places.unit() {
+        Some(_) => Err(Error::Unsupported("a checkpoint of a container in a cgroup that systemd makes".to_owned())),
+        None => Ok(()),
+    }
+}
+
 /// Whether the container has a new namespace of this kind.
 pub(crate) fn has_new(spec: &Spec, kind: Kind) -> bool {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
@@ -282,6 +291,7 @@ impl Runtime {
         let spec = &dump.bundle.spec;
         let directory = self.run_directory(&dump.bundle.id)?;
         let cgroup = self.cgroup(&dump.bundle.id)?;
+        check_cgroup(cgroup.places())?;
         let inside = Table::parse(&read_bounded(&format!("/proc/{}/mountinfo", dump.pid))?);
         let host = Table::parse(&read_bounded("/proc/self/mountinfo")?);
         let (mounts, cgroups) = outside::found(&inside, &host, spec, cgroup.path())?;

@@ -226,9 +226,7 @@ impl Runtime {
         let noted = Noted::read(images)?;
         let plan = plan::criu::restore(bundle, by, &directory, images, &noted, host)?;
         let cgroup = Cgroup::new(Places::of(&bundle.spec, &bundle.id, host)?);
-        if cgroup.places().unit().is_some() {
-            return Err(Error::Unsupported("a checkpoint in a cgroup that systemd makes".to_owned()));
-        }
+        criu::check_cgroup(cgroup.places())?;
         let mut made = Made { directory, cgroup: None, first: None, trees: bundle.trees.clone() };
         made.make_directory(&bundle.id)?;
         remember_cgroup(&made.directory, cgroup.places().name())

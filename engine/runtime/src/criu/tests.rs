@@ -165,3 +165,11 @@ fn a_program_that_is_not_there_is_said_to_be_missing() {
     assert_eq!(error.kind(), crate::ErrorKind::Unsupported);
     assert!(error.to_string().contains("need the program CRIU on the engine's host"), "{error}");
 }
+
+#[test]
+fn cgroups_of_systemd_are_refused_before_anything_is_written() {
+    let place = |path: &str| Places::at(Path::new(path), &host().cgroups).unwrap();
+    check_cgroup(&place("engine/one")).unwrap();
+    let error = check_cgroup(&place("system.slice:engine:one")).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Unsupported);
+}
