@@ -204,13 +204,8 @@ impl Runtime {
         let mut made = Made { directory, cgroup: None, first: None, trees: bundle.trees.clone() };
         made.make_directory(&bundle.id)?;
         outside.remember()?;
-        remember_cgroup(&made.directory, cgroup.places().name())
-            .map_err(Error::io("write", made.directory.join(CGROUP)))?;
         // The runtime takes it over, empty as it is; what memory it lacks is counted there from the beginning.
-        let none = LinuxResources::default();
-        let linux = bundle.spec.linux().as_ref();
-        cgroup.create(linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none))?;
-        made.cgroup = Some(cgroup);
+        made.make_cgroup(cgroup, &bundle.spec)?;
         let outside = Some((bundle.id.clone(), Box::new(outside)));
         Ok(Prepared { runtime: self, plan, made, hooks: None, outside, anew: None })
     }
@@ -229,12 +224,7 @@ impl Runtime {
         criu::check_cgroup(cgroup.places())?;
         let mut made = Made { directory, cgroup: None, first: None, trees: bundle.trees.clone() };
         made.make_directory(&bundle.id)?;
-        remember_cgroup(&made.directory, cgroup.places().name())
-            .map_err(Error::io("write", made.directory.join(CGROUP)))?;
-        let none = LinuxResources::default();
-        let linux = bundle.spec.linux().as_ref();
-        cgroup.create(linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none))?;
-        made.cgroup = Some(cgroup);
+        made.make_cgroup(cgroup, &bundle.spec)?;
         let anew = Some(criu::outcome(by, &made.directory));
         Ok(Prepared { runtime: self, plan, made, hooks: None, outside: None, anew })
     }
@@ -559,6 +549,17 @@ impl Made {
                 _ => Error::io("make", path)(error),
             });
         }
+        Ok(())
+    }
+
+    /// Makes the cgroup of a container that another program starts, and notes first where it is.
+    fn make_cgroup(&mut self, cgroup: Cgroup, spec: &Spec) -> Result<(), Error> {
+        remember_cgroup(&self.directory, cgroup.places().name())
+            .map_err(Error::io("write", self.directory.join(CGROUP)))?;
+        let none = LinuxResources::default();
+        let linux = spec.linux().as_ref();
+        cgroup.create(linux.and_then(|linux| linux.resources().as_ref()).unwrap_or(&none))?;
+        self.cgroup = Some(cgroup);
         Ok(())
     }
 

@@ -122,7 +122,12 @@ impl Container {
         let (leave_running, place) = (options.leave_running, directory.join(name));
         let written = blocking(move || {
             write(&work, &record, &by, Draft { pid, images: &draft, leave_running })?;
-            commit(&draft, &place)
+            commit(&draft, &place).inspect_err(|_| {
+                // That of a container that has ended is all that is left of it: the next engine finishes it.
+                if leave_running {
+                    let _ = remove(&draft);
+                }
+            })
         })
         .await;
         if let Err(error) = written {

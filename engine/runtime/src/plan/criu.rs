@@ -7,14 +7,14 @@ use std::path::Path;
 use engine_shim::plan::Op;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::attributes::{Attributes, MS_REC, MS_SLAVE};
-use super::external::{at, execute};
+use super::attributes::Attributes;
+use super::external::{at, execute, mount_root};
 use super::mounts::clean;
 use super::writer::Writer;
-use super::{Plan, Resource, check, namespaces, rootfs};
+use super::{Plan, Resource, check, namespaces};
 use crate::cgroup::Places;
 use crate::criu::{self, Criu, NETWORK_NUMBER, Noted, STREAMS_NUMBER};
-use crate::external::{INIT, ROOTFS, TREES};
+use crate::external::{INIT, TREES};
 use crate::{Bundle, Error, Host};
 
 /// Compiles a call of CRIU with these words that is to leave no process. It ends by itself when whoever asked for it is gone: to be
@@ -58,14 +58,7 @@ pub(crate) fn restore(
     if criu::has_new(spec, Kind::Cgroup) {
         plan.push(Op::Unshare { flags: Kind::Cgroup as u64 });
     }
-    // Nothing of what follows reaches the host.
-    plan.push(Op::Propagation { flags: MS_SLAVE | MS_REC });
-    if !host.features.mount_setattr {
-        plan.push(Op::OldAttributes {});
-    }
-    let slot = rootfs::root(&mut plan, &bundle.rootfs, linux, host)?;
-    plan.with_text(at(directory, ROOTFS), |path| Op::MoveMount { slot, path, strict: 0 });
-    plan.release(slot);
+    mount_root(&mut plan, bundle, linux, directory, host)?;
     for (number, mount) in spec.mounts().iter().flatten().enumerate() {
         let attributes = Attributes::parse(mount.options().as_deref().unwrap_or_default())?;
         let (Some(recursive), Some(source)) = (attributes.bind, mount.source()) else { continue };

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use engine_shim::plan::Op;
-use oci_spec::runtime::{LinuxNamespaceType, Process};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Process};
 
 use super::attributes::{MS_REC, MS_SLAVE};
 use super::writer::Writer;
@@ -31,14 +31,7 @@ pub(crate) fn create(bundle: &Bundle, by: &External, directory: &Path, host: &Ho
     words.extend(["--bundle".to_owned(), directory.display().to_string()]);
     adopted(&mut plan, &mut words, by, (directory, INIT), of.terminal().unwrap_or(false));
     words.push(bundle.id.clone());
-    // Nothing of what follows reaches the host.
-    plan.push(Op::Propagation { flags: MS_SLAVE | MS_REC });
-    if !host.features.mount_setattr {
-        plan.push(Op::OldAttributes {});
-    }
-    let slot = rootfs::root(&mut plan, &bundle.rootfs, linux, host)?;
-    plan.with_text(at(directory, ROOTFS), |path| Op::MoveMount { slot, path, strict: 0 });
-    plan.release(slot);
+    mount_root(&mut plan, bundle, linux, directory, host)?;
     for (number, destination) in bundle.trees.keys().enumerate() {
         let slot = plan.slot();
         let descriptor = plan.descriptor(Resource::Tree(destination.clone()));
@@ -49,6 +42,25 @@ pub(crate) fn create(bundle: &Bundle, by: &External, directory: &Path, host: &Ho
     }
     execute(&mut plan, words, directory, host)?;
     plan.finish()
+}
+
+/// Mounts the root in the run directory, where only who is in this mount namespace sees it.
+pub(super) fn mount_root(
+    plan: &mut Writer,
+    bundle: &Bundle,
+    linux: &Linux,
+    directory: &Path,
+    host: &Host,
+) -> Result<(), Error> {
+    // Nothing of what follows reaches the host.
+    plan.push(Op::Propagation { flags: MS_SLAVE | MS_REC });
+    if !host.features.mount_setattr {
+        plan.push(Op::OldAttributes {});
+    }
+    let slot = rootfs::root(plan, &bundle.rootfs, linux, host)?;
+    plan.with_text(at(directory, ROOTFS), |path| Op::MoveMount { slot, path, strict: 0 });
+    plan.release(slot);
+    Ok(())
 }
 
 /// Compiles a call of `by` that is to leave no process.
