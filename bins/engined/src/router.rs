@@ -104,13 +104,13 @@ static ROUTES: &[Route] = table! {
 
     GET "/images/json" While images::list;
     GET "/images/search" While registries::search;
-    GET "/images/get" While transfers::save;
+    GET "/images/get" Hijack transfers::save;
     POST "/images/create" While transfers::create;
     POST "/images/load" While transfers::load;
     POST "/images/prune" Finish images::prune;
     GET "/images/{name}/json" While images::inspect;
     GET "/images/{name}/history" While images::history;
-    GET "/images/{name}/get" While transfers::save_one;
+    GET "/images/{name}/get" Hijack transfers::save_one;
     POST "/images/{name}/tag" Finish images::tag;
     POST "/images/{name}/push" While transfers::push;
     DELETE "/images/{name}" Finish images::remove;

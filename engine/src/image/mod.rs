@@ -200,6 +200,9 @@ pub enum Error {
     /// The bytes stopped before their end.
     #[error("read the archive: {0}")]
     Read(#[source] std::io::Error),
+    /// The archive cannot be written to where it is to go.
+    #[error("write the archive: {0}")]
+    Write(#[source] std::io::Error),
     /// Nobody waits any more.
     #[error("cancelled")]
     Cancelled,
@@ -230,7 +233,7 @@ impl Error {
             Self::Conflict(_) => ErrorKind::Conflict,
             Self::Archive(_) | Self::Change(_) => ErrorKind::Invalid,
             Self::Unsupported(_) | Self::Artifact(_) => ErrorKind::Unsupported,
-            Self::Read(_) | Self::Cancelled => ErrorKind::Unavailable,
+            Self::Read(_) | Self::Write(_) | Self::Cancelled => ErrorKind::Unavailable,
             Self::Oci(error) => error.kind(),
             Self::Snapshot(error) => error.kind(),
             Self::Blob(error) => error.kind(),

@@ -225,6 +225,109 @@ async fn digests_survive_a_push_a_pull_and_a_save() {
     scene.settles_at(0).await;
 }
 
+/// What [`Saved::write_to`] makes of it.
+async fn write(saved: Saved) -> Result<Vec<u8>, Error> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let target = file.reopen().unwrap();
+    tokio::task::spawn_blocking(move || saved.write_to(&target)).await.unwrap()?;
+    Ok(std::fs::read(file.path()).unwrap())
+}
+
+/// Layers with files that are gathered and such that the kernel hands on.
+fn large_layers() -> [Vec<u8>; 2] {
+    ["a", "b"].map(|name| {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (number, size) in [100, 5000, 700_000, 31 << 10, 33 << 10, 0, 300_001].into_iter().enumerate() {
+            let contents: Vec<u8> = (0..size).map(|at: usize| at.to_le_bytes()[number % 3]).collect();
+            let mut header = tar::Header::new_ustar();
+            header.set_size(size as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, format!("{name}/{number}"), contents.as_slice()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    })
+}
+
+#[tokio::test]
+async fn an_archive_is_the_same_whichever_way_it_is_taken() {
+    let scene = Scene::new();
+    let layers = large_layers();
+    let packed = layers.clone().map(|layer| zstd::encode_all(layer.as_slice(), 1).unwrap());
+    let packed = archive_of(
+        &packed,
+        config(&layers),
+        |config, paths| serde_json::json!([{"Config": config, "RepoTags": ["x:1"], "Layers": paths}]),
+    );
+    for archive in [saved(&["x:1"], &layers), packed] {
+        scene.load(archive).await.unwrap();
+        let names = ["x:1".to_owned()];
+        let save = || scene.images.save(&names, None);
+        let mut streamed = save().await.unwrap();
+        let length = streamed.length();
+        let mut bytes = Vec::new();
+        while let Some(piece) = streamed.next().await {
+            bytes.extend_from_slice(&piece.unwrap());
+        }
+        assert_eq!(bytes.len() as u64, length);
+        assert!(write(save().await.unwrap()).await.unwrap() == bytes);
+        // The rest of what was begun with, and of what has ended.
+        let mut begun = save().await.unwrap();
+        let first = begun.next().await.unwrap().unwrap();
+        assert!([&*first, &*write(begun).await.unwrap()].concat() == bytes);
+        assert!(write(streamed).await.unwrap().is_empty());
+        // Nobody reads it, and there is no room for it.
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(theirs);
+        let saved = save().await.unwrap();
+        assert!(matches!(saved.write_to(ours), Err(Error::Cancelled)));
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        assert!(matches!(save().await.unwrap().write_to(full), Err(Error::Write(_))));
+        scene.images.remove("x:1", RemoveOptions::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_layer_whose_files_were_touched_is_saved_if_they_are_what_they_were() {
+    let scene = Scene::new();
+    let layers = large_layers();
+    scene.load(saved(&["x:1"], &layers)).await.unwrap();
+    let names = ["x:1".to_owned()];
+    let whole = write(scene.images.save(&names, None).await.unwrap()).await.unwrap();
+    let diff_id = Digest::of(&layers[1]);
+    let path = scene.root.path().join("layers").join(diff_id.hex()).join("b/4");
+    let contents = std::fs::read(&path).unwrap();
+    // Times of files are a few milliseconds behind.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::fs::write(&path, &contents).unwrap();
+    assert!(write(scene.images.save(&names, None).await.unwrap()).await.unwrap() == whole);
+    let mut changed = contents.clone();
+    changed[7] ^= 1;
+    std::fs::write(&path, changed).unwrap();
+    for error in [
+        write(scene.images.save(&names, None).await.unwrap()).await.unwrap_err(),
+        save(&scene, &["x:1"]).await.unwrap_err(),
+    ] {
+        let text = format!("layer {diff_id}: its files are not what they were when it was unpacked");
+        assert_eq!(error.to_string(), text);
+    }
+    std::fs::write(&path, &contents[1..]).unwrap();
+    let error = save(&scene, &["x:1"]).await.unwrap_err().to_string();
+    assert!(error.contains("b/4 is not the file that it was"), "{error}");
+}
+
+#[tokio::test]
+async fn a_blob_of_another_length_is_not_saved() {
+    let layers = [layer("a")];
+    let (_liar, name, _) = shelved(&layers).await;
+    let scene = Scene::new();
+    scene.images.pull(&name, PullOptions::default()).await.unwrap();
+    let blob = scene.images.packed(&scene.images.list().await.unwrap()[0].layers()[0]).unwrap();
+    let path = scene.root.path().join("blobs/sha256").join(blob.digest.hex());
+    std::fs::OpenOptions::new().append(true).open(&path).and_then(|file| file.set_len(blob.size + 1)).unwrap();
+    let error = save(&scene, &[&name.to_string()]).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("has {} bytes instead of {}", blob.size + 1, blob.size)), "{error}");
+}
+
 #[tokio::test]
 async fn a_layer_that_is_here_in_another_form_keeps_the_digest_of_its_image() {
     let layers = [layer("a"), layer("b")];

@@ -2,13 +2,16 @@
 //! and nothing is compressed anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead as _, Read, Write};
+use std::io::{self, Read as _, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
+use engine_sys::transfer;
 use futures_util::Stream;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -16,22 +19,89 @@ use tokio::sync::mpsc;
 use super::contents::{Contents, Form, Packed, descriptor};
 use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, find};
-use crate::oci::{Descriptor, Digest, Hasher, Index, Manifest, Platform, Reference, media_type};
-use crate::snapshot;
-use crate::snapshot::pieces::{self, Buffers, Sink};
+use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
+use crate::snapshot::pieces::{Buffer, Buffers};
 use crate::snapshot::tar::{Entry, Kind, Writer};
+use crate::snapshot::{Part, Rebuilt};
 
-/// The bytes of an archive of images. They are made while they are read; a failure is the last item.
-#[derive(Debug)]
+/// An archive of images, which is made while it is taken: as a stream of its bytes, whose last item is the failure if there is one, or
+/// by [`write_to`](Self::write_to).
 pub struct Saved {
-    receiver: mpsc::Receiver<Result<Bytes, Error>>,
+    length: u64,
+    progress: Progress,
+}
+
+/// How far it has come.
+enum Progress {
+    /// Nobody has asked for anything.
+    Whole(Images, Vec<Chosen>),
+    Begun(mpsc::Receiver<Result<Bytes, Error>>),
+    Ended,
+}
+
+impl Saved {
+    /// Bytes of the whole archive.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Writes the archive, or what the stream has not given of it, to a file, a pipe or a stream socket; non-blocking ones are waited
+    /// for. The kernel copies what lies in files, so that this is as fast as copying is. Blocks.
+    ///
+    /// # Errors
+    /// When a part of an image is not what it was, or cannot be written; [`Error::Cancelled`] when nobody reads any more. What has
+    /// been written by then stays.
+    pub fn write_to(self, target: impl AsFd) -> Result<(), Error> {
+        let target = target.as_fd();
+        match self.progress {
+            Progress::Whole(images, chosen) => {
+                images.write_archive(&chosen, &mut Direct { target, buffer: Vec::with_capacity(PIECE) })
+            }
+            Progress::Begun(mut receiver) => {
+                while let Some(piece) = receiver.blocking_recv() {
+                    transfer::send(target, &piece?).map_err(write_error)?;
+                }
+                Ok(())
+            }
+            Progress::Ended => Ok(()),
+        }
+    }
+
+    /// Begins to make the archive, on a thread.
+    fn begin(images: Images, chosen: Vec<Chosen>) -> Result<mpsc::Receiver<Result<Bytes, Error>>, Error> {
+        let (sender, receiver) = mpsc::channel(PIECES);
+        unpack::spawn("engine-save", move || {
+            let mut out = Pieces { sender, buffers: Buffers::new(PIECE), current: None };
+            if let Err(error) = images.write_archive(&chosen, &mut out) {
+                // Whoever reads has gone, or wants to know.
+                let _ = out.sender.blocking_send(Err(error));
+            }
+        })?;
+        Ok(receiver)
+    }
+}
+
+impl fmt::Debug for Saved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Saved").field("length", &self.length).finish_non_exhaustive()
+    }
 }
 
 impl Stream for Saved {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.receiver.poll_recv(context)
+        self.progress = match std::mem::replace(&mut self.progress, Progress::Ended) {
+            Progress::Whole(images, chosen) => match Self::begin(images, chosen) {
+                Ok(receiver) => Progress::Begun(receiver),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            },
+            other => other,
+        };
+        match &mut self.progress {
+            Progress::Begun(receiver) => receiver.poll_recv(context),
+            _ => Poll::Ready(None),
+        }
     }
 }
 
@@ -60,21 +130,13 @@ impl Images {
     pub async fn save(&self, names: &[String], platform: Option<&Platform>) -> Result<Saved, Error> {
         let images = self.clone();
         let (names, platform) = (names.to_vec(), platform.cloned());
-        let (sender, receiver) = mpsc::channel(PIECES);
-        let chosen = {
-            let images = images.clone();
-            tokio::task::spawn_blocking(move || images.chosen(&names, platform.as_ref()))
-                .await
-                .map_err(|_| Error::Cancelled)??
+        let work = move || {
+            let chosen = images.chosen(&names, platform.as_ref())?;
+            let mut counter = Counter::default();
+            images.write_archive(&chosen, &mut counter)?;
+            Ok(Saved { length: counter.length, progress: Progress::Whole(images, chosen) })
         };
-        unpack::spawn("engine-save", move || {
-            let mut out = Out { sender, buffer: Vec::new() };
-            if let Err(error) = images.write_archive(&chosen, &mut out) {
-                // Whoever reads has gone, or wants to know.
-                let _ = out.sender.blocking_send(Err(error));
-            }
-        })?;
-        Ok(Saved { receiver })
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Cancelled)?
     }
 
     fn chosen(&self, names: &[String], platform: Option<&Platform>) -> Result<Vec<Chosen>, Error> {
@@ -123,8 +185,8 @@ impl Images {
         Ok(vec![(image, name)])
     }
 
-    fn write_archive(&self, chosen: &[Chosen], out: &mut Out) -> Result<(), Error> {
-        let mut archive = Archive { writer: Writer::new(out), written: BTreeSet::new(), buffers: Buffers::new(PIECE) };
+    fn write_archive(&self, chosen: &[Chosen], out: &mut impl Out) -> Result<(), Error> {
+        let mut archive = Archive { writer: Writer::new(out), written: BTreeSet::new() };
         archive.directory("blobs")?;
         archive.directory("blobs/sha256")?;
         let (mut manifests, mut entries) = (Vec::new(), Vec::new());
@@ -185,35 +247,82 @@ impl Images {
         if !repositories.is_empty() {
             archive.file("repositories", &json(&repositories)?)?;
         }
-        archive.writer.finish().and_then(Out::finish).map_err(Error::Read)
+        archive.writer.finish().and_then(Write::flush).map_err(write_error)
     }
 
     /// Writes a layer, once.
-    fn write_layer(&self, archive: &mut Archive<'_>, layer: &Packed) -> Result<(), Error> {
+    fn write_layer<O: Out>(&self, archive: &mut Archive<'_, O>, layer: &Packed) -> Result<(), Error> {
         if !archive.written.insert(layer.digest) {
             return Ok(());
         }
         archive.header(&format!("blobs/sha256/{}", layer.digest.hex()), layer.size)?;
-        let lost = |source: io::Error| match source.kind() {
-            io::ErrorKind::BrokenPipe => Error::Cancelled,
-            _ => Error::Incomplete(format!("layer {}: {source}", layer.diff_id)),
-        };
-        match layer.form {
-            Form::Framed => {
-                let bytes = self.shared.layers.archive(&layer.diff_id)?;
-                let hashing = Hashing::begin()?;
-                archive.copy(bytes, layer.size, Some(&hashing)).map_err(lost)?;
-                let found = hashing.finish().map_err(lost)?;
-                if found != layer.diff_id {
-                    return Err(snapshot::Error::Mismatch { expected: layer.diff_id, found }.into());
+        if !archive.out().counts(layer.size) {
+            match layer.form {
+                Form::Framed => self.write_framed(archive.out(), layer)?,
+                Form::Blob | Form::Absent => {
+                    let file = self.shared.blobs.file(&layer.digest)?;
+                    let found = file.metadata().map_err(Error::Read)?.len();
+                    if found != layer.size {
+                        return Err(incomplete(layer, format!("its blob has {found} bytes instead of {}", layer.size)));
+                    }
+                    archive.out().file(&file, 0, found).map_err(|error| file_error(layer, error))?;
                 }
-            }
-            Form::Blob | Form::Absent => {
-                let file: File = self.shared.blobs.file(&layer.digest)?;
-                archive.copy(file, layer.size, None).map_err(lost)?;
             }
         }
         archive.pad(layer.size)
+    }
+
+    /// Puts the archive of a layer together. It was hashed when the layer was unpacked; where a file was touched since then, it is
+    /// hashed once more before anything of that file goes on.
+    fn write_framed(&self, out: &mut impl Out, layer: &Packed) -> Result<(), Error> {
+        let lost = |error: io::Error| incomplete(layer, error);
+        let mut rebuilt: Rebuilt = self.shared.layers.archive(&layer.diff_id)?;
+        let (mut written, mut is_checked) = (0_u64, false);
+        loop {
+            let touched = rebuilt.is_touched();
+            if touched && !is_checked && !self.gives_archive(&layer.diff_id)? {
+                return Err(incomplete(layer, "its files are not what they were when it was unpacked"));
+            }
+            is_checked |= touched;
+            match rebuilt.part().map_err(lost)? {
+                Some(Part::Bytes(bytes)) => {
+                    written += bytes.len() as u64;
+                    out.write_all(bytes).map_err(write_error)?;
+                }
+                Some(Part::File(file, at, length)) => {
+                    written += length;
+                    out.file(file, at, length).map_err(|error| file_error(layer, error))?;
+                }
+                None => break,
+            }
+            if written > layer.size {
+                break;
+            }
+        }
+        if written != layer.size {
+            return Err(incomplete(layer, format!("its archive has not the {} bytes that it had", layer.size)));
+        }
+        Ok(())
+    }
+}
+
+fn incomplete(layer: &Packed, why: impl fmt::Display) -> Error {
+    Error::Incomplete(format!("layer {}: {why}", layer.diff_id))
+}
+
+/// What it means that the archive cannot be written.
+fn write_error(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Error::Cancelled,
+        _ => Error::Write(error),
+    }
+}
+
+/// The same for contents of a file, which may be what is wrong.
+fn file_error(layer: &Packed, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => incomplete(layer, error),
+        _ => write_error(error),
     }
 }
 
@@ -235,19 +344,22 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(|error| Error::Archive(format!("a document cannot be written: {error}")))
 }
 
-struct Archive<'a> {
-    writer: Writer<&'a mut Out>,
+struct Archive<'a, O> {
+    writer: Writer<&'a mut O>,
     written: BTreeSet<Digest>,
-    buffers: Buffers,
 }
 
-impl Archive<'_> {
+impl<O: Out> Archive<'_, O> {
+    fn out(&mut self) -> &mut O {
+        self.writer.get_mut()
+    }
+
     fn directory(&mut self, path: &str) -> Result<(), Error> {
-        self.writer.entry(&Entry::new(Kind::Directory, format!("{path}/"), 0o755), b"").map_err(Error::Read)
+        self.writer.entry(&Entry::new(Kind::Directory, format!("{path}/"), 0o755), b"").map_err(write_error)
     }
 
     fn file(&mut self, path: &str, contents: &[u8]) -> Result<(), Error> {
-        self.writer.entry(&Entry::new(Kind::File, path, 0o644), contents).map_err(Error::Read)
+        self.writer.entry(&Entry::new(Kind::File, path, 0o644), contents).map_err(write_error)
     }
 
     fn blob(&mut self, digest: Digest, contents: &[u8]) -> Result<(), Error> {
@@ -260,102 +372,147 @@ impl Archive<'_> {
 
     fn header(&mut self, path: &str, size: u64) -> Result<(), Error> {
         let entry = Entry { size, ..Entry::new(Kind::File, path, 0o644) };
-        self.writer.header(&entry).map_err(Error::Read)
+        self.writer.header(&entry).map_err(write_error)
     }
 
     fn pad(&mut self, size: u64) -> Result<(), Error> {
-        self.writer.pad(size).map_err(Error::Read)
+        self.writer.pad(size).map_err(write_error)
+    }
+}
+
+/// Where an archive goes.
+trait Out: Write {
+    /// Takes `length` bytes of a file, from `at` on.
+    fn file(&mut self, file: &File, at: u64, length: u64) -> io::Result<()>;
+
+    /// Whether it only wants to know how much there is, of which these bytes are a part.
+    fn counts(&mut self, _size: u64) -> bool {
+        false
+    }
+}
+
+/// How long the archive is.
+#[derive(Default)]
+struct Counter {
+    length: u64,
+}
+
+impl Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.length += bytes.len() as u64;
+        Ok(bytes.len())
     }
 
-    /// Copies exactly `size` bytes, and gives each piece to `hashing` too, if that is wanted.
-    fn copy(&mut self, mut from: impl Read, size: u64, hashing: Option<&Hashing>) -> io::Result<()> {
-        let out = self.writer.get_mut();
-        let mut rest = size;
-        while rest > 0 {
-            let mut piece = self.buffers.take();
-            let length = usize::try_from(rest).unwrap_or(PIECE).min(piece.len());
-            if pieces::fill(&mut from, &mut piece[..length])? < length {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than it was"));
-            }
-            rest -= length as u64;
-            let piece = piece.filled(length);
-            if let Some(hashing) = hashing {
-                hashing.give(piece.clone())?;
-            }
-            out.send(piece)?;
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Out for Counter {
+    fn file(&mut self, _file: &File, _at: u64, length: u64) -> io::Result<()> {
+        self.length += length;
+        Ok(())
+    }
+
+    fn counts(&mut self, size: u64) -> bool {
+        self.length += size;
+        true
+    }
+}
+
+/// To whoever reads pieces.
+struct Pieces {
+    sender: mpsc::Sender<Result<Bytes, Error>>,
+    buffers: Buffers,
+    /// What is not handed on yet, and how much of it is filled.
+    current: Option<(Buffer, usize)>,
+}
+
+impl Pieces {
+    /// Has `fill` put something into what is free: how much that was.
+    fn fill(&mut self, fill: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        let (buffer, filled) = self.current.get_or_insert_with(|| (self.buffers.take(), 0));
+        let length = fill(&mut buffer[*filled..])?;
+        *filled += length;
+        if *filled == buffer.len() {
+            self.flush()?;
         }
-        if from.read(&mut [0])? > 0 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than it was"));
+        Ok(length)
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<usize> {
+        self.fill(|free| bytes.read(free))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let Some((buffer, filled)) = self.current.take() else { return Ok(()) };
+        self.sender.blocking_send(Ok(buffer.filled(filled))).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Out for Pieces {
+    fn file(&mut self, file: &File, mut at: u64, length: u64) -> io::Result<()> {
+        let end = at + length;
+        while at < end {
+            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let read = self.fill(|free| {
+                let length = free.len().min(left);
+                file.read_at(&mut free[..length], at)
+            })?;
+            if read == 0 {
+                return Err(shorter());
+            }
+            at += read as u64;
         }
         Ok(())
     }
 }
 
-/// Hashes on a thread of its own, which takes longer than reading many files.
-struct Hashing {
-    sink: Sink,
-    thread: JoinHandle<io::Result<Digest>>,
-}
-
-impl Hashing {
-    fn begin() -> Result<Self, Error> {
-        let (sink, mut pieces) = pieces::channel(PIECES);
-        let thread = unpack::spawn("engine-hash", move || {
-            let mut hasher = Hasher::new();
-            loop {
-                let piece = pieces.fill_buf()?;
-                let length = piece.len();
-                if length == 0 {
-                    return Ok(hasher.finish());
-                }
-                hasher.update(piece);
-                pieces.consume(length);
-            }
-        })?;
-        Ok(Self { sink, thread })
-    }
-
-    fn give(&self, piece: Bytes) -> io::Result<()> {
-        self.sink.send_blocking(piece).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn finish(self) -> io::Result<Digest> {
-        let _ = self.sink.finish_blocking();
-        unpack::join(self.thread)
-    }
-}
-
-/// Where the archive goes: small writes are gathered, large ones handed on as they are.
-struct Out {
-    sender: mpsc::Sender<Result<Bytes, Error>>,
+/// A file, a pipe or a socket, to which the kernel hands on what lies in files.
+struct Direct<'a> {
+    target: BorrowedFd<'a>,
     buffer: Vec<u8>,
 }
 
-impl Out {
-    fn send(&mut self, piece: Bytes) -> io::Result<()> {
-        self.flush()?;
-        self.sender.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
+/// A file that has less than that, in bytes, is gathered with what is around it: each call costs more than the copy.
+const LARGE: u64 = 32 << 10;
 
-    fn finish(out: &mut Self) -> io::Result<()> {
-        out.flush()
-    }
-}
-
-impl Write for Out {
+impl Write for Direct<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
+        if self.buffer.len() + bytes.len() > PIECE {
             self.flush()?;
         }
+        self.buffer.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::take(&mut self.buffer);
-        self.sender.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        transfer::send(self.target, &self.buffer)?;
+        self.buffer.clear();
+        Ok(())
     }
+}
+
+impl Out for Direct<'_> {
+    fn file(&mut self, file: &File, at: u64, length: u64) -> io::Result<()> {
+        if length >= LARGE {
+            self.flush()?;
+            return transfer::send_file(self.target, file, at, length);
+        }
+        if self.buffer.len() as u64 + length > PIECE as u64 {
+            self.flush()?;
+        }
+        let begin = self.buffer.len();
+        self.buffer.resize(begin + usize::try_from(length).unwrap_or(0), 0);
+        file.read_exact_at(&mut self.buffer[begin..], at).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => shorter(),
+            _ => error,
+        })
+    }
+}
+
+fn shorter() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "a file has become shorter")
 }

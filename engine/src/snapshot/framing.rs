@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -51,7 +51,8 @@ impl Tape {
     /// A framing that keeps at most `room` bytes of files that are replaced: whoever puts the archive together needs as
     /// much on the disk, and a layer that replaces more than that is not worth it.
     pub(super) fn new(file: File, room: u64) -> io::Result<Self> {
-        let out = zstd::stream::write::Encoder::new(file, LEVEL)?;
+        let mut out = zstd::stream::write::Encoder::new(file, LEVEL)?;
+        out.include_checksum(true)?;
         let run = Vec::with_capacity(RUN);
         let recording = Recording { out, run, in_contents: false, lost: false, room, failure: None };
         Ok(Self { recording: Rc::new(RefCell::new(recording)) })
@@ -206,14 +207,27 @@ pub struct Rebuilt {
     replaced: Replaced,
     files: u64,
     ended: bool,
+    /// When the framing was ended, in seconds and nanoseconds since 1970: all files were there by then.
+    made: (i64, i64),
+    touched: bool,
+    /// What the last part was, if it was bytes.
+    bytes: Vec<u8>,
 }
 
 enum Current {
     None,
     Bytes(u64),
-    File(File, u64),
-    /// Contents of a file that was replaced: where they are, and how much is left.
-    Replaced(u64, u64),
+    /// Contents of a file, which is that of the replaced ones if it is not named: where they go on, and how much is left.
+    File(Option<File>, u64, u64),
+}
+
+/// What comes next of an archive that is put together.
+#[derive(Debug)]
+pub(crate) enum Part<'a> {
+    /// Bytes of the archive itself.
+    Bytes(&'a [u8]),
+    /// Contents of a file: where they begin, and how many bytes they are.
+    File(&'a File, u64, u64),
 }
 
 /// Contents of files that were replaced, in a file that nobody else sees.
@@ -222,6 +236,13 @@ struct Replaced {
     file: Option<File>,
     /// Where those of a file are and how much that is, by the number of the file.
     places: HashMap<u64, (u64, u64)>,
+}
+
+impl Replaced {
+    /// The file that is named, or that of what was replaced.
+    fn file_or<'a>(&'a self, file: Option<&'a File>) -> io::Result<&'a File> {
+        file.or(self.file.as_ref()).ok_or_else(|| damaged("what was replaced is missing"))
+    }
 }
 
 impl std::fmt::Debug for Rebuilt {
@@ -243,7 +264,47 @@ impl Rebuilt {
             true => Replaced::default(),
             false => replaced(&paths, &mut segments(open()?)?, spare)?,
         };
-        Ok(Self { root, segments: segments(open()?)?, current: Current::None, replaced, files: 0, ended: false })
+        let framing = open()?;
+        let metadata = framing.metadata()?;
+        Ok(Self {
+            root,
+            segments: segments(framing)?,
+            current: Current::None,
+            replaced,
+            files: 0,
+            ended: false,
+            made: (metadata.mtime(), metadata.mtime_nsec()),
+            touched: false,
+            bytes: Vec::new(),
+        })
+    }
+
+    /// Whether a file that has come until now was touched since the layer was unpacked: it may not be what it was. Whoever did that
+    /// can have done it unseen only by setting the clock back.
+    pub(crate) fn is_touched(&self) -> bool {
+        self.touched
+    }
+
+    /// What comes next, for who can take contents from where they lie; nothing at the end.
+    pub(crate) fn part(&mut self) -> io::Result<Option<Part<'_>>> {
+        loop {
+            match &mut self.current {
+                Current::Bytes(rest) if *rest > 0 => {
+                    let length = usize::try_from(*rest).unwrap_or(RUN).min(RUN);
+                    self.bytes.resize(length, 0);
+                    self.segments.read_exact(&mut self.bytes)?;
+                    *rest -= length as u64;
+                    return Ok(Some(Part::Bytes(&self.bytes)));
+                }
+                Current::File(_, _, rest) if *rest > 0 => break,
+                _ if self.ended => return Ok(None),
+                _ => self.advance()?,
+            }
+        }
+        let Current::File(file, at, rest) = &mut self.current else { return Ok(None) };
+        let (begin, length) = (*at, std::mem::take(rest));
+        *at += length;
+        Ok(Some(Part::File(self.replaced.file_or(file.as_ref())?, begin, length)))
     }
 
     /// Goes on to the next segment.
@@ -254,9 +315,13 @@ impl Rebuilt {
                 let (path, size) = place(&mut self.segments)?;
                 self.files += 1;
                 self.current = match self.replaced.places.remove(&self.files) {
-                    Some((at, length)) if length == size => Current::Replaced(at, length),
+                    Some((at, length)) if length == size => Current::File(None, at, length),
                     Some(_) => return Err(damaged("what was replaced has another size")),
-                    None => Current::File(contents(&self.root, &path, size)?, size),
+                    None => {
+                        let (file, changed) = contents(&self.root, &path, size)?;
+                        self.touched |= changed > self.made;
+                        Current::File(Some(file), 0, size)
+                    }
                 };
             }
             REPLACED => {
@@ -283,22 +348,11 @@ impl Read for Rebuilt {
                     *rest -= length as u64;
                     length
                 }
-                Current::File(file, rest) => {
-                    let length = file.take(*rest).read(target)?;
+                Current::File(file, at, rest) => {
+                    let wanted = target.len().min(usize::try_from(*rest).unwrap_or(usize::MAX));
+                    let length = self.replaced.file_or(file.as_ref())?.read_at(&mut target[..wanted], *at)?;
                     if length == 0 && *rest > 0 {
                         return Err(damaged("a file has become shorter"));
-                    }
-                    *rest -= length as u64;
-                    length
-                }
-                Current::Replaced(at, rest) => {
-                    let wanted = target.len().min(usize::try_from(*rest).unwrap_or(usize::MAX));
-                    let length = match &self.replaced.file {
-                        Some(file) => file.read_at(&mut target[..wanted], *at)?,
-                        None => 0,
-                    };
-                    if length == 0 && *rest > 0 {
-                        return Err(damaged("what was replaced has become shorter"));
                     }
                     *at += length as u64;
                     *rest -= length as u64;
@@ -314,14 +368,15 @@ impl Read for Rebuilt {
     }
 }
 
-fn contents(root: &Root, path: &[u8], size: u64) -> io::Result<File> {
+/// A file of the layer, and when anything of it was last changed, in seconds and nanoseconds since 1970.
+fn contents(root: &Root, path: &[u8], size: u64) -> io::Result<(File, (i64, i64))> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file: File = root.file(Path::new(OsStr::from_bytes(path)), flags, Mode::empty())?.into();
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() != size {
         return Err(damaged(&format!("{} is not the file that it was", super::tar::show(path))));
     }
-    Ok(file)
+    Ok((file, (metadata.ctime(), metadata.ctime_nsec())))
 }
 
 fn segments(file: File) -> io::Result<Segments> {
@@ -487,6 +542,28 @@ mod tests {
         let mut again = Vec::new();
         layers.archive(&diff_id).unwrap().read_to_end(&mut again).unwrap();
         assert_eq!(again, archive);
+        // The same in parts, of which no file was touched.
+        let (mut rebuilt, mut parts) = (layers.archive(&diff_id).unwrap(), Vec::new());
+        while let Some(part) = rebuilt.part().unwrap() {
+            match part {
+                Part::Bytes(bytes) => parts.extend_from_slice(bytes),
+                Part::File(file, at, length) => {
+                    let begin = parts.len();
+                    parts.resize(begin + usize::try_from(length).unwrap(), 0);
+                    file.read_exact_at(&mut parts[begin..], at).unwrap();
+                }
+            }
+        }
+        assert!(parts == archive && !rebuilt.is_touched());
+        // Not to be told from the file that it was by its length and time, but by when it was changed.
+        let path = layers.path(&diff_id).join("a");
+        let times = std::fs::FileTimes::new().set_modified(path.metadata().unwrap().modified().unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&path, "another, long?").unwrap();
+        File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
+        let mut rebuilt = layers.archive(&diff_id).unwrap();
+        while rebuilt.part().unwrap().is_some() {}
+        assert!(rebuilt.is_touched());
         // It is part of the layer and goes with it.
         let files = || std::fs::read_dir(root.path().join("layers")).unwrap().count();
         assert_eq!(files(), 2);

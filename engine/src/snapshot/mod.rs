@@ -25,6 +25,7 @@ use crate::oci::Digest;
 use crate::state;
 
 pub use extract::{Limits, Unpacked};
+pub(crate) use framing::Part;
 pub use framing::Rebuilt;
 pub use layers::{Layer, LayerRecord, Layers, Retired, Staged, Staging};
 pub use tree::{Change, ChangeKind};

@@ -16,3 +16,4 @@ pub mod process;
 pub mod quota;
 pub mod signal;
 pub mod socket;
+pub mod transfer;

@@ -48,6 +48,18 @@ fn listen_as(kind: SocketType, path: &Path, mode: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Has the kernel keep more of what is sent until it is read, in bytes: as much as is asked for with `CAP_NET_ADMIN`, and else as much as
+/// the system allows anyone.
+///
+/// # Errors
+/// When it is no socket.
+pub fn enlarge_send_buffer(socket: impl AsFd, size: usize) -> io::Result<()> {
+    use rustix::net::sockopt;
+    let socket = socket.as_fd();
+    Ok(sockopt::set_socket_send_buffer_size_force(socket, size)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(socket, size))?)
+}
+
 /// How much of what was written to a UNIX socket its peer has not read yet; 0 when all was. What the kernel adds is counted too.
 ///
 /// # Errors

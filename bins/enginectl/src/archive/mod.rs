@@ -1,6 +1,7 @@
 //! Tar archives on their way between this machine's files and the daemon, made and unpacked by threads.
 
 mod pack;
+mod saved;
 mod unpack;
 
 use std::io::{self, Read, Write};
@@ -15,6 +16,7 @@ use hyper::body::{Frame, Incoming};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use pack::{Source, pack};
+pub(crate) use saved::save;
 pub(crate) use unpack::{Renamed, unpack};
 
 use crate::error::Error;

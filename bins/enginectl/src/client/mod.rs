@@ -3,6 +3,7 @@
 //! The connections are hyper's own and no pool's: a hijacked connection must be had back as a plain socket, which then
 //! goes to two threads that read and write as fast as the other side does.
 
+mod download;
 mod frame;
 mod host;
 pub(crate) mod lines;
@@ -36,6 +37,7 @@ pub(crate) use upload::Upload;
 
 use crate::error::Error;
 use crate::output::value::Value;
+use download::{Download, Parted};
 use upload::{Failure, Heading};
 
 /// Answers that are read whole are no longer than this.
@@ -216,6 +218,29 @@ impl Client {
         let (sender, connection) = http1::handshake(stream).await.map_err(|source| self.broken(source))?;
         tokio::spawn(connection);
         Ok((sender, failure))
+    }
+
+    /// GET of what is to become a file.
+    pub(crate) async fn download(&self, path: &str, query: &Query) -> Result<Download, Error> {
+        self.negotiate().await?;
+        match self.connect().await? {
+            Socket::Unix(stream) => self.download_over(stream, path, query).await,
+            Socket::Tcp(stream) => self.download_over(stream, path, query).await,
+        }
+    }
+
+    async fn download_over<S>(&self, stream: S, path: &str, query: &Query) -> Result<Download, Error>
+    where
+        S: AsyncRead + AsyncWrite + AsFd + Send + Unpin + 'static,
+    {
+        let socket = stream.as_fd().try_clone_to_owned().map_err(Error::io("share the connection"))?;
+        let (stream, begun) = Parted::new(TokioIo::new(stream));
+        let (mut sender, connection) = http1::handshake(stream).await.map_err(|source| self.broken(source))?;
+        tokio::spawn(connection);
+        let request = self.build(&Method::GET, path, query, Payload::Empty, false)?;
+        let broken = |source| Error::Http { what: format!("GET {path}"), source };
+        let response = check(path, sender.send_request(request).await.map_err(broken)?).await?;
+        Ok(Download::new(response, socket, &begun))
     }
 
     /// A request that turns its connection into a plain socket (attach, exec).

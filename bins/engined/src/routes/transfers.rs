@@ -1,15 +1,15 @@
 //! Images that come and go: pulled, imported, loaded, pushed and saved.
 
-use engine::image::{ImportOptions, LoadOptions, PullOptions, PushOptions};
+use engine::image::{self, ImportOptions, LoadOptions, PullOptions, PushOptions, Saved};
 use engine::oci::{Platform, Reference};
 use engine_api::json;
-use futures_util::TryStreamExt;
 
 use super::registries::auth;
 use crate::convert::image::named;
 use crate::error::Error;
-use crate::reply::{self, Response};
+use crate::reply::Response;
 use crate::router::Call;
+use crate::stream::hijack::{Client, Head, Outcome};
 use crate::stream::progress;
 use crate::stream::upload::Upload;
 
@@ -79,13 +79,13 @@ pub(crate) async fn push(call: Call) -> Result<Response, Error> {
 }
 
 /// `GET /images/{name}/get`
-pub(crate) async fn save_one(call: Call) -> Result<Response, Error> {
+pub(crate) async fn save_one(call: Call) -> Result<Outcome, Error> {
     let names = vec![call.name.clone()];
     save_all(&call, names).await
 }
 
 /// `GET /images/get?names=...`
-pub(crate) async fn save(call: Call) -> Result<Response, Error> {
+pub(crate) async fn save(call: Call) -> Result<Outcome, Error> {
     let names: Vec<String> = call.query.all("names").filter(|name| !name.is_empty()).map(str::to_owned).collect();
     if names.is_empty() {
         return Err(Error::invalid("no image was named: names=NAME"));
@@ -93,10 +93,40 @@ pub(crate) async fn save(call: Call) -> Result<Response, Error> {
     save_all(&call, names).await
 }
 
-async fn save_all(call: &Call, names: Vec<String>) -> Result<Response, Error> {
+/// The connection is taken, so that the kernel can hand files on to it; it is over with the archive.
+async fn save_all(call: &Call, names: Vec<String>) -> Result<Outcome, Error> {
     let platform = platform(call.query.text("platform"))?;
     let saved = call.daemon.engine.images().save(&names, platform.as_ref()).await?;
-    Ok(reply::fallible_stream("application/x-tar", saved.map_err(std::io::Error::other)))
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nApi-Version: {}\r\nConnection: close\r\nContent-Length: {}\r\nContent-Type: application/x-tar\r\n\
+         Ostype: linux\r\nServer: {}\r\n\r\n",
+        crate::API_VERSION,
+        saved.length(),
+        crate::SERVER
+    );
+    Ok(Outcome::Taken(Box::new(move |client| Box::pin(send(saved, client, Head::plain(head))))))
+}
+
+/// How much of an archive may be on its way, in bytes. It is in memory anyway: the kernel passes on where it lies.
+const WAY: usize = 4 << 20;
+
+/// Sends an archive on a thread of its own: a client may take its time. One that is cut short is not as long as was said.
+async fn send(saved: Saved, client: Client, head: Head) {
+    let Ok((socket, _)) = client.answer(&head).await else { return };
+    // Who writes what comes to a disk, and who makes it, stop less often for each other. The usual size is no error.
+    let _ = engine_sys::socket::enlarge_send_buffer(&socket, WAY);
+    let (sender, ended) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new().name("engined-save".to_owned()).spawn(move || {
+        let _ = sender.send(saved.write_to(socket));
+    });
+    let sent = match thread {
+        Ok(_) => ended.await.unwrap_or(Err(image::Error::Cancelled)),
+        Err(error) => Err(image::Error::Write(error)),
+    };
+    match sent {
+        Ok(()) | Err(image::Error::Cancelled) => {}
+        Err(error) => tracing::warn!(%error, "an archive of images was cut short"),
+    }
 }
 
 /// A platform, as `linux/amd64` or as JSON; clients use both.

@@ -1,7 +1,7 @@
 //! `enginectl volume export`.
 
-use crate::client::segment;
-use crate::commands::container::export::to_file;
+use crate::archive::save;
+use crate::client::{Query, segment};
 use crate::error::Error;
 use crate::session::Session;
 
@@ -17,5 +17,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    to_file(session, args.output.as_deref(), &format!("/volumes/{}/archive", segment(&args.volume))).await
+    let path = format!("/volumes/{}/archive", segment(&args.volume));
+    save(session, args.output.as_deref(), &path, &Query::new()).await?;
+    Ok(0)
 }
