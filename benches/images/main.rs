@@ -41,14 +41,18 @@ fn main() {
     );
     let all = sched_getaffinity(None).unwrap();
     let slowest = alone(&all, || stages.each());
+    let show_times = |text: &str, time: Duration| {
+        let times_slowest = time.as_secs_f64() / slowest.as_secs_f64();
+        println!("{text:<56} {:>8.1}   {times_slowest:.2} x inflating", millis(time));
+    };
+    show_times("unpacking it compressed, one core", alone(&all, || stages.unpack()));
+    show_times("unpacking it compressed, all cores", stages.unpack());
     for (what, layer) in [("compressed", &stages.blob), ("plain", &stages.archive)] {
         let image = stages.image(layer);
         for (cores, time) in
             [("one core", alone(&all, || stages.together(&image))), ("all cores", stages.together(&image))]
         {
-            let times_slowest = time.load.as_secs_f64() / slowest.as_secs_f64();
-            let text = format!("loading it {what}, on disk at the end, {cores}");
-            println!("{text:<56} {:>8.1}   {times_slowest:.2} x inflating", millis(time.load));
+            show_times(&format!("loading it {what}, kept and on disk at the end, {cores}"), time.load);
             show(&format!("saving what was loaded {what}, {cores}"), time.save);
         }
     }
@@ -126,8 +130,21 @@ impl Stages<'_> {
         inflate
     }
 
+    /// How long it takes to have the files of the layer, from the compressed bytes: inflated, hashed and unpacked.
+    fn unpack(&self) -> Duration {
+        let layers = Layers::open(self.scratch).unwrap();
+        self.time(|| layers.unpack(self.blob.as_slice()).unwrap())
+    }
+
+    /// Measures and shows a stage.
+    fn measure<T>(&self, what: &str, work: impl FnMut() -> T) -> Duration {
+        let time = self.time(work);
+        show(what, time);
+        time
+    }
+
     /// The median time of `work`. What it gives is dropped afterwards.
-    fn measure<T>(&self, what: &str, mut work: impl FnMut() -> T) -> Duration {
+    fn time<T>(&self, mut work: impl FnMut() -> T) -> Duration {
         let mut times = Vec::new();
         for _ in 0..self.rounds {
             rustix::fs::sync();
@@ -136,9 +153,7 @@ impl Stages<'_> {
             times.push(begun.elapsed());
             drop(done);
         }
-        let time = median(times);
-        show(what, time);
-        time
+        median(times)
     }
 
     /// An archive as `docker save` writes it, of this one layer.

@@ -272,10 +272,8 @@ impl Images {
         let staged = match blob {
             Some(blob) => {
                 let bytes = BufReader::with_capacity(PIECE, blobs.file(&blob)?);
-                let archive = Decoded::new(bytes).map_err(unpack::read_error)?;
-                let archive = BufReader::with_capacity(PIECE, archive);
-                let staging = layers.stage()?;
-                if record.framing { staging.unpack_framed(archive) } else { staging.unpack(archive) }
+                let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
+                layers.unpack_decoded(decoded, record.framing).map_err(snapshot::Error::from)
             }
             None => match layers.archive(&diff_id) {
                 Ok(archive) => layers.stage()?.unpack_framed(BufReader::with_capacity(PIECE, archive)),

@@ -74,14 +74,12 @@ impl Images {
     fn unpack_anew(&self, diff_id: &Digest, record: &LayerRecord) -> Result<Option<Staged>, Error> {
         let shared = &self.shared;
         let Some(blob) = record.blob else { return Ok(None) };
-        let (layers, blobs) = (shared.layers.clone(), shared.blobs.clone());
-        // A thread of its own, since unpacking gives it a umask of its own.
-        let unpacking = unpack::spawn("engine-compact", move || {
-            let bytes = BufReader::with_capacity(PIECE, blobs.file(&blob)?);
-            let archive = Decoded::new(bytes).map_err(unpack::read_error)?;
-            Ok::<_, Error>(layers.stage()?.unpack_framed(BufReader::with_capacity(PIECE, archive))?)
-        })?;
-        let staged = match unpack::join(unpacking) {
+        let unpack = || {
+            let bytes = BufReader::with_capacity(PIECE, shared.blobs.file(&blob)?);
+            let decoded = Decoded::new(bytes).map_err(unpack::read_error)?;
+            Ok::<_, Error>(shared.layers.unpack_decoded(decoded, true)?)
+        };
+        let staged = match unpack() {
             Ok(staged) => staged,
             Err(Error::Blob(crate::blob::Error::Missing(_))) => return Ok(None),
             Err(error) => return Err(error),

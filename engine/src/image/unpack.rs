@@ -1,7 +1,7 @@
 //! The threads that a layer passes through: the first keeps its bytes as they come, the second inflates them, the third hashes
 //! and unpacks what they were.
 
-use std::io::{self, BufRead};
+use std::io;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -10,12 +10,11 @@ use super::Error;
 use crate::blob::{Sealed, Writer};
 use crate::oci::{Digest, Hasher};
 use crate::snapshot::decode::{Decoded, Encoding};
-use crate::snapshot::pieces::{self, Buffers, Pieces, Sink, Source};
-use crate::snapshot::{self, Layers, Staged, Staging};
+use crate::snapshot::inflated::{Failed, drain};
+pub(super) use crate::snapshot::inflated::{PIECE, PIECES};
+use crate::snapshot::pieces::{self, Pieces, Sink, Source};
+use crate::snapshot::{self, Layers, Staged};
 
-/// Bytes that are handed on at once, and how many such pieces may wait.
-pub(super) const PIECE: usize = 256 << 10;
-pub(super) const PIECES: usize = 8;
 /// As many of what is being kept: it is done sooner than inflating.
 const PASSED: usize = 2;
 
@@ -48,22 +47,18 @@ pub(super) struct Order {
 /// Unpacks an uncompressed layer on a thread of its own. Its archive can be had back from the tree. `archive` is hashed by who
 /// gives it.
 pub(super) fn plain(layers: &Layers, archive: Source) -> Result<JoinHandle<Result<Staged, snapshot::Error>>, Error> {
-    stage(layers, |staging| staging.unpack_hashed(archive))
-}
-
-/// Unpacks on a thread of its own.
-fn stage(
-    layers: &Layers,
-    unpack: impl FnOnce(Staging) -> Result<Staged, snapshot::Error> + Send + 'static,
-) -> Result<JoinHandle<Result<Staged, snapshot::Error>>, Error> {
     let layers = layers.clone();
     spawn("engine-unpack", move || {
-        let staged = unpack(layers.stage()?)?;
-        // The one sync that counts comes before the commit. What is written here, while other layers are still being
-        // unpacked, it does not have to wait for: an image of nine layers is there a fifth sooner.
-        layers.sync()?;
+        let staged = layers.stage()?.unpack_hashed(archive)?;
+        write_out(&layers)?;
         Ok(staged)
     })
+}
+
+/// Has what was unpacked written to the disk. The one sync that counts comes before the commit; what is written here, while other
+/// layers are still being unpacked, it does not have to wait for: an image of nine layers is there a fifth sooner.
+fn write_out(layers: &Layers) -> Result<(), snapshot::Error> {
+    layers.sync()
 }
 
 /// Keeps and unpacks a layer as it comes, on threads of their own.
@@ -116,7 +111,7 @@ fn keep(blob: Writer, digest: Digest, layer: (Digest, u64), bytes: Source) -> Re
             }
             hasher.update(&piece[..filled]);
         }
-        drain(decoded)?;
+        drain(decoded.into_inner()).map_err(read_error)?;
         match hasher.finish() {
             found if found == diff_id => Ok(encoding),
             found => Err(snapshot::Error::Mismatch { expected: diff_id, found }.into()),
@@ -190,18 +185,6 @@ fn keep_all(
     Ok(kept)
 }
 
-/// What follows the last frame belongs to the bytes as well.
-fn drain(decoded: Decoded<Source>) -> Result<(), Error> {
-    let mut rest = decoded.into_inner();
-    loop {
-        let length = rest.fill_buf().map_err(read_error)?.len();
-        if length == 0 {
-            return Ok(());
-        }
-        rest.consume(length);
-    }
-}
-
 pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -222,44 +205,14 @@ fn inflate(order: Order, bytes: Source) -> Result<Unpacked, Error> {
     let ((staged, encoding), blob, digest) = kept(bytes, blob, digest, |passed| {
         let decoded = Decoded::new(passed).map_err(read_error)?;
         let encoding = decoded.encoding();
-        let (sink, archive) = pieces::channel(PIECES);
-        let unpacking = stage(
-            &layers,
-            move |staging| {
-                if framed { staging.unpack_framed(archive) } else { staging.unpack(archive) }
-            },
-        )?;
-        let pumped = pump(decoded, sink);
-        let staged = join(unpacking);
-        match pumped? {
-            true => Ok((staged?, encoding)),
-            // The other thread has failed and says why.
-            false => Err(staged.err().map_or(Error::Cancelled, Error::Snapshot)),
-        }
+        let staged = layers.unpack_decoded(decoded, framed)?;
+        write_out(&layers)?;
+        Ok((staged, encoding))
     })?;
     if let Some(diff_id) = &diff_id {
         staged.verify(diff_id)?;
     }
     Ok(Unpacked { staged, encoding, blob, digest })
-}
-
-/// Gives everything to `sink`: whether it was taken.
-fn pump(mut decoded: Decoded<Source>, sink: Sink) -> Result<bool, Error> {
-    let buffers = Buffers::new(PIECE);
-    loop {
-        let mut piece = buffers.take();
-        // Inflating gives what it has at hand; a piece is worth filling, for each is a hand-over and a write.
-        let filled = pieces::fill(&mut decoded, &mut piece).map_err(read_error)?;
-        if filled == 0 {
-            break;
-        }
-        if sink.send_blocking(piece.filled(filled)).is_err() {
-            return Ok(false);
-        }
-    }
-    // Only now: bytes that are not those of the digest must not become a layer.
-    drain(decoded)?;
-    Ok(sink.finish_blocking().is_ok())
 }
 
 /// What an error of reading is about: the bytes, or that nobody sends them any more.
@@ -270,5 +223,14 @@ pub(super) fn read_error(error: io::Error) -> Error {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Error::Archive(error.to_string()),
         io::ErrorKind::UnexpectedEof => Error::Archive("it ends early".to_owned()),
         _ => Error::Read(error),
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Read(error) => read_error(error),
+            Failed::Unpack(error) => error.into(),
+        }
     }
 }

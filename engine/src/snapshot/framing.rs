@@ -328,7 +328,13 @@ impl Rebuilt {
                 let (_, size) = place(&mut self.segments)?;
                 io::copy(&mut (&mut self.segments).take(size), &mut io::sink())?;
             }
-            END => self.ended = true,
+            END => {
+                // The checksum of all of it comes last.
+                if self.segments.read(&mut [0])? > 0 {
+                    return Err(damaged("it goes on after its end"));
+                }
+                self.ended = true;
+            }
             _ => return Err(damaged("an unknown segment")),
         }
         Ok(())
@@ -667,10 +673,19 @@ mod tests {
         let framing = root.path().join("layers").join(format!("{}.framing", diff_id.hex()));
         let whole = std::fs::read(&framing).unwrap();
         let mut sink = Vec::new();
-        for length in [0, 1, 20, whole.len() / 2, whole.len() - 1] {
-            std::fs::write(&framing, &whole[..length]).unwrap();
+        let mut is_damaged = |bytes: &[u8]| {
+            std::fs::write(&framing, bytes).unwrap();
             let read = layers.archive(&diff_id).map(|mut archive| archive.read_to_end(&mut sink));
-            assert!(!matches!(read, Ok(Ok(_))), "{length}");
+            !matches!(read, Ok(Ok(_)))
+        };
+        for length in [0, 1, 20, whole.len() / 2, whole.len() - 1] {
+            assert!(is_damaged(&whole[..length]), "{length}");
         }
+        for at in [whole.len() / 3, whole.len() / 2, whole.len() - 2] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            assert!(is_damaged(&bytes), "{at}");
+        }
+        assert!(!is_damaged(&whole));
     }
 }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ahead::Ahead;
 use super::framing::{Rebuilt, Recorded, Tape};
+use super::inflated::Further;
 use super::pieces::Source;
 use super::stream::{Archived, Hashing};
 use super::tar::Archive;
@@ -41,6 +42,7 @@ struct Shared {
     directory: Root,
     limits: Limits,
     ahead: Arc<Ahead>,
+    further: Arc<Further>,
 }
 
 /// A layer that is there and whole.
@@ -120,7 +122,13 @@ impl Layers {
         // Layers hold other people's set-id programs: nobody else may come near them (CVE-2021-41091).
         std::fs::set_permissions(&path, Permissions::from_mode(0o700)).map_err(what())?;
         let directory = Root::open(&path).map_err(Error::host(format!("open {}", path.display())))?;
-        Ok(Self { shared: Arc::new(Shared { path, directory, limits, ahead: Arc::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared { path, directory, limits, ahead: Arc::default(), further: Arc::default() }),
+        })
+    }
+
+    pub(super) fn further(&self) -> &Arc<Further> {
+        &self.shared.further
     }
 
     /// Where the layer is, when it is there.

@@ -8,6 +8,7 @@ mod framing;
 mod holes;
 #[cfg(test)]
 mod hostile;
+pub(crate) mod inflated;
 mod layers;
 pub(crate) mod merged;
 pub(crate) mod pieces;
