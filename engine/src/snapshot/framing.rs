@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use engine_sys::path::Root;
 use rustix::fs::{Mode, OFlags};
@@ -210,37 +211,35 @@ pub struct Rebuilt {
     /// When the framing was ended, in seconds and nanoseconds since 1970: all files were there by then.
     made: (i64, i64),
     touched: bool,
-    /// What the last part was, if it was bytes.
-    bytes: Vec<u8>,
 }
 
 enum Current {
     None,
     Bytes(u64),
     /// Contents of a file, which is that of the replaced ones if it is not named: where they go on, and how much is left.
-    File(Option<File>, u64, u64),
+    File(Option<Arc<File>>, u64, u64),
 }
 
 /// What comes next of an archive that is put together.
 #[derive(Debug)]
-pub(crate) enum Part<'a> {
+pub(crate) enum Part {
     /// Bytes of the archive itself.
-    Bytes(&'a [u8]),
+    Bytes(Vec<u8>),
     /// Contents of a file: where they begin, and how many bytes they are.
-    File(&'a File, u64, u64),
+    File(Arc<File>, u64, u64),
 }
 
 /// Contents of files that were replaced, in a file that nobody else sees.
 #[derive(Default)]
 struct Replaced {
-    file: Option<File>,
+    file: Option<Arc<File>>,
     /// Where those of a file are and how much that is, by the number of the file.
     places: HashMap<u64, (u64, u64)>,
 }
 
 impl Replaced {
     /// The file that is named, or that of what was replaced.
-    fn file_or<'a>(&'a self, file: Option<&'a File>) -> io::Result<&'a File> {
+    fn file_or<'a>(&'a self, file: Option<&'a Arc<File>>) -> io::Result<&'a Arc<File>> {
         file.or(self.file.as_ref()).ok_or_else(|| damaged("what was replaced is missing"))
     }
 }
@@ -275,7 +274,6 @@ impl Rebuilt {
             ended: false,
             made: (metadata.mtime(), metadata.mtime_nsec()),
             touched: false,
-            bytes: Vec::new(),
         })
     }
 
@@ -286,25 +284,25 @@ impl Rebuilt {
     }
 
     /// What comes next, for who can take contents from where they lie; nothing at the end.
-    pub(crate) fn part(&mut self) -> io::Result<Option<Part<'_>>> {
+    pub(crate) fn part(&mut self) -> io::Result<Option<Part>> {
         loop {
             match &mut self.current {
                 Current::Bytes(rest) if *rest > 0 => {
                     let length = usize::try_from(*rest).unwrap_or(RUN).min(RUN);
-                    self.bytes.resize(length, 0);
-                    self.segments.read_exact(&mut self.bytes)?;
+                    let mut bytes = vec![0; length];
+                    self.segments.read_exact(&mut bytes)?;
                     *rest -= length as u64;
-                    return Ok(Some(Part::Bytes(&self.bytes)));
+                    return Ok(Some(Part::Bytes(bytes)));
                 }
-                Current::File(_, _, rest) if *rest > 0 => break,
+                Current::File(file, at, rest) if *rest > 0 => {
+                    let part = Part::File(self.replaced.file_or(file.as_ref())?.clone(), *at, *rest);
+                    (*at, *rest) = (*at + *rest, 0);
+                    return Ok(Some(part));
+                }
                 _ if self.ended => return Ok(None),
                 _ => self.advance()?,
             }
         }
-        let Current::File(file, at, rest) = &mut self.current else { return Ok(None) };
-        let (begin, length) = (*at, std::mem::take(rest));
-        *at += length;
-        Ok(Some(Part::File(self.replaced.file_or(file.as_ref())?, begin, length)))
     }
 
     /// Goes on to the next segment.
@@ -320,7 +318,7 @@ impl Rebuilt {
                     None => {
                         let (file, changed) = contents(&self.root, &path, size)?;
                         self.touched |= changed > self.made;
-                        Current::File(Some(file), 0, size)
+                        Current::File(Some(Arc::new(file)), 0, size)
                     }
                 };
             }
@@ -436,11 +434,11 @@ fn replaced(
                 // A link that was replaced had no contents of its own in the archive.
                 match unused.get_mut(&path).and_then(VecDeque::pop_front) {
                     Some(number) => {
-                        let mut file = match found.file.take() {
+                        let file = match found.file.take() {
                             Some(file) => file,
-                            None => spare()?,
+                            None => Arc::new(spare()?),
                         };
-                        if io::copy(&mut segments.take(size), &mut file)? != size {
+                        if io::copy(&mut segments.take(size), &mut &*file)? != size {
                             return Err(damaged("it ends early"));
                         }
                         found.file = Some(file);
@@ -552,7 +550,7 @@ mod tests {
         let (mut rebuilt, mut parts) = (layers.archive(&diff_id).unwrap(), Vec::new());
         while let Some(part) = rebuilt.part().unwrap() {
             match part {
-                Part::Bytes(bytes) => parts.extend_from_slice(bytes),
+                Part::Bytes(bytes) => parts.extend_from_slice(&bytes),
                 Part::File(file, at, length) => {
                     let begin = parts.len();
                     parts.resize(begin + usize::try_from(length).unwrap(), 0);
