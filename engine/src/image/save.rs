@@ -8,7 +8,6 @@ use std::io::{self, Read as _, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 use std::pin::Pin;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -276,70 +275,38 @@ impl Images {
         archive.pad(layer.size)
     }
 
-    /// Puts the archive of a layer together. Opening its files takes as long as handing them on, so that a thread does just that.
+    /// Puts the archive of a layer together. It was hashed when the layer was unpacked; where a file was touched since then, it is
+    /// hashed once more before anything of that file goes on.
     fn write_framed(&self, out: &mut impl Out, layer: &Packed) -> Result<(), Error> {
-        std::thread::scope(|scope| {
-            let (sender, opened) = sync_channel(OPENED);
-            let opening = std::thread::Builder::new()
-                .name("engine-open".to_owned())
-                .spawn_scoped(scope, || self.open_parts(layer, sender))
-                .map_err(|error| incomplete(layer, error))?;
-            let written = write_parts(out, layer, opened);
-            let opened = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            // Who writes has not got everything when the other one has failed.
-            opened.and(written)
-        })
-    }
-
-    /// Gives the parts of the archive of a layer in batches, until nobody wants more. It was hashed when the layer was unpacked; where
-    /// a file was touched since then, it is hashed once more before anything of that file goes on.
-    fn open_parts(&self, layer: &Packed, sender: SyncSender<Vec<Part>>) -> Result<(), Error> {
+        let lost = |error: io::Error| incomplete(layer, error);
         let mut rebuilt: Rebuilt = self.shared.layers.archive(&layer.diff_id)?;
-        let mut is_checked = false;
+        let (mut written, mut is_checked) = (0_u64, false);
         loop {
-            let mut batch = Vec::with_capacity(BATCH);
-            while batch.len() < BATCH
-                && let Some(part) = rebuilt.part().map_err(|error| incomplete(layer, error))?
-            {
-                batch.push(part);
-            }
             let touched = rebuilt.is_touched();
             if touched && !is_checked && !self.gives_archive(&layer.diff_id)? {
                 return Err(incomplete(layer, "its files are not what they were when it was unpacked"));
             }
             is_checked |= touched;
-            if batch.is_empty() || sender.send(batch).is_err() {
-                return Ok(());
-            }
-        }
-    }
-}
-
-/// How many parts are opened at once, and how many such batches may wait: files that are open meanwhile.
-const BATCH: usize = 64;
-const OPENED: usize = 2;
-
-fn write_parts(out: &mut impl Out, layer: &Packed, opened: Receiver<Vec<Part>>) -> Result<(), Error> {
-    let wrong = || incomplete(layer, format!("its archive has not the {} bytes that it had", layer.size));
-    let mut written = 0_u64;
-    for batch in opened {
-        for part in batch {
-            written += match &part {
-                Part::Bytes(bytes) => bytes.len() as u64,
-                Part::File(_, _, length) => *length,
-            };
-            if written > layer.size {
-                return Err(wrong());
-            }
-            match part {
-                Part::Bytes(bytes) => out.write_all(&bytes).map_err(write_error)?,
-                Part::File(file, at, length) => {
-                    out.file(&file, at, length).map_err(|error| file_error(layer, error))?;
+            match rebuilt.part().map_err(lost)? {
+                Some(Part::Bytes(bytes)) => {
+                    written += bytes.len() as u64;
+                    out.write_all(bytes).map_err(write_error)?;
                 }
+                Some(Part::File(file, at, length)) => {
+                    written += length;
+                    out.file(file, at, length).map_err(|error| file_error(layer, error))?;
+                }
+                None => break,
+            }
+            if written > layer.size {
+                break;
             }
         }
+        if written != layer.size {
+            return Err(incomplete(layer, format!("its archive has not the {} bytes that it had", layer.size)));
+        }
+        Ok(())
     }
-    if written == layer.size { Ok(()) } else { Err(wrong()) }
 }
 
 fn incomplete(layer: &Packed, why: impl fmt::Display) -> Error {

@@ -10,7 +10,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use engine_sys::path::Root;
 use rustix::fs::{Mode, OFlags};
@@ -211,35 +210,37 @@ pub struct Rebuilt {
     /// When the framing was ended, in seconds and nanoseconds since 1970: all files were there by then.
     made: (i64, i64),
     touched: bool,
+    /// What the last part was, if it was bytes.
+    bytes: Vec<u8>,
 }
 
 enum Current {
     None,
     Bytes(u64),
     /// Contents of a file, which is that of the replaced ones if it is not named: where they go on, and how much is left.
-    File(Option<Arc<File>>, u64, u64),
+    File(Option<File>, u64, u64),
 }
 
 /// What comes next of an archive that is put together.
 #[derive(Debug)]
-pub(crate) enum Part {
+pub(crate) enum Part<'a> {
     /// Bytes of the archive itself.
-    Bytes(Vec<u8>),
+    Bytes(&'a [u8]),
     /// Contents of a file: where they begin, and how many bytes they are.
-    File(Arc<File>, u64, u64),
+    File(&'a File, u64, u64),
 }
 
 /// Contents of files that were replaced, in a file that nobody else sees.
 #[derive(Default)]
 struct Replaced {
-    file: Option<Arc<File>>,
+    file: Option<File>,
     /// Where those of a file are and how much that is, by the number of the file.
     places: HashMap<u64, (u64, u64)>,
 }
 
 impl Replaced {
     /// The file that is named, or that of what was replaced.
-    fn file_or<'a>(&'a self, file: Option<&'a Arc<File>>) -> io::Result<&'a Arc<File>> {
+    fn file_or<'a>(&'a self, file: Option<&'a File>) -> io::Result<&'a File> {
         file.or(self.file.as_ref()).ok_or_else(|| damaged("what was replaced is missing"))
     }
 }
@@ -274,6 +275,7 @@ impl Rebuilt {
             ended: false,
             made: (metadata.mtime(), metadata.mtime_nsec()),
             touched: false,
+            bytes: Vec::new(),
         })
     }
 
@@ -284,25 +286,25 @@ impl Rebuilt {
     }
 
     /// What comes next, for who can take contents from where they lie; nothing at the end.
-    pub(crate) fn part(&mut self) -> io::Result<Option<Part>> {
+    pub(crate) fn part(&mut self) -> io::Result<Option<Part<'_>>> {
         loop {
             match &mut self.current {
                 Current::Bytes(rest) if *rest > 0 => {
                     let length = usize::try_from(*rest).unwrap_or(RUN).min(RUN);
-                    let mut bytes = vec![0; length];
-                    self.segments.read_exact(&mut bytes)?;
+                    self.bytes.resize(length, 0);
+                    self.segments.read_exact(&mut self.bytes)?;
                     *rest -= length as u64;
-                    return Ok(Some(Part::Bytes(bytes)));
+                    return Ok(Some(Part::Bytes(&self.bytes)));
                 }
-                Current::File(file, at, rest) if *rest > 0 => {
-                    let part = Part::File(self.replaced.file_or(file.as_ref())?.clone(), *at, *rest);
-                    (*at, *rest) = (*at + *rest, 0);
-                    return Ok(Some(part));
-                }
+                Current::File(_, _, rest) if *rest > 0 => break,
                 _ if self.ended => return Ok(None),
                 _ => self.advance()?,
             }
         }
+        let Current::File(file, at, rest) = &mut self.current else { return Ok(None) };
+        let (begin, length) = (*at, std::mem::take(rest));
+        *at += length;
+        Ok(Some(Part::File(self.replaced.file_or(file.as_ref())?, begin, length)))
     }
 
     /// Goes on to the next segment.
@@ -318,7 +320,7 @@ impl Rebuilt {
                     None => {
                         let (file, changed) = contents(&self.root, &path, size)?;
                         self.touched |= changed > self.made;
-                        Current::File(Some(Arc::new(file)), 0, size)
+                        Current::File(Some(file), 0, size)
                     }
                 };
             }
@@ -434,11 +436,11 @@ fn replaced(
                 // A link that was replaced had no contents of its own in the archive.
                 match unused.get_mut(&path).and_then(VecDeque::pop_front) {
                     Some(number) => {
-                        let file = match found.file.take() {
+                        let mut file = match found.file.take() {
                             Some(file) => file,
-                            None => Arc::new(spare()?),
+                            None => spare()?,
                         };
-                        if io::copy(&mut segments.take(size), &mut &*file)? != size {
+                        if io::copy(&mut segments.take(size), &mut file)? != size {
                             return Err(damaged("it ends early"));
                         }
                         found.file = Some(file);
@@ -550,7 +552,7 @@ mod tests {
         let (mut rebuilt, mut parts) = (layers.archive(&diff_id).unwrap(), Vec::new());
         while let Some(part) = rebuilt.part().unwrap() {
             match part {
-                Part::Bytes(bytes) => parts.extend_from_slice(&bytes),
+                Part::Bytes(bytes) => parts.extend_from_slice(bytes),
                 Part::File(file, at, length) => {
                     let begin = parts.len();
                     parts.resize(begin + usize::try_from(length).unwrap(), 0);
