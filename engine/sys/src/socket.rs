@@ -139,8 +139,8 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>], wai
 /// well.
 ///
 /// The kernel looks for a datagram first and for the end afterwards: one that is sent and the end behind it can come
-/// between both, and an end is told while something waits. A reset is told before what came ahead of it, too. Nothing comes
-/// after either, so that the third look is right.
+/// between both, and an end is told while something waits. A reset is told before what came ahead of it, too, and may be seen only
+/// after the end that it is. Nothing comes after either, so that the third look is right.
 ///
 /// # Errors
 /// What the kernel says; `EAGAIN` when nothing is there and `wait` is false; [`io::ErrorKind::InvalidData`] when the
@@ -154,7 +154,10 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], wait: bool) -> io::Result<(
             received => return received,
         }
     }
-    look(socket, buffer, wait)
+    match look(socket, buffer, wait) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok((0, Vec::new())),
+        received => received,
+    }
 }
 
 fn look(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> io::Result<(usize, Vec<OwnedFd>)> {

@@ -120,8 +120,8 @@ pub(crate) struct Received {
 /// Receives one datagram and its descriptors.
 ///
 /// The kernel looks for a datagram first and for the end afterwards: one that is sent and the end behind it can come
-/// between both, and an end is told while something waits. A reset is told before what came ahead of it, too. Nothing comes
-/// after either, so that the third look is right.
+/// between both, and an end is told while something waits. A reset is told before what came ahead of it, too, and may be seen only
+/// after the end that it is. Nothing comes after either, so that the third look is right, where a reset is the end as well.
 pub(crate) fn receive(
     socket: Descriptor,
     buffer: &mut [u8],
@@ -134,7 +134,10 @@ pub(crate) fn receive(
             received => return received,
         }
     }
-    look(socket, buffer, rights, wait)
+    match look(socket, buffer, rights, wait) {
+        Err(Errno::CONNRESET) => Ok(Received { length: 0, rights: 0, truncated: false }),
+        received => received,
+    }
 }
 
 fn look(socket: Descriptor, buffer: &mut [u8], rights: &mut [Descriptor; MAX_RIGHTS], wait: bool) -> Result<Received> {
