@@ -600,7 +600,13 @@ impl Drop for Made {
             let _ = cgroup.remove();
         }
         if !self.directory.as_os_str().is_empty() {
-            let _ = fs::remove_dir_all(&self.directory);
+            // The monitor of a container that died just now puts its record there, in two steps.
+            for _ in 0..3 {
+                match fs::remove_dir_all(&self.directory) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+                    _ => break,
+                }
+            }
         }
     }
 }
