@@ -31,6 +31,17 @@ pub fn share_heaps() {
     }
 }
 
+/// Has what is freed put together with what is free beside it at once. Left alone, the C library keeps small pieces apart beyond the few
+/// that each thread has at hand, and goes through all of them whenever something of 64 KiB is freed: with each exec, which took a
+/// tenth of a daemon's time. It is for programs, as above.
+pub fn merge_at_once() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers, and changes only how later requests are served.
+    unsafe {
+        libc::mallopt(libc::M_MXFAST, 0);
+    }
+}
+
 #[cfg(all(test, target_env = "gnu"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
