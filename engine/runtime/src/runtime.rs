@@ -602,9 +602,8 @@ impl Drop for Made {
         if !self.directory.as_os_str().is_empty() {
             // The monitor of a container that died just now puts its record there, in two steps.
             for _ in 0..3 {
-                match fs::remove_dir_all(&self.directory) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {}
-                    _ => break,
+                if fs::remove_dir_all(&self.directory).is_ok() || !self.directory.exists() {
+                    break;
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::tests::{archive_of, config, saved};
+use super::tests::{saved, saved_compressed};
 use super::*;
 use crate::settings::RegistrySettings;
 
@@ -48,12 +48,7 @@ async fn a_full_disk_is_an_error_and_all_room_is_given_back() {
     let files = (0..8).map(|number| (format!("large{number}"), vec![number; 11 << 20]));
     let layers =
         [files.fold(Rootfs::new(), |rootfs, (name, contents)| rootfs.file(name, 0o644, contents)).into_archive()];
-    let compressed = layers.clone().map(|layer| zstd::encode_all(layer.as_slice(), 1).unwrap());
-    let compressed = archive_of(
-        &compressed,
-        config(&layers),
-        |config, paths| serde_json::json!([{"Config": config, "RepoTags": ["x:1"], "Layers": paths}]),
-    );
+    let compressed = saved_compressed("x:1", &layers);
     for archive in [saved(&["x:1"], &layers), compressed] {
         // The first has less than is kept free for the engine; the other ends in the midst of the layer.
         for megabytes in [60, 80] {

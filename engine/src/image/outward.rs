@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::liar::{Asked, Liar, Reply};
-use super::tests::{Scene, archive_of, config, layer, saved};
+use super::tests::{Scene, archive_of, config, layer, saved, saved_compressed};
 use super::*;
 use crate::oci::{Digest, Reference, media_type};
 use crate::registry::Auth;
@@ -252,12 +252,7 @@ fn large_layers() -> [Vec<u8>; 2] {
 async fn an_archive_is_the_same_whichever_way_it_is_taken() {
     let scene = Scene::new();
     let layers = large_layers();
-    let packed = layers.clone().map(|layer| zstd::encode_all(layer.as_slice(), 1).unwrap());
-    let packed = archive_of(
-        &packed,
-        config(&layers),
-        |config, paths| serde_json::json!([{"Config": config, "RepoTags": ["x:1"], "Layers": paths}]),
-    );
+    let packed = saved_compressed("x:1", &layers);
     for archive in [saved(&["x:1"], &layers), packed] {
         scene.load(archive).await.unwrap();
         let names = ["x:1".to_owned()];
@@ -333,12 +328,7 @@ async fn a_layer_that_is_here_in_another_form_keeps_the_digest_of_its_image() {
     let layers = [layer("a"), layer("b")];
     let (liar, name, image) = shelved(&layers).await;
     // The same layers from elsewhere: plain, and compressed in another way.
-    let compressed = layers.clone().map(|layer| zstd::encode_all(layer.as_slice(), 1).unwrap());
-    let compressed = archive_of(
-        &compressed,
-        config(&layers),
-        |config, paths| serde_json::json!([{"Config": config, "RepoTags": ["y:1"], "Layers": paths}]),
-    );
+    let compressed = saved_compressed("y:1", &layers);
     for archive in [saved(&["y:1"], &layers), compressed] {
         let scene = Scene::new();
         let before = scene.load(archive).await.unwrap().remove(0).image;

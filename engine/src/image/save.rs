@@ -20,9 +20,9 @@ use super::contents::{Contents, Form, Packed, descriptor};
 use super::unpack::{self, PIECE, PIECES};
 use super::{Error, Image, Images, find};
 use crate::oci::{Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
+use crate::snapshot::Part;
 use crate::snapshot::pieces::{Buffer, Buffers};
 use crate::snapshot::tar::{Entry, Kind, Writer};
-use crate::snapshot::{Part, Rebuilt};
 
 /// An archive of images, which is made while it is taken: as a stream of its bytes, whose last item is the failure if there is one, or
 /// by [`write_to`](Self::write_to).
@@ -276,10 +276,10 @@ impl Images {
     }
 
     /// Puts the archive of a layer together. It was hashed when the layer was unpacked; where a file was touched since then, it is
-    /// hashed once more before anything of that file goes on.
+    /// hashed once more before anything behind that file goes on.
     fn write_framed(&self, out: &mut impl Out, layer: &Packed) -> Result<(), Error> {
         let lost = |error: io::Error| incomplete(layer, error);
-        let mut rebuilt: Rebuilt = self.shared.layers.archive(&layer.diff_id)?;
+        let mut rebuilt = self.shared.layers.archive(&layer.diff_id)?;
         let (mut written, mut is_checked) = (0_u64, false);
         loop {
             let touched = rebuilt.is_touched();

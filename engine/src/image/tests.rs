@@ -79,6 +79,16 @@ pub(super) fn layer(name: &str) -> Vec<u8> {
     Rootfs::new().file(name, 0o644, format!("contents of {name}")).into_archive()
 }
 
+/// As [`saved`] of one name, with layers that are compressed.
+pub(super) fn saved_compressed(name: &str, layers: &[Vec<u8>]) -> Vec<u8> {
+    let compressed: Vec<_> = layers.iter().map(|layer| zstd::encode_all(layer.as_slice(), 1).unwrap()).collect();
+    archive_of(
+        &compressed,
+        config(layers),
+        |config, paths| json!([{"Config": config, "RepoTags": [name], "Layers": paths}]),
+    )
+}
+
 pub(super) fn config(layers: &[Vec<u8>]) -> Vec<u8> {
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(layer)).collect();
     json!({

@@ -32,8 +32,8 @@ pub fn share_heaps() {
 }
 
 /// Has what is freed put together with what is free beside it at once. Left alone, the C library keeps small pieces apart beyond the few
-/// that each thread has at hand, and goes through all of them whenever something of 64 KiB is freed: with each exec, which took a
-/// tenth of a daemon's time. It is for programs, as above.
+/// that each thread has at hand, and goes through all of them whenever something large is asked for or freed, as it is for
+/// each exec. It is for programs, as above.
 pub fn merge_at_once() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes two numbers, and changes only how later requests are served.
