@@ -3,10 +3,9 @@
 use std::ffi::CStr;
 use std::io;
 
-use engine_shim::plan::{Op, Slot};
+use engine_shim::plan::{Op, Plan, Slot};
 
 use crate::Error;
-use crate::plan::Plan;
 use crate::protocol::{Failure, Reason};
 
 /// When a step failed.
@@ -18,8 +17,8 @@ pub(crate) enum During {
     Exec,
 }
 
-pub(crate) fn render(plan: &Plan, failure: Failure, during: During) -> Error {
-    let steps: Vec<Op<'_>> = plan.operations().collect();
+pub(crate) fn render(plan: &[u8], failure: Failure, during: During) -> Error {
+    let steps: Vec<Op<'_>> = Plan::parse(plan).ok().iter().flat_map(Plan::operations).collect();
     let (text, exit_code) = describe(&steps, failure);
     let prefix = match during {
         During::Launch => "unable to start container process: error during container init: ",

@@ -1,11 +1,15 @@
 //! The Engine's side of what is said to the embedded program: plans are written here, messages are re-exported.
 
+use std::io;
+use std::os::fd::OwnedFd;
+
 pub use engine_shim::plan;
 pub use engine_shim::protocol::{
     Attach, Event, Failure, INIT, MAX_DETACH_KEYS, MAX_MESSAGE, MAX_PREFACE, Reason, Refusal, Request, Stage,
 };
 pub(crate) use engine_shim::report::{LENGTH as REPORT_LEN, Report};
 
+use engine_sys::memfd;
 use plan::{HEADER_LEN, MAGIC, MAX_DESCRIPTORS, MAX_LEN, Op, VERSION};
 
 /// A finished plan, as it is handed to the monitor.
@@ -26,6 +30,11 @@ impl PlanBytes {
     #[must_use]
     pub fn descriptors(&self) -> usize {
         self.descriptors
+    }
+
+    /// The sealed memory file in which it is handed over.
+    pub(crate) fn to_file(&self) -> io::Result<OwnedFd> {
+        memfd::sealed("engine-plan", &self.bytes, memfd::Use::Read)
     }
 }
 

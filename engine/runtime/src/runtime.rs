@@ -8,20 +8,20 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine_sys::{file, memfd, socket};
+use engine_sys::{file, socket};
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp, Spec};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::{Places, Realtime, owner};
 use crate::criu::{self, Criu, Noted};
-use crate::external::{ExecFiles, External, Outside};
+use crate::external::{External, Outside};
 use crate::failure::{self, During};
 use crate::hooks;
 use crate::plan::{self, Plan, Resource};
 use crate::protocol::Failure;
 use crate::seccomp::{self, Filter};
 use crate::spawner::{First, LaunchError, Launched, Spawner};
-use crate::{Bundle, Cgroup, ContainerState, Error, Exec, ExitRecord, Host, Monitor, Unattended, capabilities, state};
+use crate::{Bundle, Cgroup, ContainerState, Error, ExitRecord, Host, Monitor, Unattended, capabilities, state};
 
 /// Filters that are kept compiled. Most containers of a machine have one of a few.
 const FILTERS: usize = 16;
@@ -30,6 +30,8 @@ const REMOVALS: usize = 8;
 /// Files of a container's run directory.
 pub(crate) const SOCKET: &str = "monitor.sock";
 const CGROUP: &str = "cgroup";
+/// As errors name it.
+pub(crate) const PLAN_FILE: &str = "the memory file of a plan";
 
 /// Where a [`Runtime`] works.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,36 +68,6 @@ impl Drop for Shared {
             // It is in use, then, or it was never made.
             parent.directories().for_each(|directory| drop(fs::remove_dir(directory)));
         }
-    }
-}
-
-/// A plan of an exec with everything that goes with it, to be sent to the container's monitor as
-/// [`crate::protocol::Request::Exec`] or [`crate::protocol::Request::ExecAttached`].
-#[derive(Debug)]
-pub struct ExecPlan {
-    plan: Plan,
-    file: OwnedFd,
-    descriptors: Vec<OwnedFd>,
-    /// Of an exec by another runtime.
-    outside: Option<ExecFiles>,
-}
-
-impl ExecPlan {
-    /// What travels with the request, in order: the plan and the plan's own descriptors. A client's socket comes before them.
-    #[must_use]
-    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        std::iter::once(&self.file).chain(&self.descriptors).map(AsFd::as_fd).collect()
-    }
-
-    pub(crate) fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// The error behind an [`crate::protocol::Event::ExecFailed`] for this plan.
-    #[must_use]
-    pub fn failed(&self, failure: Failure) -> Error {
-        let outside = self.outside.as_ref().and_then(|files| files.outcome.error(failure));
-        outside.unwrap_or_else(|| failure::render(&self.plan, failure, During::Exec))
     }
 }
 
@@ -229,28 +201,6 @@ impl Runtime {
         Ok(Prepared { runtime: self, plan, made, hooks: None, outside: None, anew })
     }
 
-    /// Compiles an exec by the OCI runtime that made the container (see [`Runtime::external`]). `number` is one that no other exec of it has; `command` has
-    /// numbers for users and groups.
-    ///
-    /// # Errors
-    /// As [`Runtime::exec`].
-    pub fn exec_external(&self, by: &External, number: u64, exec: &Exec<'_>) -> Result<ExecPlan, Error> {
-        if exec.user.is_some() || !exec.additional_groups.is_empty() {
-            return Err(Error::Unsupported(format!("users and groups by name with the OCI runtime {}", by.program)));
-        }
-        let mut command = exec.command.clone();
-        if exec.privileged {
-            let all = crate::capabilities::set(self.host().bounding);
-            command.set_capabilities(Some(crate::defaults::capability_sets(&all)));
-        }
-        let files = ExecFiles::new(self.run_directory(exec.id)?, number, by, &command)?;
-        let plan = plan::external::exec(exec.id, by, &files, &command, exec.stdin, exec.discard_output, self.host())?;
-        let descriptors = plan.resources().iter().map(open).collect::<Result<_, _>>()?;
-        let file = memfd::sealed("engine-plan", plan.bytes().as_bytes(), memfd::Use::Read)
-            .map_err(Error::io("make", "the memory file of a plan"))?;
-        Ok(ExecPlan { plan, file, descriptors, outside: Some(files) })
-    }
-
     /// The error behind an [`crate::protocol::Event::StartFailed`] of a container that waited for its start: its program
     /// is looked for only then. `joins` says whether it was launched into a network namespace.
     #[must_use]
@@ -268,33 +218,7 @@ impl Runtime {
         let plan = self
             .filter(&bundle.spec, bundle.docker_filter)
             .and_then(|filter| plan::compile_with(bundle, self.host(), joins, filter.as_deref(), unattended));
-        plan.map_or_else(|error| error, |plan| failure::render(&plan, failure, During::Launch))
-    }
-
-    /// Compiles an exec and opens what it needs.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the container's cgroup is gone, [`Error::Invalid`] and [`Error::Unsupported`] for what cannot be
-    /// executed.
-    pub fn exec(&self, exec: &Exec<'_>) -> Result<ExecPlan, Error> {
-        self.prepare_exec(exec, None)
-    }
-
-    pub(crate) fn prepare_exec(&self, exec: &Exec<'_>, unattended: Option<&Unattended>) -> Result<ExecPlan, Error> {
-        let filter = self.filter(exec.spec, exec.docker_filter)?;
-        let entry = self.cgroup(exec.id)?.entry(exec.subgroups, exec.init)?;
-        let plan = plan::compile_exec(exec, &entry, self.host(), filter.as_deref(), unattended)?;
-        let descriptors = plan
-            .resources()
-            .iter()
-            .map(|resource| match resource {
-                Resource::Process => duplicate(exec.init),
-                other => open(other),
-            })
-            .collect::<Result<_, _>>()?;
-        let file = memfd::sealed("engine-plan", plan.bytes().as_bytes(), memfd::Use::Read)
-            .map_err(Error::io("make", "the memory file of a plan"))?;
-        Ok(ExecPlan { plan, file, descriptors, outside: None })
+        plan.map_or_else(|error| error, |plan| failure::render(plan.bytes().as_bytes(), failure, During::Launch))
     }
 
     /// Connects to the monitor of a container that was launched by this or an earlier runtime; `None` when it has ended.
@@ -411,7 +335,7 @@ impl Runtime {
     }
 
     /// Compiles the filter of a container, or finds it compiled.
-    fn filter(&self, spec: &Spec, docker: bool) -> Result<Option<Arc<Filter>>, Error> {
+    pub(crate) fn filter(&self, spec: &Spec, docker: bool) -> Result<Option<Arc<Filter>>, Error> {
         let seccomp = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         if !docker && seccomp.is_none() {
             return Ok(None);
@@ -487,7 +411,7 @@ impl Prepared<'_> {
                     let failure = Failure { index, errno, reason };
                     let outside = outcome.as_ref().and_then(|outcome| outcome.error(failure));
                     let outside = outside.or_else(|| anew.as_ref().and_then(|anew| anew.error(failure)));
-                    outside.unwrap_or_else(|| failure::render(plan, failure, During::Launch))
+                    outside.unwrap_or_else(|| failure::render(plan.bytes().as_bytes(), failure, During::Launch))
                 }
                 LaunchError::Hooks(error) => *error,
                 other => Error::Spawner(other),
@@ -635,8 +559,4 @@ fn remember_cgroup(directory: &Path, cgroup: &Path) -> io::Result<()> {
     let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mode = Mode::RUSR | Mode::WUSR;
     file::replace(directory.as_fd(), CGROUP.as_ref(), cgroup.as_os_str().as_encoded_bytes(), mode, file::Sync::No)
-}
-
-fn duplicate(descriptor: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-    descriptor.try_clone_to_owned().map_err(Error::io("duplicate", "a pidfd"))
 }

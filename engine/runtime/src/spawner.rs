@@ -135,7 +135,7 @@ impl Spawner {
         if descriptors.len() != plan.descriptors() {
             return Err(LaunchError::HandOver(io::ErrorKind::InvalidInput.into()));
         }
-        let file = memfd::sealed("engine-plan", plan.as_bytes(), memfd::Use::Read).map_err(LaunchError::HandOver)?;
+        let file = plan.to_file().map_err(LaunchError::HandOver)?;
         let mut message = [0; 64];
         let length = Request::Launch {}.encode(&mut message).ok_or(LaunchError::Lost)?;
         let message = &message[..length];

@@ -10,14 +10,14 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use engine_sys::{memfd, process, socket};
+use engine_sys::{process, socket};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::failure::{self, During};
-use crate::plan::{self, Plan};
+use crate::plan;
 use crate::protocol::{Failure, REPORT_LEN, Reason, Report, Request};
-use crate::runtime::SOCKET;
+use crate::runtime::{PLAN_FILE, SOCKET};
 use crate::spawner::LaunchError;
 use crate::{Bundle, Error, Exec, Runtime, Unattended};
 
@@ -45,10 +45,10 @@ impl Runtime {
     /// As [`Runtime::launch`].
     pub fn launch_unattended(&self, bundle: &Bundle, how: &Unattended) -> Result<Begun, Error> {
         self.prepare_as(bundle, false, Some(how))?.launch_by(None, |plan, descriptors, hooks| {
-            let file = memfd::sealed("engine-plan", plan.bytes().as_bytes(), memfd::Use::Read)
-                .map_err(Error::io("make", "the memory file of a plan"))?;
+            let file = plan.bytes().to_file().map_err(Error::io("make", PLAN_FILE))?;
             let all: Vec<_> = std::iter::once(file.as_fd()).chain(descriptors.iter().copied()).collect();
-            let begun = self.begin(plan, &all, how, During::Launch, hooks)?;
+            let why = |failure| failure::render(plan.bytes().as_bytes(), failure, During::Launch);
+            let begun = self.begin(&all, how, hooks, why)?;
             Ok((begun.pid, bundle.wait_for_start, begun))
         })
     }
@@ -59,7 +59,7 @@ impl Runtime {
     /// As [`Runtime::exec`], and [`Error::Process`] when the reason lies in the container.
     pub fn exec_unattended(&self, exec: &Exec<'_>, how: &Unattended) -> Result<Begun, Error> {
         let prepared = self.prepare_exec(exec, Some(how))?;
-        self.begin(prepared.plan(), &prepared.descriptors(), how, During::Exec, &|_| Ok(()))
+        self.begin(&prepared.descriptors(), how, &|_| Ok(()), |failure| prepared.failed(failure))
     }
 
     /// Whether a container that was launched without a monitor still waits for its start.
@@ -106,11 +106,10 @@ impl Runtime {
     /// Starts the embedded program, hands it the plan, and listens until the process is what it is to be.
     fn begin(
         &self,
-        plan: &Plan,
         descriptors: &[BorrowedFd<'_>],
         how: &Unattended,
-        during: During,
         hooks: &dyn Fn(u32) -> Result<(), Error>,
+        why: impl FnOnce(Failure) -> Error,
     ) -> Result<Begun, Error> {
         let failed = |source| Error::Spawner(LaunchError::HandOver(source));
         let (ours, theirs) = socket::pair().map_err(failed)?;
@@ -136,7 +135,7 @@ impl Runtime {
             }
         }
         if let Some(failure) = family.failure() {
-            return Err(failure::render(plan, failure, during));
+            return Err(why(failure));
         }
         family.settle().map_err(failed)
     }

@@ -331,7 +331,10 @@ impl Exec {
         self.container.ready_for_exec()?;
         let live = self.container.live()?;
         let number = live.number();
-        let plan = self.plan(&live, number, client.is_some(), console_size).await?;
+        let plan = match self.plan_of_before(&live)? {
+            Some(plan) => plan,
+            None => self.plan(&live, number, client.is_some(), console_size).await?,
+        };
         self.tell("exec_start", &[]);
         let (started, ended) = live.expect_exec(number);
         let mut client_ended = None;
@@ -387,6 +390,12 @@ impl Exec {
         });
     }
 
+    /// A question for health is the same throughout a run.
+    fn plan_of_before(&self, live: &Live) -> Result<Option<ExecPlan>, Error> {
+        let Some(compiled) = live.question().filter(|_| self.inner.unseen) else { return Ok(None) };
+        Ok(self.container.shared.parts.runtime.exec_again(&compiled, live.process())?)
+    }
+
     async fn plan(
         &self,
         live: &Arc<Live>,
@@ -434,10 +443,15 @@ impl Exec {
                 stdin: if spec.attach_stdin { Stdin::Open { once: true } } else { Stdin::Null },
                 discard_output: !attached,
             };
-            Ok(match by {
-                None => shared.parts.runtime.exec(&asked)?,
-                Some(by) => shared.parts.runtime.exec_external(&by, number, &asked)?,
-            })
+            let Some(by) = by else {
+                let plan = shared.parts.runtime.exec(&asked)?;
+                // Variables of links change with who is linked.
+                if exec.unseen && record.config.host.links.is_empty() {
+                    live.keep_question(plan.compiled());
+                }
+                return Ok(plan);
+            };
+            Ok(shared.parts.runtime.exec_external(&by, number, &asked)?)
         })
         .await
     }

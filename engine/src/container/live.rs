@@ -3,13 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use engine_runtime::Monitor;
 use engine_runtime::protocol::{Failure, Refusal, Request};
+use engine_runtime::{CompiledExec, Monitor};
 use tokio::sync::oneshot;
 
 use super::Error;
+use super::inventory::lock;
 
 /// A running container.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Live {
     pub(super) pid: u32,
     numbers: AtomicU64,
     waiting: Mutex<Waiting>,
+    /// The exec that asks for its health, once it was compiled.
+    question: Mutex<Option<Arc<CompiledExec>>>,
 }
 
 /// Who waits for what of the monitor.
@@ -74,6 +77,7 @@ impl Live {
             pid,
             numbers: AtomicU64::new(first_number),
             waiting: Mutex::default(),
+            question: Mutex::default(),
         }
     }
 
@@ -95,6 +99,14 @@ impl Live {
         self.monitor
             .send(request, descriptors)
             .map_err(|error| Error::Internal(format!("talk to the monitor of the container: {error}")))
+    }
+
+    pub(super) fn question(&self) -> Option<Arc<CompiledExec>> {
+        lock(&self.question).clone()
+    }
+
+    pub(super) fn keep_question(&self, compiled: &Arc<CompiledExec>) {
+        *lock(&self.question) = Some(Arc::clone(compiled));
     }
 
     /// Sends a signal to the container's first process; false when it is gone.
@@ -216,7 +228,7 @@ impl Live {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 }
 

@@ -68,6 +68,11 @@ impl Places {
 }
 
 impl Cgroup {
+    /// Whether the container can share its controllers out among cgroups beneath its own.
+    pub(crate) fn shares_out(&self) -> bool {
+        self.places.layout().unified.as_ref().is_some_and(|unified| !unified.controllers.is_empty())
+    }
+
     /// Where a further process of the container comes in, whose first process is `init`.
     ///
     /// # Errors
@@ -77,7 +82,7 @@ impl Cgroup {
             return self.places.entry_into(subgroups);
         }
         let mut entry = self.places.entry();
-        let shares = self.places.layout().unified.as_ref().is_some_and(|unified| !unified.controllers.is_empty());
+        let shares = self.shares_out();
         // Version 2 has processes in the leaves only. An init that has shared its controllers out among cgroups beneath the
         // container's, as systemd and a daemon for containers do, has gone beneath it itself: the new process comes to it.
         if let Some(own) = entry.unified.as_mut().filter(|_| shares)

@@ -84,6 +84,10 @@ impl Plan {
         &self.resources
     }
 
+    pub(crate) fn into_resources(self) -> Vec<Resource> {
+        self.resources
+    }
+
     /// The operations in order.
     pub fn operations(&self) -> impl Iterator<Item = Op<'_>> {
         Parsed::parse(self.bytes.as_bytes()).ok().into_iter().flat_map(|plan| plan.operations())

@@ -92,6 +92,25 @@ fn its_cgroups_are_the_containers() {
     assert_eq!(pids, [pid]);
 }
 
+#[test]
+fn it_is_executed_again_as_it_was_compiled() {
+    let running = Running::new();
+    let (launched, runtime) = (&running.launched, &running.place.runtime);
+    let command = running.command(&["/again"]);
+    running.shell("echo '#!/bin/sh' > /again; echo 'echo $$ >> /said' >> /again; chmod +x /again", |_| {});
+    let exec = Exec::new(&running.bundle.id, launched.process.as_fd(), &running.bundle.spec, &command);
+    let first = runtime.exec(&exec).unwrap();
+    let again = || runtime.exec_again(first.compiled(), launched.process.as_fd()).unwrap();
+    assert_eq!(Place::execute(launched, &first).unwrap(), 0);
+    for _ in 0..3 {
+        assert_eq!(Place::execute(launched, &again().unwrap()).unwrap(), 0);
+    }
+    assert_eq!(running.shell("sort -u /said | wc -l; rm /again", |_| {}), "4\n");
+    let error = Place::execute(launched, &again().unwrap()).unwrap_err().to_string();
+    assert_eq!(error, running.fails(&command).to_string());
+    assert!(error.contains("/again: no such file or directory"), "{error}");
+}
+
 /// The directories of a container's cgroup, those of version 1 and that of version 2.
 fn cgroups(running: &Running) -> (Vec<PathBuf>, Option<PathBuf>) {
     let cgroup = running.place.runtime.cgroup(&running.bundle.id).unwrap();
@@ -104,6 +123,9 @@ fn cgroups(running: &Running) -> (Vec<PathBuf>, Option<PathBuf>) {
 fn it_comes_to_an_init_that_has_gone_beneath() {
     let running = Running::new();
     let (_, Some(own)) = cgroups(&running) else { return };
+    let (command, init) = (running.command(&["true"]), running.launched.process.as_fd());
+    let before = running.place.runtime.exec(&Exec::new(&running.bundle.id, init, &running.bundle.spec, &command));
+    let before = before.unwrap();
     // As systemd does it, and a daemon for containers in a container.
     fs::create_dir(own.join("init")).unwrap();
     fs::write(own.join("init/cgroup.procs"), running.launched.pid.to_string()).unwrap();
@@ -114,6 +136,8 @@ fn it_comes_to_an_init_that_has_gone_beneath() {
     // Where there is nothing to be shared out the container's own cgroup takes processes as before.
     let expected = if controllers.trim().is_empty() { "0::/\n" } else { "0::/init\n" };
     assert_eq!(running.shell("grep ^0:: /proc/self/cgroup", |_| {}), expected);
+    let again = running.place.runtime.exec_again(before.compiled(), init).unwrap();
+    assert_eq!(again.is_some(), expected == "0::/\n", "what was compiled before leads elsewhere");
 }
 
 #[test]

@@ -154,9 +154,13 @@ impl Place {
 
     /// Runs a further process and returns its code.
     pub(crate) fn exec(&self, launched: &Launched, exec: &Exec<'_>) -> Result<i32, Error> {
+        Self::execute(launched, &self.runtime.exec(exec)?)
+    }
+
+    /// As [`Place::exec`], compiled already.
+    pub(crate) fn execute(launched: &Launched, plan: &ExecPlan) -> Result<i32, Error> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let id = u64::from(COUNT.fetch_add(1, Ordering::Relaxed));
-        let plan: ExecPlan = self.runtime.exec(exec)?;
         launched.monitor.send(&Request::Exec { id }, &plan.descriptors()).unwrap();
         wait(&launched.monitor, |event| match event {
             Event::ExecExited { id: ended, code } if *ended == id => Some(Ok(*code)),
