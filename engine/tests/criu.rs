@@ -139,6 +139,43 @@ async fn what_is_left_running_goes_on_and_is_as_confined_as_before() {
     assert!(!directory.exists());
 }
 
+/// What a container says to who connects to it.
+async fn heard(container: &Container) -> String {
+    let endpoints = container.record().endpoints.clone();
+    let address = endpoints[0].interface.as_ref().unwrap().address.unwrap();
+    for _ in 0..200 {
+        if let Ok(mut stream) = tokio::net::TcpStream::connect((address, 7000)).await {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            return text;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nothing answers at {address}");
+}
+
+#[tokio::test]
+async fn one_on_a_bridge_listens_again() {
+    let place = Place::new();
+    let engine = Engine::open(place.settings()).await.unwrap();
+    place::with_busybox(&engine).await;
+    let script = format!("nc -ll -p 7000 -e sh -c 'hostname; cat /proc/net/dev | wc -l' & {COUNTING}");
+    let spec = || shell(&script).network(NetworkMode::Default).hostname("box");
+    let container = started(&engine, spec()).await;
+    assert_eq!(heard(&container).await, "box\n4\n");
+    container.checkpoint("listening", CheckpointOptions::default()).await.unwrap();
+    // Whoever comes first has the address that was free.
+    let other = started(&engine, spec()).await;
+    container.start_from("listening", None).await.unwrap();
+    let seen = counted(&container).len();
+    until_counted(&container, seen + 3).await;
+    for one in [&container, &other] {
+        assert_eq!(heard(one).await, "box\n4\n");
+        one.remove(RemoveOptions::default().force(true)).await.unwrap();
+    }
+    engine.shutdown().await;
+}
+
 #[tokio::test]
 async fn checkpoints_lie_where_they_are_asked_for() {
     let place = Place::new();
