@@ -45,7 +45,12 @@ pub fn filled_from_the_image(client: Client) {
     client.run(&daemon, &[&["volume", "create"][..], &options].concat()).ok();
     assert_eq!(script(client, &daemon, &["-v", "other:/srv/data"], look), expected);
     assert_eq!(std::fs::read(elsewhere.join("seed")).unwrap(), b"of the image\n");
-    client.run(&daemon, &["volume", "rm", "data", "other"]).ok();
+    // As it is mounted there it stays in the container, which may write as far as it is concerned.
+    let options = ["--opt", "type=none", "--opt", "o=bind,ro,noexec", "--opt", &device, "kept"];
+    client.run(&daemon, &[&["volume", "create"][..], &options].concat()).ok();
+    let look = "cat /mnt/seed; touch /mnt/no 2>/dev/null || echo kept; grep -c ' /mnt ro,noexec' /proc/self/mountinfo";
+    assert_eq!(script(client, &daemon, &["-v", "kept:/mnt"], look), "of the image\nkept\n1");
+    client.run(&daemon, &["volume", "rm", "data", "other", "kept"]).ok();
     daemon.finish();
 }
 

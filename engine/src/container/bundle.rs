@@ -250,20 +250,24 @@ fn bind(source: &Path, destination: &str, options: &[&str]) -> Mount {
 }
 
 fn mount(point: &MountPoint) -> Mount {
+    // What the host has mounted read-only stays so: one that is writable has no word for it.
     let access = match (point.writable, point.read_only_non_recursive) {
-        (true, _) => "rw",
-        (false, true) => "ro",
-        (false, false) => "rro",
+        (true, _) => None,
+        (false, true) => Some("ro"),
+        (false, false) => Some("rro"),
     };
     match point.kind {
         MountKind::Bind | MountKind::Volume | MountKind::Image => {
             let reach = if point.non_recursive { "bind" } else { "rbind" };
             // The source of an image is at hand; its name is none of the host's.
             let source = if point.kind == MountKind::Image { "/" } else { &point.source };
-            let options = [reach, point.propagation.as_str(), access];
-            let Some(map) = &point.id_map else { return bind(Path::new(source), &point.destination, &options) };
-            let mapped = if point.non_recursive { "idmap" } else { "ridmap" };
-            let mut mount = bind(Path::new(source), &point.destination, &[&options[..], &[mapped]].concat());
+            let mut options = vec![reach, point.propagation.as_str()];
+            options.extend(access);
+            if point.id_map.is_some() {
+                options.push(if point.non_recursive { "idmap" } else { "ridmap" });
+            }
+            let mut mount = bind(Path::new(source), &point.destination, &options);
+            let Some(map) = &point.id_map else { return mount };
             let ranges = |all: &[IdRange]| Some(all.iter().map(id_mapping).collect());
             mount.set_uid_mappings(ranges(map.users())).set_gid_mappings(ranges(map.groups()));
             mount
@@ -480,7 +484,7 @@ mod tests {
         };
         assert_eq!(options("/etc/hosts"), "rbind,rprivate,rro");
         assert_eq!(options("/etc/hostname"), "bind,rprivate,ro");
-        assert_eq!(options("/b"), "rbind,rprivate,rw");
+        assert_eq!(options("/b"), "rbind,rprivate");
         assert_eq!(bundle.spec.root().as_ref().unwrap().readonly(), Some(true));
     }
 

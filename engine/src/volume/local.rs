@@ -157,8 +157,8 @@ pub(super) fn open(options: &BTreeMap<String, String>) -> io::Result<OwnedFd> {
     asked.name_by_address(address)?;
     if let Some(below) = asked.bind {
         let tree = mount::copy(Path::new(&*asked.device), below)?;
-        if asked.attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
-            mount::set_read_only(&tree, below)?;
+        if !asked.attributes.is_empty() {
+            mount::add_attributes(&tree, below, asked.attributes)?;
         }
         return Ok(tree);
     }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 /// Mounts below the one that is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,18 @@ pub fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Makes a mount read-only.
 pub fn set_read_only(mount: impl AsFd, below: Below) -> io::Result<()> {
-    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    add_attributes(mount, below, MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+/// Gives a mount further attributes; those that it has stay, but for another way to note when files were read.
+pub fn add_attributes(mount: impl AsFd, below: Below, attributes: MountAttrFlags) -> io::Result<()> {
+    let time = MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    let attributes = libc::mount_attr {
+        attr_set: attributes.bits().into(),
+        attr_clr: if attributes.intersects(time) { libc::MOUNT_ATTR__ATIME } else { 0 },
+        propagation: 0,
+        userns_fd: 0,
+    };
     let recursive = if below == Below::Included { libc::AT_RECURSIVE } else { 0 };
     let flags = libc::AT_EMPTY_PATH | recursive;
     // SAFETY: the kernel reads an empty name and one structure of the size that is told, both of which outlive the call,
@@ -64,6 +75,8 @@ pub fn set_read_only(mount: impl AsFd, below: Below) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use rustix::fs::StatVfsMountFlags;
+
     use super::*;
 
     #[test]
@@ -76,5 +89,18 @@ mod tests {
         assert_eq!(rustix::fs::mkdirat(&copy, "made", mode).unwrap_err(), rustix::io::Errno::ROFS);
         rustix::fs::mkdirat(CWD, room.path().join("made"), mode).unwrap();
         rustix::fs::statat(&copy, "made", rustix::fs::AtFlags::empty()).unwrap();
+    }
+
+    #[test]
+    fn attributes_are_added_to_those_that_are_there() {
+        let copy = copy(tempfile::tempdir().unwrap().path(), Below::Left).unwrap();
+        for attributes in [MountAttrFlags::MOUNT_ATTR_NODEV, MountAttrFlags::MOUNT_ATTR_NOATIME] {
+            add_attributes(&copy, Below::Left, attributes | MountAttrFlags::MOUNT_ATTR_NOEXEC).unwrap();
+        }
+        let has = rustix::fs::fstatvfs(&copy).unwrap().f_flag;
+        for flag in [StatVfsMountFlags::NODEV, StatVfsMountFlags::NOATIME, StatVfsMountFlags::NOEXEC] {
+            assert!(has.contains(flag), "{flag:?} of {has:?}");
+        }
+        assert!(!has.contains(StatVfsMountFlags::RDONLY));
     }
 }
