@@ -350,12 +350,17 @@ pub fn a_shared_one_ends_with_its_owner(client: Client) {
     client.run(&daemon, &["run", "-d", "--name", "owner", "busybox", "sleep", "1000"]).ok();
     let guest = ["run", "-d", "--name", "guest", "--network", "container:owner", "busybox", "sleep", "1000"];
     client.run(&daemon, &guest).ok();
-    let links = || client.run(&daemon, &["exec", "guest", "ls", "/sys/class/net"]).ok();
+    // A guest may have guests.
+    let inner = ["run", "-d", "--name", "inner", "--network", "container:guest", "busybox", "sleep", "1000"];
+    client.run(&daemon, &inner).ok();
+    let hosts = |name: &str| client.run(&daemon, &["exec", name, "cat", "/etc/hosts"]).ok();
+    assert_eq!(hosts("inner"), hosts("owner"));
+    let links = || client.run(&daemon, &["exec", "inner", "ls", "/sys/class/net"]).ok();
     assert_eq!(links().split_whitespace().collect::<Vec<_>>(), ["eth0", "lo"]);
-    client.run(&daemon, &["stop", "-t", "0", "owner"]).ok();
+    client.run(&daemon, &["stop", "-t", "0", "guest", "owner"]).ok();
     // Its address is soon somebody else's.
     eventually("the interface is gone", || (links() == "lo").then_some(()));
-    client.run(&daemon, &["rm", "-f", "owner", "guest"]).ok();
+    client.run(&daemon, &["rm", "-f", "owner", "guest", "inner"]).ok();
     daemon.finish();
 }
 

@@ -181,13 +181,31 @@ pub(super) fn namespace_of(live: &Live) -> Result<NetworkNamespace, Error> {
     if live.has_ended() { Err(super::inventory::not_running("")) } else { Ok(namespace) }
 }
 
+/// Whose network a container is in: its own, or that of another one, which may be in that of yet another one.
+pub(super) fn owner(shared: &Shared, record: &Record) -> Result<ContainerId, Error> {
+    let (mut id, mut mode) = (record.id, record.config.host.network_mode.clone());
+    // One can join only what was there before it, so this has an end.
+    while let NetworkMode::Container(other) = &mode {
+        id = other.parse().map_err(|_| Error::NoSuchContainer(other.clone()))?;
+        mode = shared
+            .by_id(&id)
+            .ok_or_else(|| Error::NoSuchContainer(other.clone()))?
+            .record()
+            .config
+            .host
+            .network_mode
+            .clone();
+    }
+    Ok(id)
+}
+
 /// Frees what a container that has ended has on networks. As long as others are in its namespace that does not die, so its
 /// interfaces are taken away.
 pub(super) fn let_go(shared: &Shared, id: &ContainerId) -> Result<(), Error> {
     let networks = &shared.parts.networks;
-    let shares = |inner: &&Arc<Inner>| match &inner.record().config.host.network_mode {
-        NetworkMode::Container(other) => other == id.as_str(),
-        _ => false,
+    let shares = |inner: &&Arc<Inner>| {
+        let record = inner.record();
+        record.id != *id && owner(shared, &record).is_ok_and(|owner| owner == *id)
     };
     let all = shared.all();
     for live in all.iter().filter(shares).filter_map(|inner| inner.live()) {

@@ -274,7 +274,8 @@ pub(super) fn check(resources: &Resources, cpus: usize, update: bool) -> Result<
         if resources.cpu_quota > 0 {
             return invalid("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
         }
-        if resources.nano_cpus < 0
+        // A hundredth is the least that the kernel can give out.
+        if resources.nano_cpus < 10_000_000
             || resources.nano_cpus > i64::try_from(cpus).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)
         {
             return Err(Error::invalid(format!(
@@ -294,9 +295,8 @@ pub(super) fn check(resources: &Resources, cpus: usize, update: bool) -> Result<
             resources.cpu_shares
         )));
     }
-    if resources.cpu_realtime_period < 0
-        || resources.cpu_realtime_runtime > resources.cpu_realtime_period.max(1_000_000)
-    {
+    let period = if resources.cpu_realtime_period == 0 { 1_000_000 } else { resources.cpu_realtime_period };
+    if period < 0 || resources.cpu_realtime_runtime > period {
         return invalid("cpu real-time runtime cannot be higher than cpu real-time period");
     }
     if resources.blkio_weight > 0 && !(10..=1000).contains(&resources.blkio_weight) {
@@ -390,7 +390,8 @@ pub(super) fn changed(now: &Resources, change: &Resources) -> Result<Resources, 
     if change.cpu_quota > 0 && now.nano_cpus > 0 {
         return conflict("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set");
     }
-    if change.memory > now.memory_swap && change.memory_swap == 0 {
+    // One that may swap without bound (-1) has no limit to stay below.
+    if change.memory > now.memory_swap && now.memory_swap >= 0 && change.memory_swap == 0 {
         return conflict(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
         );
@@ -531,6 +532,10 @@ mod tests {
         assert!(refused(&now, &more).starts_with("Memory limit should be smaller than already set memoryswap limit"));
         let swap = Resources { memory: 200 * MIB, memory_swap: 300 * MIB, ..Resources::default() };
         assert_eq!(changed(&now, &swap).unwrap().memory_swap, 300 * MIB);
+        let unbounded = Resources { memory_swap: -1, ..now.clone() };
+        for change in [&Resources { cpu_shares: 3, ..Resources::default() }, &more] {
+            assert_eq!(changed(&unbounded, change).unwrap().memory_swap, -1);
+        }
         let less = Resources { memory_swap: 8 * MIB, ..Resources::default() };
         assert!(refused(&now, &less).contains("should be larger than memory limit"));
         let quota = Resources { cpu_quota: 5000, ..Resources::default() };

@@ -17,6 +17,7 @@ use super::inventory::{Pending, Shared, blocking, now, uninterrupted};
 use super::links::Linked;
 use super::live::Live;
 use super::mounts::MountKind;
+use super::propagation;
 use super::record::Record;
 use super::sources;
 use super::status::Status;
@@ -346,14 +347,8 @@ impl Start {
     fn bundle(&self, overlay: Upper, wait_for_start: bool) -> Result<Bundle, Error> {
         let (record, parts) = (&self.record, &self.shared.parts);
         let directory = self.shared.directory(&record.id);
-        let names = match &record.config.host.network_mode {
-            // It sees the names that the other one sees.
-            NetworkMode::Container(other) => {
-                let other: ContainerId = other.parse().map_err(|_| Error::NoSuchContainer(other.clone()))?;
-                self.shared.directory(&other)
-            }
-            _ => directory.clone(),
-        };
+        // Who is in the network of another one sees the names that that one sees.
+        let names = self.shared.directory(&super::networks::owner(&self.shared, record)?);
         for mount in record.mounts.iter().filter(|mount| mount.kind == MountKind::Bind && mount.create) {
             make_source(Path::new(&mount.source))?;
         }
@@ -378,6 +373,7 @@ impl Start {
         if let Some(devices) = cdi::look_up(requests, &parts.settings.cdi_directories)? {
             devices.apply(&mut bundle)?;
         }
+        propagation::check(&record.mounts)?;
         bundle.trees = sources::trees(&self.shared, record, self.ipc_of.as_deref())?;
         Ok(bundle)
     }

@@ -1,6 +1,7 @@
 //! Changing what a container may take, and its restart policy, whether it runs or not.
 
 use super::inventory::{blocking, uninterrupted};
+use super::limits;
 use super::resources::{self, Abilities};
 use super::status::Status;
 use super::{Container, Containers, Error, HostConfig, Resources, RestartPolicy, bundle};
@@ -28,13 +29,15 @@ impl Containers {
         super::cdi::names(&self.shared.parts.settings.cdi_directories)
     }
 
-    /// Docker's warnings about what is asked for and cannot be had on this machine: it is left out when the container is made.
+    /// Warnings about what is asked for and cannot be had on this machine, those about resources in Docker's words: they are left
+    /// out when the container is made, and limits of processes cut down.
     #[must_use]
     pub fn warnings(&self, host: &HostConfig) -> Vec<String> {
-        if host.resources == Resources::default() {
-            return Vec::new();
+        let mut warnings = limits::warnings(host, self.shared.parts.runtime.host().bounding);
+        if host.resources != Resources::default() {
+            warnings.extend(self.shared.abilities().discard(&mut host.resources.clone()));
         }
-        self.shared.abilities().discard(&mut host.resources.clone())
+        warnings
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::config::Config;
 use super::modes::{IpcMode, NamespaceMode, NetworkMode, RestartPolicy};
 use super::spec::ContainerSpec;
+use super::stop::parse_signal;
 use super::{Error, health, outside, resources};
 use crate::settings::Settings;
 
@@ -60,6 +61,9 @@ pub(super) fn check(config: &Config, settings: &Settings, cpus: usize) -> Result
         }
     }
     check_hostname(&config.hostname)?;
+    if let Some(signal) = &config.stop_signal {
+        parse_signal(signal)?;
+    }
     for (name, value) in &config.host.sysctls {
         check_sysctl(name, config)?;
         if value.contains('\0') {
@@ -396,7 +400,15 @@ mod tests {
             "Minimum memoryswap limit should be larger than memory limit, see usage"
         );
         assert!(refused(|spec| spec.host.resources.nano_cpus = 9_000_000_000).contains("only 2 CPUs available"));
+        assert!(refused(|spec| spec.host.resources.nano_cpus = 9_999_999).contains("from 0.01 to 2.00"));
         assert!(refused(|spec| spec.host.resources.cpu_period = 1).contains("CPU cfs period"));
+        let realtime = |spec: &mut ContainerSpec, runtime, period| {
+            (spec.host.resources.cpu_realtime_runtime, spec.host.resources.cpu_realtime_period) = (runtime, period);
+        };
+        for (runtime, period) in [(5, 4), (1_000_001, 0), (1, -1)] {
+            assert!(refused(|spec| realtime(spec, runtime, period)).contains("real-time period"), "{runtime} {period}");
+        }
+        assert_eq!(refused(|spec| spec.stop_signal = Some("NOPE".into())), "invalid signal: NOPE");
         assert!(refused(|spec| spec.host.resources.cpuset_cpus = "0;1".into()).contains("cpuset"));
         assert!(refused(|spec| spec.host.ulimits.push(Ulimit::new("nofile", 2, 1))).contains("ulimit soft limit"));
         assert!(refused(|spec| spec.host.ulimits.push(Ulimit::new("files", 1, 1))).contains("invalid ulimit type"));
