@@ -3,8 +3,9 @@
 
 mod place;
 
-use engine::container::{Change, Resources, RestartPolicy};
-use engine::{Bytes, ErrorKind, RemoveOptions};
+use engine::container::{Change, Resources, RestartPolicy, Status};
+use engine::events::EventType;
+use engine::{Bytes, Engine, ErrorKind, RemoveOptions};
 use place::{Place, shell};
 
 const MIB: i64 = 1 << 20;
@@ -106,11 +107,50 @@ async fn a_container_that_takes_too_much_memory_is_killed_and_says_so() {
     let engine = place.engine().await;
     let mut spec = shell("exec tail /dev/zero").memory(Bytes::mib(8));
     spec.host.resources.memory_swap = 8 * MIB;
+    let begun = now();
     let container = engine.containers().create(spec).await.unwrap();
     container.start().await.unwrap();
     assert_eq!(container.wait().await.unwrap().code, 137);
     assert!(container.record().state.oom_killed);
+    assert_eq!(told(&engine, begun), ["create", "start", "oom", "die"]);
     container.remove(RemoveOptions::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_goes_on_when_memory_was_used_up_says_so_meanwhile() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let mut spec = shell("tail /dev/zero; while :; do sleep 0.1; done").memory(Bytes::mib(8));
+    spec.host.resources.memory_swap = 8 * MIB;
+    let begun = now();
+    let container = engine.containers().create(spec).await.unwrap();
+    container.start().await.unwrap();
+    for _ in 0..600 {
+        if container.record().state.oom_killed {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let state = container.record().state.clone();
+    assert_eq!((state.status, state.oom_killed), (Status::Running, true));
+    container.kill("KILL").await.unwrap();
+    container.wait().await.unwrap();
+    assert!(container.record().state.oom_killed);
+    let told = told(&engine, begun);
+    assert_eq!(told.iter().filter(|action| *action == "oom").count(), 1, "{told:?}");
+    container.remove(RemoveOptions::default()).await.unwrap();
+}
+
+/// Nanoseconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_nanos()).unwrap()
+}
+
+/// What happened to containers since then.
+fn told(engine: &Engine, since: i64) -> Vec<String> {
+    let events = engine.events().recent(since);
+    events.iter().filter(|event| event.kind == EventType::Container).map(|event| event.action.clone()).collect()
 }
 
 #[tokio::test]

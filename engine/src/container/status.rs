@@ -129,7 +129,13 @@ impl ContainerState {
         }
         // Clocks are set back at times; an end is never before its beginning.
         let finished_at = at.max(self.started_at);
+        let oom_killed = self.oom_killed || oom_killed;
         Ok(Self { status: Status::Exited, pid: 0, exit_code, oom_killed, finished_at, ..self.clone() })
+    }
+
+    /// After the kernel has killed one of its processes for want of memory; nothing when that is known.
+    pub(super) fn out_of_memory(&self) -> Option<Self> {
+        (self.status.has_process() && !self.oom_killed).then(|| Self { oom_killed: true, ..self.clone() })
     }
 
     /// As [`ContainerState::exited`] when its policy starts it again.
@@ -202,6 +208,10 @@ mod tests {
         assert_eq!((exited.status, exited.pid, exited.exit_code, exited.oom_killed), (Status::Exited, 0, 137, true));
         let again = exited.started(43, 11).unwrap();
         assert_eq!((again.exit_code, again.oom_killed, again.finished_at), (0, false, 9));
+        let short = again.out_of_memory().unwrap();
+        assert_eq!((short.status, short.oom_killed, short.out_of_memory()), (Status::Running, true, None));
+        assert!(short.exited(0, false, 12).unwrap().oom_killed);
+        assert_eq!(exited.out_of_memory(), None);
         assert_eq!(exited.removing().unwrap().status, Status::Removing);
         assert_eq!(
             exited.removing().unwrap().dead("busy".to_owned()).unwrap().removing().unwrap().status,

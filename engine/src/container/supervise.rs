@@ -9,6 +9,7 @@ use tokio::io::unix::AsyncFd;
 use super::health::Health;
 use super::inventory::{Inner, Shared, blocking, now};
 use super::live::{Live, LogPosition, Polled, Refused};
+use super::record::Record;
 use super::status::Status;
 use super::{Container, Error, exec, packing, probing, restart, shipping, sources};
 
@@ -101,10 +102,22 @@ pub(super) fn hand_on(shared: &Shared, inner: &Inner, live: &Live, event: Event)
         Event::ExecExited { id, code } => live.exec_ended(id, code),
         Event::Refused { subject, refusal, errno, .. } => live.refused(subject, Refused { refusal, errno }),
         Event::Status { execs, .. } => live.caught_up(execs),
-        Event::OutOfMemory { .. } => shared.tell(&inner.record(), "oom", &[]),
+        Event::OutOfMemory { .. } => out_of_memory(shared, inner),
         // The others answer what is asked before the supervision begins.
         _ => {}
     }
+}
+
+/// The kernel has killed a process of the container, which may well go on without it.
+fn out_of_memory(shared: &Shared, inner: &Inner) {
+    let noted = inner.change_lightly(shared, |record| {
+        let state = record.state.out_of_memory()?;
+        Some((Record { state, ..record.clone() }, true))
+    });
+    if let Err(error) = noted {
+        tracing::error!(container = %inner.id, %error, "that memory was used up cannot be recorded");
+    }
+    shared.tell(&inner.record(), "oom", &[]);
 }
 
 /// The monitor is gone. It has written how the container ended, or was killed and the container is brought to its end now.
@@ -154,6 +167,8 @@ pub(super) fn unwatched(runtime: &engine_runtime::Runtime, id: &str) -> End {
 
 /// Records the end, tells of it, and takes away what the run needed.
 pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
+    // The notice that memory was used up may come too late when it was the first process that was killed.
+    let untold = end.oom_killed && !inner.record().state.oom_killed;
     let ended = inner.change(shared, |record| {
         let (state, policy) = (&record.state, record.config.host.restart_policy);
         let again = restart::goes_on(policy, end.code, state.stopped_on_purpose, record.restart_count);
@@ -172,6 +187,9 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
     match &ended {
         Ok(record) => {
             ran = Duration::from_nanos(u64::try_from(end.at - record.state.started_at).unwrap_or(0));
+            if untold {
+                shared.tell(record, "oom", &[]);
+            }
             let more = [("exitCode", end.code.to_string()), ("execDuration", ran.as_secs().to_string())];
             shared.tell(record, "die", &more);
             inner.over(record);
