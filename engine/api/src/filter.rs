@@ -40,13 +40,13 @@ impl Filters {
         if text.is_empty() {
             return Ok(Self::new());
         }
-        let filters: BTreeMap<String, Values> =
+        let filters: Option<BTreeMap<String, Values>> =
             serde_json::from_str(text).map_err(|_| InvalidFilter("invalid filter".to_owned()))?;
         let set = |values| match values {
             Values::Set(values) => values,
             Values::List(values) => values.into_iter().map(|value| (value, true)).collect(),
         };
-        Ok(Self(filters.into_iter().map(|(name, values)| (name, set(values))).collect()))
+        Ok(Self(filters.into_iter().flatten().map(|(name, values)| (name, set(values))).collect()))
     }
 
     /// Adds a value to the filter `name`.
@@ -140,7 +140,7 @@ mod tests {
             assert!(filters.allows("name", "anything"));
             assert!(filters.any("status", |value| value == "dead") && !filters.any("status", |value| value == "x"));
         }
-        assert!(Filters::parse("").unwrap().is_empty());
+        assert!(Filters::parse("").unwrap().is_empty() && Filters::parse("null").unwrap().is_empty());
         let without_values = Filters::parse(r#"{"name":[],"status":{}}"#).unwrap();
         assert!(without_values.allows("name", "x") && without_values.any("status", |_| false));
     }

@@ -131,6 +131,8 @@ impl<'de> Deserializer<'de> for Lenient {
         let members = match self.0 {
             Value::Object(members) => members,
             Value::Null => serde_json::Map::new(),
+            // Members have names; serde_json would take them in order.
+            Value::Array(_) => return Err(de::Error::invalid_type(de::Unexpected::Seq, &visitor)),
             other => return other.deserialize_struct(name, fields, visitor),
         };
         let mut found: Vec<Option<Value>> = vec![None; fields.len()];
@@ -298,6 +300,16 @@ mod tests {
     #[test]
     fn a_repeated_member_is_no_error() {
         assert!(from_slice::<Outer>(br#"{"Name":"a","name":"b","Name":"c"}"#).is_ok());
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for text in ["[]", r#"{"Inner":[]}"#, r#"{"Inner":["x"]}"#] {
+            assert!(
+                from_slice::<Outer>(text.as_bytes()).unwrap_err().to_string().contains("invalid type: sequence"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

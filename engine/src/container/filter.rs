@@ -80,6 +80,7 @@ impl ContainerFilter {
             "is-task" if !["true", "false", "1", "0"].contains(&value) => return invalid(),
             "isolation" if !["default"].contains(&value) => return invalid(),
             "name" if Regex::new(value).is_err() => return invalid(),
+            "publish" | "expose" if ports(value).is_none() => return invalid(),
             _ => {}
         }
         self.words.entry(word.to_owned()).or_default().push(value.to_owned());
@@ -182,13 +183,18 @@ fn on_network(record: &Record, network: &str) -> bool {
 }
 
 fn names_port<'a>(ports: impl IntoIterator<Item = &'a String>, asked: &str) -> bool {
-    let split = |text: &str| {
-        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?, protocol.to_owned()))
-    };
-    let Some((first, last, protocol)) = split(asked) else { return false };
-    ports.into_iter().filter_map(|port| split(port)).any(|port| port.0 <= last && first <= port.1 && port.2 == protocol)
+    let Some((first, last, protocol)) = self::ports(asked) else { return false };
+    ports
+        .into_iter()
+        .filter_map(|port| self::ports(port))
+        .any(|port| port.0 <= last && first <= port.1 && port.2 == protocol)
+}
+
+/// The first and the last port of `80`, `80/udp` or `80-90/tcp`, and the protocol.
+fn ports(text: &str) -> Option<(u16, u16, &str)> {
+    let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    Some((first.parse().ok()?, last.parse().ok()?, protocol))
 }
 
 #[cfg(test)]
@@ -301,5 +307,7 @@ mod tests {
         assert_eq!(refused("status", "gone"), "invalid filter 'status=gone'");
         assert_eq!(refused("exited", "x"), "invalid filter 'exited=x'");
         assert_eq!(refused("name", "("), "invalid filter 'name=('");
+        assert_eq!(refused("publish", "abc"), "invalid filter 'publish=abc'");
+        assert_eq!(refused("expose", "70000"), "invalid filter 'expose=70000'");
     }
 }

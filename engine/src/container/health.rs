@@ -125,9 +125,9 @@ pub(super) fn probe(config: &Config) -> Option<Probe> {
             Some(Probe::Command(ExecSpec::new(shell.into_iter().chain(words.iter().cloned()))))
                 .filter(|_| !words.is_empty())
         }
-        "TCP" => Some(Probe::Tcp(address(words.first()?, None)?)),
+        "TCP" => Some(Probe::Tcp(address(only(words)?, None)?)),
         "HTTP" => {
-            let rest = words.first()?.strip_prefix("http://")?;
+            let rest = only(words)?.strip_prefix("http://")?;
             let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
             let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
             let address = address(host, Some(80))?;
@@ -135,6 +135,10 @@ pub(super) fn probe(config: &Config) -> Option<Probe> {
         }
         _ => None,
     }
+}
+
+fn only(words: &[String]) -> Option<&str> {
+    if let [word] = words { Some(word) } else { None }
 }
 
 /// A port of the container itself, `localhost` and a port, or an address and a port. Names are not looked up.
@@ -363,6 +367,7 @@ mod tests {
         ] {
             assert_eq!(tcp(text).as_deref(), address, "{text}");
         }
+        assert_eq!((asked(&["TCP", "80", "81"]), asked(&["HTTP", "http://localhost/", "x"])), (None, None));
         let http = |text: &str| match asked(&["HTTP", text]) {
             Some(Probe::Http { address, host, path }) => Some(format!("{address} {host} {path}")),
             _ => None,
