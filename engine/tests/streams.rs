@@ -112,6 +112,30 @@ async fn detach_keys_of_an_exec_are_told_as_its_own() {
 }
 
 #[tokio::test]
+async fn execs_are_told_of_in_dockers_words() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let container = engine.containers().create(shell("").command(["sleep", "1000"])).await.unwrap();
+    container.start().await.unwrap();
+    let mut events = engine.events().subscribe();
+    let mut told = Vec::new();
+    for command in [&["true"][..], &["sh", "-c", "exit 3"]] {
+        let exec = container.exec(ExecSpec::new(command.iter().copied())).await.unwrap();
+        exec.start().await.unwrap();
+        exec.wait().await.unwrap();
+    }
+    while told.len() < 6 {
+        let engine::events::News::Event(event) = events.next().await else { panic!("events were missed") };
+        told.push(format!("{}{}", event.action, event.attributes.get("exitCode").map_or("", String::as_str)));
+    }
+    let both = |command: &str, code: i32| {
+        [format!("exec_create: {command}"), format!("exec_start: {command}"), format!("exec_die{code}")]
+    };
+    assert_eq!(told, [both("true ", 0), both("sh -c exit 3", 3)].concat());
+    container.remove(RemoveOptions::default().force(true)).await.unwrap();
+}
+
+#[tokio::test]
 async fn logs_are_kept_and_replayed() {
     let place = Place::new();
     let engine = place.engine().await;

@@ -39,7 +39,7 @@ impl Pidfile {
         };
         if let Ok(pid) = text.trim().parse::<u32>()
             && pid != std::process::id()
-            && Path::new("/proc").join(pid.to_string()).exists()
+            && has_program(pid)
         {
             return Err(Error::Running { path: path.to_owned(), pid });
         }
@@ -49,6 +49,12 @@ impl Pidfile {
         std::fs::write(path, std::process::id().to_string()).map_err(failed)?;
         Ok(Self(path.to_owned()))
     }
+}
+
+/// Whether a process is there that is not over: one that was killed stays until its parent has looked at it.
+fn has_program(pid: u32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+    !program.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 impl Drop for Pidfile {
@@ -75,5 +81,14 @@ mod tests {
         assert!(matches!(Pidfile::write(&path), Err(Error::Running { pid: 1, .. })));
         std::fs::write(&path, "4194999\n").unwrap();
         Pidfile::write(&path).unwrap();
+        let mut over = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        std::fs::write(&path, over.id().to_string()).unwrap();
+        assert!(matches!(Pidfile::write(&path), Err(Error::Running { .. })));
+        over.kill().unwrap();
+        while has_program(over.id()) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Pidfile::write(&path).unwrap();
+        over.wait().unwrap();
     }
 }

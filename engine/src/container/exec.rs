@@ -463,7 +463,12 @@ impl Exec {
         let record = self.container.inner.record();
         let action = match action {
             "exec_die" => action.to_owned(),
-            _ => format!("{action}: {}", self.inner.spec.command.join(" ")),
+            // As Docker has it: a blank behind the program, whatever follows.
+            _ => {
+                let (program, arguments) = self.inner.spec.command.split_first().unzip();
+                let arguments = arguments.unwrap_or_default().join(" ");
+                format!("{action}: {} {arguments}", program.map(String::as_str).unwrap_or_default())
+            }
         };
         let mut all = vec![("execID", self.inner.id.to_string())];
         all.extend(more.iter().cloned());
