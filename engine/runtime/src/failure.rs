@@ -112,28 +112,30 @@ fn what(steps: &[Op<'_>], op: &Op<'_>) -> String {
             Some(to) => format!("error mounting {:?} to rootfs at {to:?}", text(path)),
             None => format!("error mounting {:?}", text(path)),
         },
-        Op::MoveMount { slot, path, .. } => {
-            format!("error mounting {:?} to rootfs at {:?}", source(steps, *slot, op), text(path))
-        }
+        Op::MoveMount { slot, path, .. } => match source(steps, *slot, op) {
+            Some(source) => format!("error mounting {source:?} to rootfs at {:?}", text(path)),
+            // It was at hand already, and has no name here.
+            None => format!("error mounting to rootfs at {:?}", text(path)),
+        },
         Op::OverlayOf { .. } => "error mounting the root file system (overlay)".to_owned(),
         Op::FsOpen { slot, kind } => of_file_system(steps, *slot, op, &text(kind)),
         Op::FsString { slot, key, value } => {
-            let what = of_file_system(steps, *slot, op, &source(steps, *slot, op));
+            let what = of_file_system(steps, *slot, op, &source(steps, *slot, op).unwrap_or_default());
             format!("{what}: option {}={}", text(key), text(value))
         }
         Op::FsFlag { slot, key } => {
-            let what = of_file_system(steps, *slot, op, &source(steps, *slot, op));
+            let what = of_file_system(steps, *slot, op, &source(steps, *slot, op).unwrap_or_default());
             format!("{what}: option {}", text(key))
         }
         Op::FsMount { slot, .. } | Op::SetAttributes { slot, .. } => {
-            of_file_system(steps, *slot, op, &source(steps, *slot, op))
+            of_file_system(steps, *slot, op, &source(steps, *slot, op).unwrap_or_default())
         }
         Op::CloneDevice { path, .. } => format!("error mounting device node {}", text(path)),
         Op::CopyUp { path, .. } => format!("error copying {:?} into the tmpfs that covers it", text(path)),
         Op::SetAttributesAt { path, .. } => format!("error remounting {:?}", text(path)),
         Op::RootAt { path, .. } => format!("error mounting the root file system at {:?}", text(path)),
         Op::MapIds { slot, .. } => {
-            format!("{}: map ids", of_file_system(steps, *slot, op, &source(steps, *slot, op)))
+            format!("{}: map ids", of_file_system(steps, *slot, op, &source(steps, *slot, op).unwrap_or_default()))
         }
         Op::UserNamespace { .. } => "unable to make the user namespace or to map its ids".to_owned(),
         Op::TimeOffsets { .. } => "unable to set the clocks of the time namespace".to_owned(),
@@ -191,15 +193,14 @@ fn destination(steps: &[Op<'_>], slot: Slot, op: &Op<'_>) -> Option<String> {
 }
 
 /// What was put into `slot` before `op`.
-fn source(steps: &[Op<'_>], slot: Slot, op: &Op<'_>) -> String {
-    let before = steps[..position(steps, op)].iter().rev();
-    let found = before.into_iter().find_map(|step| match step {
+fn source(steps: &[Op<'_>], slot: Slot, op: &Op<'_>) -> Option<String> {
+    steps[..position(steps, op)].iter().rev().find_map(|step| match step {
         Op::CloneTree { slot: filled, path, .. } | Op::FsOpen { slot: filled, kind: path } if *filled == slot => {
-            Some(text(path))
+            Some(Some(text(path)))
         }
+        Op::CloneTreeOf { slot: filled, .. } if *filled == slot => Some(None),
         _ => None,
-    });
-    found.unwrap_or_default()
+    })?
 }
 
 fn text(text: &CStr) -> String {
@@ -219,6 +220,8 @@ fn errno(errno: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use engine_shim::plan::Fd;
+
     use super::*;
     use engine_shim::plan::Slot;
 
@@ -245,7 +248,11 @@ mod tests {
             Op::MoveMount { slot, path: c"/x", strict: 0 },
             Op::CloneTree { slot, path: c"/b", recursive: 1 },
             Op::MoveMount { slot, path: c"/y", strict: 0 },
+            Op::CloneTreeOf { slot, descriptor: Fd(0), recursive: 0 },
+            Op::MoveMount { slot, path: c"/z", strict: 0 },
         ];
+        let (text, _) = say(&steps, 5, Reason::Syscall, libc::ENOTDIR);
+        assert!(text.starts_with("error mounting to rootfs at \"/z\": not a directory: Are you trying"), "{text}");
         let (text, code) = say(&steps, 3, Reason::Syscall, libc::ENOTDIR);
         assert!(
             text.starts_with("error mounting \"/b\" to rootfs at \"/y\": not a directory: Are you trying"),
