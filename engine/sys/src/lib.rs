@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod datagram;
 pub mod file;
+pub mod lease;
 pub mod memfd;
 pub mod memory;
 pub mod mount;
