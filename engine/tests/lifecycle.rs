@@ -6,7 +6,8 @@ mod place;
 use std::time::Duration;
 
 use engine::container::{CommitOptions, CopyOptions, Status};
-use engine::{Engine, ErrorKind, RemoveOptions, StopOptions, WaitCondition};
+use engine::volume::VolumeSpec;
+use engine::{Engine, ErrorKind, MountSpec, RemoveOptions, StopOptions, WaitCondition};
 use place::{Place, output_of, run, says, shell};
 
 #[tokio::test]
@@ -173,11 +174,57 @@ async fn names_are_unique_and_can_be_changed() {
 async fn concurrent_creates_of_one_name_give_one_container() {
     let place = Place::new();
     let engine = place.engine().await;
-    let creates = (0..8).map(|_| engine.containers().create(shell("true").name("only")));
-    let made = futures_util::future::join_all(creates).await;
-    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1);
+    let create =
+        |at| engine.containers().create(shell("true").name("only").bind(format!("of-{at}:/v")).bind("all:/all"));
+    let made = futures_util::future::join_all((0..8).map(create)).await;
+    let made: Vec<_> = made.into_iter().flatten().collect();
+    assert_eq!(made.len(), 1);
     let directories = std::fs::read_dir(place.directory.path().join("containers")).unwrap().count();
     assert_eq!(directories, 1, "those that lost left something");
+    let mut left: Vec<_> = made[0].record().mounts.iter().filter_map(|mount| mount.name.clone()).collect();
+    left.sort();
+    assert_eq!(volumes(&engine).await, left);
+}
+
+/// The names of all volumes, in order.
+async fn volumes(engine: &Engine) -> Vec<String> {
+    engine.volumes().list().await.unwrap().iter().map(|volume| volume.name().to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_create_that_is_refused_leaves_no_volume_of_its_own() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    engine.volumes().create(VolumeSpec::named("kept")).await.unwrap();
+    engine.containers().create(shell("true").name("dup")).await.unwrap();
+    let spec = || shell("true").bind("kept:/a").bind("new:/b").bind("/c");
+    let error = engine.containers().create(spec().name("dup")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    // Nobody told of one that was not needed.
+    assert!(!engine.events().recent(0).iter().any(|event| event.id == "new"));
+    // What is found out when volumes are there already.
+    let error = engine.containers().create(spec().mount(MountSpec::image("nope", "/z"))).await.unwrap_err();
+    assert_eq!(error.to_string(), "No such image: nope:latest");
+    let error = engine.containers().create(spec().bind("x:/z")).await.unwrap_err();
+    assert!(error.to_string().contains("volume name is too short"), "{error}");
+    assert_eq!(volumes(&engine).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_volume_is_not_removed_beneath_a_container_that_is_being_made() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    for _ in 0..20 {
+        engine.volumes().create(VolumeSpec::named("same")).await.unwrap();
+        let create = engine.containers().create(shell("true").bind("same:/x"));
+        let (made, removed) = tokio::join!(create, engine.volumes().remove("same"));
+        let container = made.unwrap();
+        if let Err(error) = removed {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        }
+        assert_eq!(engine.volumes().remove("same").await.unwrap_err().kind(), ErrorKind::Conflict);
+        container.remove(engine::RemoveOptions::default()).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use engine_runtime::defaults;
 use engine_sys::path::{Root, remove_all};
-use futures_util::FutureExt as _;
 
 use super::inventory::{Inner, Shared, blocking, now, uninterrupted};
 use super::mount_plan::{self, Planned};
@@ -19,7 +18,7 @@ use super::{
 use crate::id::ContainerId;
 use crate::image::Image;
 use crate::state::{self, Durability, Table};
-use crate::volume::{self, VolumeSpec};
+use crate::volume::{self, Reserved, VolumeSpec};
 
 /// How often a name is made up before it is given up.
 const NAME_TRIES: u32 = 24;
@@ -42,6 +41,10 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         Some(name) => Some(names::checked(name).map_err(|_| Error::InvalidName(name.to_owned()))?.to_owned()),
         None => None,
     };
+    if let Some(name) = &asked_name {
+        // It may be taken in between yet, but mostly nothing has to be made and taken away again.
+        shared.parts.state.read(|look| free(look, name))?;
+    }
     let image = shared.parts.images.get(&spec.image).await?;
     check_platform(&spec, &image)?;
     let id = ContainerId::random();
@@ -86,7 +89,17 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     let lower = shared.parts.snapshots.of(&id, &layers).lower;
     let mut mounts = Vec::with_capacity(planned.len());
     for mount in planned {
-        mounts.push(make_volume(&shared, mount, &config, &lower, &mut undo).await?);
+        match make_volume(&shared, mount, &config, &lower, &mut undo).await {
+            Ok(mount) => mounts.push(mount),
+            Err(error) => {
+                blocking(move || {
+                    drop(undo);
+                    Ok(())
+                })
+                .await?;
+                return Err(error);
+            }
+        }
     }
     let record = Record {
         id,
@@ -104,8 +117,8 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
         restart_count: 0,
         health: None,
     };
-    super::shipping::details(&record)?;
     let (record, undo) = blocking(move || {
+        super::shipping::details(&record)?;
         undo.directory = true;
         let above = undo.shared.parts.snapshots.prepare(&id, &record.layers)?;
         if let Some(size) = size {
@@ -246,10 +259,9 @@ async fn make_volume(
     spec.options = options;
     let of_mount = point.driver.as_deref().filter(|driver| *driver != "local");
     of_mount.unwrap_or(&config.host.volume_driver).clone_into(&mut spec.driver);
-    let volume = shared.parts.volumes.create(spec).await?;
-    if point.anonymous {
-        undo.volumes.push(volume.name().to_string());
-    }
+    let reserved = shared.parts.volumes.reserve(spec).await?;
+    let volume = reserved.volume.clone();
+    undo.volumes.push(reserved);
     point.mounted = volume.is_elsewhere();
     point.driver = Some(volume.driver().to_owned());
     if point.copy_up && point.subpath.is_none() {
@@ -288,7 +300,15 @@ fn store(shared: &Shared, mut record: Record, asked_name: Option<String>) -> Res
             tx.hold((Table::Image, record.image.as_str()), (Table::Container, id))?;
             crate::image::use_now(tx, record.image.as_str())?;
             for name in record.mounts.iter().filter_map(|mount| mount.name.as_deref()) {
-                volume::hold(tx, &name.parse()?, &record.id)?;
+                match volume::hold(tx, &name.parse()?, &record.id) {
+                    // Only that of another container can be; clients take "not found" of a create for the image.
+                    Err(volume::Error::NotFound(name)) => {
+                        return Err(Error::conflict(format!(
+                            "volume {name} was removed while the container was made: create it again"
+                        )));
+                    }
+                    held => held?,
+                }
             }
             for image in record.mounts.iter().filter(|mount| mount.kind == MountKind::Image) {
                 if !tx.contains(Table::Image, &image.source)? {
@@ -307,12 +327,15 @@ fn store(shared: &Shared, mut record: Record, asked_name: Option<String>) -> Res
 
 /// Lets a container have a name that nobody has.
 pub(super) fn take_name(tx: &mut state::Transaction<'_>, name: &str, id: &str) -> Result<(), Error> {
-    match tx.insert(Table::ContainerName, name, id) {
-        Err(state::Error::Exists { .. }) => {
-            let by: Option<String> = tx.get(Table::ContainerName, name)?;
-            Err(Error::NameInUse { name: name.to_owned(), by: by.unwrap_or_default() })
-        }
-        other => Ok(other?),
+    free(tx, name)?;
+    Ok(tx.insert(Table::ContainerName, name, id)?)
+}
+
+/// Refuses a name that somebody has.
+fn free(look: &state::Snapshot<'_>, name: &str) -> Result<(), Error> {
+    match look.get::<String>(Table::ContainerName, name)? {
+        Some(by) => Err(Error::NameInUse { name: name.to_owned(), by }),
+        None => Ok(()),
     }
 }
 
@@ -323,12 +346,11 @@ fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// What has been made of a container so far; taken away again unless it is kept.
+/// What has been made of a container so far; taken away again unless it is kept. Dropping it blocks then.
 struct Undo {
     shared: Arc<Shared>,
     id: ContainerId,
-    /// Anonymous volumes.
-    volumes: Vec<String>,
+    volumes: Vec<Reserved>,
     directory: bool,
     armed: bool,
 }
@@ -349,10 +371,10 @@ impl Drop for Undo {
         {
             tracing::error!(container = %self.id, %error, "what was made of the container cannot be taken away");
         }
-        for name in &self.volumes {
-            // It only changes the state and renames a directory.
-            if let Some(Err(error)) = self.shared.parts.volumes.remove(name).now_or_never() {
-                tracing::error!(volume = name, %error, "a volume of the container cannot be taken away");
+        for reserved in self.volumes.drain(..) {
+            let name = reserved.volume.name().clone();
+            if let Err(error) = self.shared.parts.volumes.give_back(reserved) {
+                tracing::error!(volume = %name, %error, "a volume of the container cannot be taken away");
             }
         }
     }

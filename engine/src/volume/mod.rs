@@ -10,6 +10,7 @@ mod error;
 mod local;
 mod mounted;
 mod populate;
+mod reserved;
 mod size;
 mod spec;
 
@@ -28,6 +29,7 @@ use mounted::Mounted;
 pub use archive::VolumeArchive;
 pub use driver::{DriverError, VolumeDriver};
 pub use error::Error;
+pub(crate) use reserved::Reserved;
 pub use spec::{ANONYMOUS_LABEL, Name, VolumeSpec};
 
 use crate::events::{Event, EventType, Events};
@@ -74,6 +76,9 @@ struct Record {
     /// Empty for the engine's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     driver: String,
+    /// Made for a container that does not hold it yet, and nobody else has asked for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    provisional: bool,
 }
 
 /// What [`Volumes::prune`] removed.
@@ -171,6 +176,11 @@ impl Volumes {
     /// A name that is no plain name, a driver that is not there, options that say nothing that can be mounted, a size where
     /// the file system cannot bound one.
     pub async fn create(&self, spec: VolumeSpec) -> Result<Volume, Error> {
+        Ok(self.provide(spec, false).await?.volume)
+    }
+
+    /// Finds a volume or makes it, and reserves it if that is asked for.
+    async fn provide(&self, spec: VolumeSpec, reserve: bool) -> Result<Reserved, Error> {
         let shown = spec.name.as_deref().unwrap_or_default();
         let driver = self.driver(shown, &spec.driver)?;
         if driver.is_none() {
@@ -185,30 +195,55 @@ impl Volumes {
         if anonymous {
             labels.insert(ANONYMOUS_LABEL.to_owned(), String::new());
         }
-        if let Some(there) = self.look(&name)? {
-            return Ok(there);
-        }
         let by = if driver.is_some() { spec.driver } else { String::new() };
-        let record = Record { labels, created_nanos: now_nanos(), anonymous, options: spec.options, driver: by };
-        if let Some(driver) = driver {
-            let volume = self.volume(name.clone(), record.clone());
-            blocking(name.as_str(), move || driver.create(&volume).map_err(|error| driver::failed(&volume, error)))
-                .await?;
-        }
-        // A named one keeps somebody's data, so it survives a loss of power; a nameless one goes with its container.
-        let durability = if anonymous { Durability::Process } else { Durability::Power };
-        let (record, is_new) = self.state.write(durability, |tx| -> Result<_, Error> {
-            if let Some(there) = tx.get::<Record>(Table::Volume, name.as_str())? {
-                return Ok((there, false));
+        let (options, created_nanos) = (spec.options, now_nanos());
+        let mut record = Record { labels, created_nanos, anonymous, options, driver: by, provisional: false };
+        loop {
+            let seen = if anonymous { None } else { self.look(&name)? };
+            let is_there = seen.is_some();
+            match (seen, &driver) {
+                (Some(volume), _) if !reserve && !volume.record.provisional => {
+                    return Ok(Reserved { volume, is_new: false, lease: None });
+                }
+                (None, Some(driver)) => {
+                    let (driver, volume) = (Arc::clone(driver), self.volume(name.clone(), record.clone()));
+                    let create = move || driver.create(&volume).map_err(|error| driver::failed(&volume, error));
+                    blocking(name.as_str(), create).await?;
+                }
+                _ => {}
             }
-            tx.put(Table::Volume, name.as_str(), &record)?;
-            self.make(&name, &record)?;
-            Ok((record, true))
-        })?;
-        if is_new {
-            self.tell("create", &name, &record);
+            // A named one keeps somebody's data, so it survives a loss of power; a nameless one goes with its container.
+            let durability = if anonymous || is_there { Durability::Process } else { Durability::Power };
+            let provided = self.state.write(durability, |tx| -> Result<_, Error> {
+                let (found, is_new) = match tx.get::<Record>(Table::Volume, name.as_str())? {
+                    Some(mut found) => {
+                        if std::mem::take(&mut found.provisional) {
+                            tx.put(Table::Volume, name.as_str(), &found)?;
+                        }
+                        (found, false)
+                    }
+                    // Removed since it was seen.
+                    None if is_there => return Ok(None),
+                    None => {
+                        // What lies there already, or with a driver, may be what somebody has lost.
+                        let is_empty = record.driver.is_empty() && !self.home(&name).exists();
+                        record.provisional = reserve && !anonymous && is_empty;
+                        tx.put(Table::Volume, name.as_str(), &record)?;
+                        self.make(&name, &record)?;
+                        (record.clone(), true)
+                    }
+                };
+                let marked = reserve.then(|| self.mark(&name)).transpose();
+                let lease = marked.map_err(|error| Error::io(name.as_str(), "reserving it", error))?;
+                Ok(Some(Reserved { volume: self.volume(name.clone(), found), is_new, lease }))
+            })?;
+            if let Some(provided) = provided {
+                if provided.is_new {
+                    self.tell("create", &name, &provided.volume.record);
+                }
+                return Ok(provided);
+            }
         }
-        Ok(self.volume(name, record))
     }
 
     /// The volume of this name.
@@ -293,54 +328,57 @@ impl Volumes {
     /// Removes record and directory; the bytes of its files are only added up when `measured`.
     async fn take_away(&self, name: &Name, measured: bool) -> Result<u64, Error> {
         let (this, name) = (self.clone(), name.clone());
-        blocking(name.clone().as_str(), move || {
-            let Some(volume) = this.look(&name)? else { return Err(Error::NotFound(name.to_string())) };
-            let driver = this.driver(name.as_str(), volume.driver())?;
-            let grave = this.directory.join(format!("{REMOVED}{}", Name::random()));
-            let home = this.home(&name);
-            let bytes = if measured { size::of(&home).unwrap_or(0) } else { 0 };
-            let mut moved = false;
-            let removed = this.state.write(Durability::Power, |tx| -> Result<(), Error> {
-                let holders = ids(tx.holders((Table::Volume, name.as_str()))?);
-                if !holders.is_empty() {
-                    return Err(Error::InUse { name: name.clone(), holders });
-                }
-                if !tx.delete(Table::Volume, name.as_str())? {
-                    return Err(Error::NotFound(name.to_string()));
-                }
-                match fs::rename(&home, &grave) {
-                    Ok(()) => moved = true,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(Error::io(name.as_str(), "taking its directory away", error)),
-                }
-                Ok(())
-            });
-            if let Err(error) = removed {
-                if moved && let Err(error) = fs::rename(&grave, &home) {
-                    tracing::warn!(volume = %name, %error, "putting the directory back after a failed removal");
-                }
-                return Err(error);
+        blocking(name.clone().as_str(), move || this.take_away_if(&name, measured, |_| true)).await
+    }
+
+    /// The same, of one that `wanted` agrees to; any other is in use. Blocks.
+    fn take_away_if(&self, name: &Name, measured: bool, wanted: impl FnOnce(&Record) -> bool) -> Result<u64, Error> {
+        let Some(volume) = self.look(name)? else { return Err(Error::NotFound(name.to_string())) };
+        let driver = self.driver(name.as_str(), volume.driver())?;
+        let grave = self.directory.join(format!("{REMOVED}{}", Name::random()));
+        let home = self.home(name);
+        let bytes = if measured { size::of(&home).unwrap_or(0) } else { 0 };
+        let mut moved = false;
+        let removed = self.state.write(Durability::Power, |tx| -> Result<(), Error> {
+            let missing = || Error::NotFound(name.to_string());
+            let record = tx.get::<Record>(Table::Volume, name.as_str())?.ok_or_else(missing)?;
+            let mut holders = ids(tx.holders((Table::Volume, name.as_str()))?);
+            holders.extend(self.reserved_by(name));
+            if !holders.is_empty() || !wanted(&record) {
+                return Err(Error::InUse { name: name.clone(), holders });
             }
-            if let Some(driver) = driver
-                && let Err(error) = driver.remove(&volume)
-            {
-                // Its contents are there, so it is.
-                this.state.write(Durability::Power, |tx| -> Result<(), Error> {
-                    tx.put(Table::Volume, name.as_str(), &*volume.record)?;
-                    this.make(&name, &volume.record)
-                })?;
-                if moved {
-                    this.bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its directory", error))?;
-                }
-                return Err(driver::failed(&volume, error));
+            tx.delete(Table::Volume, name.as_str())?;
+            match fs::rename(&home, &grave) {
+                Ok(()) => moved = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::io(name.as_str(), "taking its directory away", error)),
             }
-            this.tell("destroy", &name, &volume.record);
+            Ok(())
+        });
+        if let Err(error) = removed {
+            if moved && let Err(error) = fs::rename(&grave, &home) {
+                tracing::warn!(volume = %name, %error, "putting the directory back after a failed removal");
+            }
+            return Err(error);
+        }
+        if let Some(driver) = driver
+            && let Err(error) = driver.remove(&volume)
+        {
+            // Its contents are there, so it is.
+            self.state.write(Durability::Power, |tx| -> Result<(), Error> {
+                tx.put(Table::Volume, name.as_str(), &*volume.record)?;
+                self.make(name, &volume.record)
+            })?;
             if moved {
-                this.bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its files", error))?;
+                self.bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its directory", error))?;
             }
-            Ok(bytes)
-        })
-        .await
+            return Err(driver::failed(&volume, error));
+        }
+        self.tell("destroy", name, &volume.record);
+        if moved {
+            self.bury(&grave).map_err(|error| Error::io(name.as_str(), "removing its files", error))?;
+        }
+        Ok(bytes)
     }
 
     fn restore(&self) -> Result<(), Error> {
@@ -359,6 +397,7 @@ impl Volumes {
                     // Made, but its record was never committed: it goes if nothing is in it, and else a volume of this
                     // name will find it again.
                     let project = self.quotas.project(&entry.path().join(DATA)).unwrap_or(None);
+                    let _ = fs::remove_file(entry.path().join(reserved::MARK));
                     if fs::remove_dir(entry.path().join(DATA)).is_ok()
                         || fs::read_dir(entry.path()).is_ok_and(|mut d| d.next().is_none())
                     {
@@ -408,8 +447,10 @@ impl Volumes {
 /// Lets a container hold a volume, inside the transaction that stores the container. Removing the volume fails from
 /// then on, until all that the container holds is released.
 pub fn hold(tx: &mut Transaction<'_>, name: &Name, by: &ContainerId) -> Result<(), Error> {
-    if !tx.contains(Table::Volume, name.as_str())? {
-        return Err(Error::NotFound(name.to_string()));
+    let missing = || Error::NotFound(name.to_string());
+    let mut record = tx.get::<Record>(Table::Volume, name.as_str())?.ok_or_else(missing)?;
+    if std::mem::take(&mut record.provisional) {
+        tx.put(Table::Volume, name.as_str(), &record)?;
     }
     Ok(tx.hold((Table::Volume, name.as_str()), (Table::Container, by.as_str()))?)
 }

@@ -151,6 +151,7 @@ async fn what_a_killed_engine_left_is_put_right() {
     f.volumes.create(VolumeSpec::named("lost")).await.unwrap();
     fs::remove_dir_all(root.join("lost")).unwrap();
     fs::create_dir_all(root.join("uncommitted/_data")).unwrap();
+    fs::write(root.join("uncommitted/reserved"), "").unwrap();
     fs::create_dir_all(root.join("half")).unwrap();
     fs::create_dir_all(root.join("precious/_data/file")).unwrap();
     fs::create_dir_all(root.join(format!("{REMOVED}1/_data/deep"))).unwrap();
@@ -171,4 +172,93 @@ async fn two_at_once_make_one() {
     let (one, two) = (create(f.volumes.clone()), create(other));
     assert_eq!(one.await.unwrap().unwrap().created(), two.await.unwrap().unwrap().created());
     assert_eq!(f.events.recent(0).len(), 1);
+}
+
+#[tokio::test]
+async fn a_reserved_one_stays_until_it_is_held_or_given_up() {
+    let f = fixture();
+    // Other engines on the root are no different.
+    let other = f.reopen();
+    f.volumes.create(VolumeSpec::named("data")).await.unwrap();
+    let (one, two) = (
+        f.volumes.reserve(VolumeSpec::named("data")).await.unwrap(),
+        other.reserve(VolumeSpec::named("data")).await.unwrap(),
+    );
+    let nameless = f.volumes.reserve(VolumeSpec::anonymous()).await.unwrap();
+    for volumes in [&f.volumes, &other] {
+        let error = volumes.remove("data").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!(error.to_string(), "remove data: volume is in use - [a container that is being made]");
+        assert_eq!(volumes.prune(|_| true).await.unwrap(), Pruned::default());
+    }
+    drop(one);
+    assert_eq!(f.volumes.remove("data").await.unwrap_err().kind(), ErrorKind::Conflict);
+    let id = f.hold(two.volume.name());
+    drop(two);
+    let error = f.volumes.remove("data").await.unwrap_err().to_string();
+    assert_eq!(error, format!("remove data: volume is in use - [{id}]"));
+    f.release(&id);
+    // The mark of who was killed is locked by nobody.
+    fs::write(f.root.path().join("volumes/data/reserved"), "").unwrap();
+    f.volumes.remove("data").await.unwrap();
+    f.volumes.give_back(nameless).unwrap();
+    assert!(f.directories().is_empty());
+}
+
+#[tokio::test]
+async fn one_of_a_container_that_is_not_made_goes_unless_somebody_wants_it() {
+    let f = fixture();
+    let reserve = |name: &str| f.volumes.reserve(VolumeSpec::named(name));
+    let left = || {
+        let mut left = f.directories();
+        left.sort();
+        left
+    };
+    let alone = reserve("alone").await.unwrap();
+    fs::write(alone.volume.mountpoint().join("copied"), "of the image").unwrap();
+    f.volumes.give_back(alone).unwrap();
+    assert!(left().is_empty() && f.volumes.get("alone").await.is_err());
+
+    f.volumes.create(VolumeSpec::named("there")).await.unwrap();
+    f.volumes.give_back(reserve("there").await.unwrap()).unwrap();
+    let asked = reserve("asked").await.unwrap();
+    f.volumes.create(VolumeSpec::named("asked")).await.unwrap();
+    f.volumes.give_back(asked).unwrap();
+    let (shared, by_another) = (reserve("shared").await.unwrap(), reserve("shared").await.unwrap());
+    f.volumes.give_back(shared).unwrap();
+    f.hold(by_another.volume.name());
+    drop(by_another);
+    // Nobody knows whose this is.
+    let lost = f.root.path().join("volumes/lost/_data/file");
+    fs::create_dir_all(&lost).unwrap();
+    f.volumes.give_back(reserve("lost").await.unwrap()).unwrap();
+    assert_eq!(left(), ["asked", "lost", "shared", "there"]);
+    assert!(lost.is_dir());
+}
+
+#[tokio::test]
+async fn removing_and_reserving_do_not_meet() {
+    let f = fixture();
+    let other = f.reopen();
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = Arc::clone(&done);
+    let remover = tokio::spawn(async move {
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            match other.remove("data").await {
+                Ok(()) | Err(Error::InUse { .. } | Error::NotFound(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..50 {
+        let reserved = f.volumes.reserve(VolumeSpec::named("data")).await.unwrap();
+        reserved.volume.populate(Vec::new(), "/srv".into()).await.unwrap();
+        let id = f.hold(reserved.volume.name());
+        drop(reserved);
+        assert!(f.volumes.get("data").await.unwrap().mountpoint().is_dir());
+        f.release(&id);
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    remover.await.unwrap();
 }
