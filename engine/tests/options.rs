@@ -3,7 +3,7 @@
 
 mod place;
 
-use engine::container::{DeviceMapping, PortBinding};
+use engine::container::{CopyOptions, DeviceMapping, PortBinding};
 use engine::settings::Ulimit;
 use engine::{Bytes, ContainerSpec, Engine, ErrorKind, IpcMode, MountSpec, NamespaceMode, NetworkMode, RemoveOptions};
 use place::{Place, output_of, run, shell, with_busybox};
@@ -295,6 +295,83 @@ async fn owners_are_shown_as_others_at_a_mount() {
     let memory = MountSpec::tmpfs("/m").id_map("uids=7-0-1".parse().unwrap());
     let error = engine.containers().create(shell("true").mount(memory)).await.unwrap_err();
     assert!(error.to_string().contains("an idmap is for binds and volumes"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_copied_has_the_owners_that_the_container_sees() {
+    use std::os::unix::fs::MetadataExt;
+    let place = Place::new();
+    let engine = place.engine().await;
+    let shared = place.directory.path().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    for (name, owner) in [("known", 7), ("other", 5)] {
+        std::fs::write(shared.join(name), "x").unwrap();
+        std::os::unix::fs::chown(shared.join(name), Some(owner), Some(owner)).unwrap();
+    }
+    let belongs_to = |owner| std::os::unix::fs::chown(&shared, Some(owner), Some(owner)).unwrap();
+    belongs_to(7);
+    let container = |map: &str| {
+        let bind = format!("{}:/m:idmap={map}", shared.display());
+        engine.containers().create(shell("exec sleep 1000").bind(bind))
+    };
+    let (rootless, with_root) =
+        (container("uids=7-1000-1;gids=7-1000-1").await.unwrap(), container("uids=7-0-1;gids=7-0-1").await.unwrap());
+    let put =
+        async |container: &engine::Container| container.copy_to("/m", &*archive("in"), CopyOptions::default()).await;
+    let mut refusals = Vec::new();
+    for runs in [false, true] {
+        if runs {
+            rootless.start().await.unwrap();
+            with_root.start().await.unwrap();
+        }
+        assert_eq!(owner_of(&rootless, "/m/known").await, (1000, 1000), "running: {runs}");
+        assert_eq!(owner_of(&rootless, "/m/other").await, (65534, 65534), "running: {runs}");
+        assert_eq!(owner_of(&with_root, "/m/known").await, (0, 0), "running: {runs}");
+        let error = put(&rootless).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        refusals.push(error.to_string());
+        assert!(!shared.join("in").exists());
+        put(&with_root).await.unwrap();
+        let made = shared.join("in").metadata().unwrap();
+        assert_eq!((made.uid(), made.gid()), (7, 7), "running: {runs}");
+        std::fs::remove_file(shared.join("in")).unwrap();
+        belongs_to(5);
+        let error = put(&with_root).await.unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Invalid && error.to_string().contains("root may not write there"),
+            "{error}"
+        );
+        belongs_to(7);
+    }
+    assert!(refusals[0].contains("\"in\" is refused: the idmap of the mount"), "{refusals:?}");
+    assert_eq!(refusals[0], refusals[1]);
+    for container in [rootless, with_root] {
+        container.remove(RemoveOptions::default().force(true)).await.unwrap();
+    }
+}
+
+/// A tar archive of an empty file of root's.
+fn archive(name: &str) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    header.set_mode(0o644);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, name, &[][..]).unwrap();
+    archive.into_inner().unwrap()
+}
+
+/// User and group of a file, as an archive of it says.
+async fn owner_of(container: &engine::Container, path: &str) -> (u32, u32) {
+    use futures_util::StreamExt as _;
+    let (_, mut archive) = container.copy_from(path).await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = archive.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    let mut archive = tar::Archive::new(&*bytes);
+    let entry = archive.entries().unwrap().next().unwrap().unwrap();
+    let owner = |id: std::io::Result<u64>| u32::try_from(id.unwrap()).unwrap();
+    (owner(entry.header().uid()), owner(entry.header().gid()))
 }
 
 #[tokio::test]

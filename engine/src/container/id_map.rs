@@ -1,8 +1,12 @@
 //! Owners of files that are shown as others at a mount, and the text that this is written in.
 
 use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
 use std::str::FromStr;
 
+use engine_sys::mount::{self, Below};
+use engine_sys::namespace;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
@@ -46,6 +50,15 @@ impl IdMap {
     #[must_use]
     pub fn groups(&self) -> &[IdRange] {
         if self.groups.is_empty() { &ALL } else { &self.groups }
+    }
+
+    /// Shows the owners at a mount that is attached nowhere as it says.
+    pub(super) fn apply(&self, mount: impl AsFd, below: Below) -> io::Result<()> {
+        let lines = |ranges: &[IdRange]| -> String {
+            ranges.iter().map(|range| format!("{} {} {}\n", range.stored, range.shown, range.count)).collect()
+        };
+        let users = namespace::new_users(&lines(self.users()), &lines(self.groups()))?;
+        mount::map_owners(mount, below, users.as_fd())
     }
 }
 

@@ -86,7 +86,9 @@ pub(super) fn elsewhere(shared: &Shared, name: &str) -> Option<OwnedFd> {
         let live = inner.live()?;
         let record = inner.record();
         let has = |point: &&MountPoint| {
-            point.name.as_deref() == Some(name) && point.subpath.is_none() && point.kind == MountKind::Volume
+            // Where owners are shown as others it is not the volume as it is.
+            let is_whole = point.subpath.is_none() && point.id_map.is_none();
+            point.name.as_deref() == Some(name) && is_whole && point.kind == MountKind::Volume
         };
         let point = record.mounts.iter().find(has)?;
         namespace::in_mounts(live.process(), || mount::copy(Path::new(&point.destination), Below::Left)).ok()

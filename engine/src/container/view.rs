@@ -211,6 +211,9 @@ fn attach(root: &Root, point: &MountPoint, tree: Option<OwnedFd>) -> io::Result<
             mount => mount?,
         },
     };
+    if let Some(map) = &point.id_map {
+        map.apply(&mount, below)?;
+    }
     if !point.writable {
         mount::set_read_only(&mount, if point.read_only_non_recursive { Below::Left } else { Below::Included })?;
     }

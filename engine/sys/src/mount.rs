@@ -49,12 +49,19 @@ pub fn set_read_only(mount: impl AsFd, below: Below) -> io::Result<()> {
 /// Gives a mount further attributes; those that it has stay, but for another way to note when files were read.
 pub fn add_attributes(mount: impl AsFd, below: Below, attributes: MountAttrFlags) -> io::Result<()> {
     let time = MountAttrFlags::MOUNT_ATTR_NOATIME | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
-    let attributes = libc::mount_attr {
-        attr_set: attributes.bits().into(),
-        attr_clr: if attributes.intersects(time) { libc::MOUNT_ATTR__ATIME } else { 0 },
-        propagation: 0,
-        userns_fd: 0,
-    };
+    let attr_clr = if attributes.intersects(time) { libc::MOUNT_ATTR__ATIME } else { 0 };
+    let attr_set = attributes.bits().into();
+    set(mount, below, &libc::mount_attr { attr_set, attr_clr, propagation: 0, userns_fd: 0 })
+}
+
+/// Shows the owners of files of a mount that is attached nowhere as others: those that its file system has are within the
+/// user namespace, those that are shown outside of it.
+pub fn map_owners(mount: impl AsFd, below: Below, users: BorrowedFd<'_>) -> io::Result<()> {
+    let userns_fd = u64::try_from(users.as_raw_fd()).map_err(io::Error::other)?;
+    set(mount, below, &libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd })
+}
+
+fn set(mount: impl AsFd, below: Below, attributes: &libc::mount_attr) -> io::Result<()> {
     let recursive = if below == Below::Included { libc::AT_RECURSIVE } else { 0 };
     let flags = libc::AT_EMPTY_PATH | recursive;
     // SAFETY: the kernel reads an empty name and one structure of the size that is told, both of which outlive the call,
@@ -65,7 +72,7 @@ pub fn add_attributes(mount: impl AsFd, below: Below, attributes: MountAttrFlags
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };
@@ -102,5 +109,25 @@ mod tests {
             assert!(has.contains(flag), "{flag:?} of {has:?}");
         }
         assert!(!has.contains(StatVfsMountFlags::RDONLY));
+    }
+
+    #[test]
+    fn owners_are_shown_as_others() {
+        use std::os::unix::fs::chown;
+        let room = tempfile::tempdir().unwrap();
+        for (name, owner) in [("known", 5), ("other", 6)] {
+            std::fs::write(room.path().join(name), "").unwrap();
+            chown(room.path().join(name), Some(owner), Some(owner)).unwrap();
+        }
+        let users = crate::namespace::new_users("5 1000 1\n", "0 0 4294967295\n").unwrap();
+        let copy = copy(room.path(), Below::Included).unwrap();
+        map_owners(&copy, Below::Included, users.as_fd()).unwrap();
+        let owner = |name: &str| {
+            let found = rustix::fs::statat(&copy, name, rustix::fs::AtFlags::empty()).unwrap();
+            (found.st_uid, found.st_gid)
+        };
+        assert_eq!((owner("known"), owner("other")), ((1000, 5), (65534, 6)));
+        let made = rustix::fs::mkdirat(&copy, "made", rustix::fs::Mode::from(0o755));
+        assert_eq!(made.unwrap_err(), rustix::io::Errno::OVERFLOW);
     }
 }

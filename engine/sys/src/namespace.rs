@@ -1,5 +1,5 @@
 //! Network and mount namespaces, made and entered on threads of their own, so that no other thread ever changes its
-//! namespace.
+//! namespace, and user namespaces that nobody is in.
 
 use std::fs::File;
 use std::io;
@@ -76,6 +76,40 @@ pub fn new_mounts<T: Send>(inside: impl FnOnce() -> io::Result<T> + Send) -> io:
     })
 }
 
+/// Makes a user namespace for the owners of a mount ([`crate::mount::map_owners`]). `users` and `groups` are lines of three numbers
+/// as in `/proc/PID/uid_map`. It lives as long as the descriptor. Needs `CAP_SYS_ADMIN`, `CAP_SETUID` and `CAP_SETGID`.
+///
+/// # Errors
+/// When the namespace cannot be made, or the kernel takes no such map.
+pub fn new_users(users: &str, groups: &str) -> io::Result<OwnedFd> {
+    let flags = libc::c_long::from(libc::CLONE_NEWUSER | libc::CLONE_FILES);
+    // SAFETY: without a stack this is a fork whose child is in a new user namespace and does one thing: it ends. It shares
+    // open files, so that nobody waits for the end of a pipe because of it, and its end is told by no signal.
+    let child = unsafe {
+        match libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) {
+            0 => libc::_exit(0),
+            child => child,
+        }
+    };
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // Ended or not, it has its namespace until it is waited for.
+    let of = |name: &str| format!("/proc/{child}/{name}");
+    let mapped = std::fs::write(of("gid_map"), groups)
+        .and_then(|()| std::fs::write(of("uid_map"), users))
+        .and_then(|()| File::open(of("ns/user")));
+    let child = libc::pid_t::try_from(child).map_err(io::Error::other)?;
+    // SAFETY: no memory is passed; the child is this function's own.
+    while unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::__WALL) } < 0 {
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    Ok(mapped?.into())
+}
+
 fn unshare_file_system() -> io::Result<()> {
     // SAFETY: only root, working directory and umask are parted, on a thread that nobody else uses and that ends with
     // its task.
@@ -106,6 +140,20 @@ mod tests {
         assert_eq!(here().unwrap(), before);
         assert_eq!(in_network(namespace.as_fd(), here).unwrap(), inside);
         assert_eq!(here().unwrap(), before);
+    }
+
+    #[test]
+    fn a_namespace_of_users_has_its_maps_and_no_process() {
+        for round in 0..20 {
+            let users = new_users("0 1000 1\n5 7 2\n", "0 0 4294967295\n").unwrap();
+            let kind =
+                std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&users))).unwrap();
+            assert!(kind.to_string_lossy().starts_with("user:"), "{round}: {kind:?}");
+        }
+        assert!(new_users("nonsense", "0 0 1\n").is_err());
+        assert!(new_users("0 0 1\n0 5 1\n", "0 0 1\n").is_err());
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        assert_eq!(children, "");
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub(crate) struct Manner {
 
 /// More entries than anybody copies.
 const ENTRIES: u64 = 10_000_000;
+/// What `EOVERFLOW` means of an owner.
+const LEFT_OUT: &str = "the idmap of the mount that it goes to leaves out its owner, or root, who makes it: \
+     name both in the map, or have a process of the container write it that runs as somebody of the map";
+/// What `EACCES` means where root asks.
+const FOREIGN: &str = "root may not write there: the directory's owner is left out by the idmap of its mount, \
+     or its file system refuses root: name the owner in the map, or have somebody write it who may";
 /// Directories on the way to an entry.
 const DEPTH: usize = 512;
 
@@ -45,6 +51,12 @@ pub(crate) fn put<R: BufRead>(archive: &mut Archive<R>, root: &Root, base: &[u8]
         }
         let name = show(&entry.path);
         putting.entry(archive, &entry).map_err(|error| match error {
+            Error::Host { source, .. } if Errno::from_io_error(&source) == Some(Errno::OVERFLOW) => {
+                Error::Refused { name, reason: LEFT_OUT }
+            }
+            Error::Host { source, .. } if Errno::from_io_error(&source) == Some(Errno::ACCESS) => {
+                Error::Refused { name, reason: FOREIGN }
+            }
             Error::Host { what, source } if what.is_empty() => Error::Entry { name, source },
             other => other,
         })?;
