@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::config::clean_path;
 use super::view::View;
 use super::{Container, Error, accounts};
+use crate::id::ContainerId;
 use crate::snapshot;
 use crate::snapshot::decode::Decoded;
 use crate::snapshot::pieces::{self, Source};
@@ -87,15 +88,19 @@ impl Stream for ArchiveStream {
     }
 }
 
-/// Makes an archive on a thread of its own, which ends when nobody reads any more.
+/// Makes an archive of a container's files on a thread of its own, which ends when nobody reads any more.
 pub(super) fn pack(
+    of: ContainerId,
     work: impl FnOnce(&mut Packer) -> Result<(), snapshot::Error> + Send + 'static,
 ) -> Result<ArchiveStream, Error> {
     let (sender, pieces) = mpsc::channel(PIECES);
     on_thread("engine-pack", move || {
         let mut packer = Packer::new(sender.clone());
         if let Err(error) = work(&mut packer).and_then(|()| packer.finish()) {
-            // Nobody reads any more, or is told.
+            // Clients see no more than a stream that ends too early. Who has gone away needs nothing.
+            if !sender.is_closed() {
+                tracing::error!(container = %of, %error, "an archive of files breaks off");
+            }
             let _ = sender.blocking_send(Err(error));
         }
     })?;
@@ -275,7 +280,7 @@ impl Container {
                 )));
             }
             let name = if asked.base() == "/" { String::new() } else { asked.base().to_owned() };
-            let stream = pack(move |packer| {
+            let stream = pack(this.inner.id, move |packer| {
                 let packed = match directory {
                     Some(directory) => packer.tree(directory, Top::Directory(name.as_bytes())),
                     None => packer.one(found.parent.as_fd(), &found.name, name.as_bytes()),

@@ -13,7 +13,7 @@ impl Container {
     /// When its files cannot be reached. What goes wrong later is the last item of the stream.
     pub async fn export(&self) -> Result<ArchiveStream, Error> {
         let bare = self.bare().await?;
-        let stream = pack(move |packer| {
+        let stream = pack(self.inner.id, move |packer| {
             let root = merged::reopened(bare.root.as_fd()).map_err(crate::snapshot::Error::host("open the root"))?;
             packer.tree(root, Top::Contents)
         })?;

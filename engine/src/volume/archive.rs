@@ -48,11 +48,15 @@ impl Volume {
     pub async fn export(&self) -> Result<VolumeArchive, Error> {
         let root = self.files()?;
         let (sender, pieces) = mpsc::channel(PIECES);
+        let name = self.name.clone();
         let work = move || {
             let mut packer = Packer::new(sender.clone());
             let packed = packer.tree(root.into_fd(), Top::Directory(b".")).and_then(|()| packer.finish());
             if let Err(error) = packed {
-                // Nobody reads any more, or is told.
+                // Clients see no more than a stream that ends too early. Who has gone away needs nothing.
+                if !sender.is_closed() {
+                    tracing::error!(volume = %name, %error, "an archive of files breaks off");
+                }
                 let _ = sender.blocking_send(Err(error));
             }
         };

@@ -1,5 +1,6 @@
 //! A tree of files as a tar archive. Every name is looked up in an open directory and no link is followed, so that
-//! whoever changes the tree meanwhile changes what is in the archive and nothing else.
+//! whoever changes the tree meanwhile changes what is in the archive and nothing else. What is gone when its turn comes is
+//! not in it.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
@@ -20,7 +21,7 @@ use super::{DEEPEST, is_made_up, open_directory, open_file};
 
 /// Bytes that are handed on at once.
 const PIECE: usize = 512 << 10;
-/// Levels whose directories stay open; those above are opened again from below.
+/// Levels whose directories stay open, besides the first; those above are opened again from below, or by their names.
 const OPEN: usize = 48;
 /// Files with several names that are remembered; further ones become files of their own.
 const MOST_LINKED: usize = 1 << 20;
@@ -100,7 +101,7 @@ impl Packer {
         while let Some(top) = levels.last_mut() {
             path.truncate(top.path);
             let Some(name) = top.names.pop() else {
-                ascend(&mut levels).map_err(|source| failed(&path, source))?;
+                ascend(&mut levels, &path).map_err(|source| failed(&path, source))?;
                 continue;
             };
             path.extend_from_slice(name.to_bytes());
@@ -112,7 +113,8 @@ impl Packer {
                 return Err(Error::Limit(format!("{} within {DEEPEST} directories", show(&path))));
             }
             levels.push(level(below, path.len()).map_err(|source| failed(&path, source))?);
-            if let Some(above) = levels.len().checked_sub(OPEN + 1).and_then(|at| levels.get_mut(at)) {
+            let above = levels.len().checked_sub(OPEN + 1).filter(|above| *above > 0);
+            if let Some(above) = above.and_then(|above| levels.get_mut(above)) {
                 above.directory = None;
             }
         }
@@ -127,26 +129,24 @@ impl Packer {
 
     /// Adds one entry; a directory that is to be gone through is returned.
     fn step(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &mut Vec<u8>) -> io::Result<Option<OwnedFd>> {
-        let found = match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            // It was there a moment ago.
-            Err(Errno::NOENT) => return Ok(None),
-            found => found?,
-        };
+        let Some(found) = there(fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW))? else { return Ok(None) };
         if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
             self.node(parent, name, path)?;
             return Ok(None);
         }
         let directory = match open_directory(parent, name) {
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-            directory => directory?,
+            Err(Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            directory => there(directory)?,
         };
+        let Some(directory) = directory else { return Ok(None) };
         let within = fs::fstat(&directory)?;
         path.push(b'/');
         let mut entry = header(Kind::Directory, path, &within);
         // What the kernel makes up is no part of anybody's files.
         let mounted = within.st_dev != fs::fstat(parent)?.st_dev && is_made_up(&directory);
         if !mounted {
-            entry.attributes = attributes(directory.as_fd())?;
+            let Some(kept) = there(attributes(directory.as_fd()))? else { return Ok(None) };
+            entry.attributes = kept;
         }
         self.out.header(&entry)?;
         if self.upper {
@@ -169,10 +169,7 @@ impl Packer {
     }
 
     fn node(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &[u8]) -> io::Result<()> {
-        let found = match fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(()),
-            found => found?,
-        };
+        let Some(found) = there(fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW))? else { return Ok(()) };
         let kind = FileType::from_raw_mode(found.st_mode);
         if self.upper {
             if kind == FileType::CharacterDevice && found.st_rdev == 0 {
@@ -193,19 +190,16 @@ impl Packer {
         }
         match kind {
             FileType::RegularFile => {
-                let opened = match open_file(parent, name) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                    opened => opened?,
-                };
-                // Something else took its place meanwhile: it is as good as gone.
-                let Some((file, found)) = opened else { return Ok(()) };
+                // Something else may have taken its place meanwhile: it is as good as gone.
+                let Some((file, found)) = there(open_file(parent, name))?.flatten() else { return Ok(()) };
                 self.file(&file, path, &found)?;
             }
             FileType::Symlink => {
                 let target = match fs::readlinkat(parent, name, Vec::new()) {
-                    Err(Errno::NOENT | Errno::INVAL) => return Ok(()),
-                    target => target?,
+                    Err(Errno::INVAL) => return Ok(()),
+                    target => there(target)?,
                 };
+                let Some(target) = target else { return Ok(()) };
                 self.out.header(&header(Kind::Symlink, path, &found).to(target.into_bytes()))?;
             }
             FileType::CharacterDevice | FileType::BlockDevice => {
@@ -234,7 +228,8 @@ impl Packer {
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         let mut entry = header(Kind::File, path, found);
-        entry.attributes = attributes(file.as_fd())?;
+        let Some(kept) = there(attributes(file.as_fd()))? else { return Ok(()) };
+        entry.attributes = kept;
         self.out.header(&entry)?;
         let mut rest = entry.size;
         while rest > 0 {
@@ -259,33 +254,70 @@ fn failed(path: &[u8], source: io::Error) -> Error {
     Error::Host { what: format!("read {:?}", show(path)), source }
 }
 
+/// What is asked of something that may have been taken away a moment ago; nothing if it was.
+fn there<T, E: Into<io::Error>>(asked: Result<T, E>) -> io::Result<Option<T>> {
+    match asked.map_err(Into::into) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOENT | Errno::STALE)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn level(directory: OwnedFd, path: usize) -> io::Result<Level> {
-    let found = fs::fstat(&directory)?;
+    let identity = identity(&directory)?;
     let mut names = Vec::new();
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if !matches!(name.to_bytes(), b"." | b"..") {
-            names.push(name.to_owned());
+    // One that was removed has nothing in it any more.
+    if let Some(entries) = there(Dir::read_from(&directory))? {
+        for entry in entries {
+            let Some(entry) = there(entry)? else { break };
+            let name = entry.file_name();
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                names.push(name.to_owned());
+            }
         }
     }
     names.sort_unstable_by(|one, other| other.cmp(one));
-    Ok(Level { directory: Some(directory), identity: (found.st_dev, found.st_ino), names, path })
+    Ok(Level { directory: Some(directory), identity, names, path })
 }
 
-/// Goes up one level. A directory that was closed is found again from below, and must be the same.
-fn ascend(levels: &mut Vec<Level>) -> io::Result<()> {
+fn identity(directory: &OwnedFd) -> rustix::io::Result<(u64, u64)> {
+    let found = fs::fstat(directory)?;
+    Ok((found.st_dev, found.st_ino))
+}
+
+/// Goes up one level. A directory that was closed is found again from below, and must be the same. If it is not there any
+/// more, since one of the two was moved, it is looked for where it was; what is not there either is gone with all that is in it.
+fn ascend(levels: &mut Vec<Level>, path: &[u8]) -> io::Result<()> {
     let Some(done) = levels.pop() else { return Ok(()) };
-    if let (Some(above), Some(below)) = (levels.last_mut(), done.directory)
-        && above.directory.is_none()
+    let Some(above) = levels.last_mut().filter(|above| above.directory.is_none()) else { return Ok(()) };
+    let below = done.directory.as_ref().map(|below| open_directory(below.as_fd(), OsStr::new("..")));
+    if let Some(directory) = below.and_then(Result::ok)
+        && identity(&directory)? == above.identity
     {
-        let directory = open_directory(below.as_fd(), OsStr::new(".."))?;
-        let found = fs::fstat(&directory)?;
-        if (found.st_dev, found.st_ino) != above.identity {
-            return Err(io::Error::other("a directory was moved while it was read"));
-        }
         above.directory = Some(directory);
+        return Ok(());
     }
+    let mut found = 0;
+    while let Some([above, level, ..]) = levels.get_mut(found..) {
+        let Some(parent) = &above.directory else { break };
+        let name = path.get(above.path..level.path).and_then(|name| name.strip_suffix(b"/")).unwrap_or_default();
+        if level.directory.is_none() {
+            match open_directory(parent.as_fd(), OsStr::from_bytes(name)) {
+                Ok(directory) if identity(&directory)? == level.identity => level.directory = Some(directory),
+                Ok(_) | Err(Errno::NOENT | Errno::STALE | Errno::NOTDIR | Errno::LOOP) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        found += 1;
+        // Only the first stays open, and those that are about to be read.
+        if found > 1
+            && found + OPEN < levels.len()
+            && let Some(above) = levels.get_mut(found - 1)
+        {
+            above.directory = None;
+        }
+    }
+    levels.truncate(found + 1);
     Ok(())
 }
 

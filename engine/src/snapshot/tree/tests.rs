@@ -115,6 +115,79 @@ fn deep_trees_need_few_descriptors() {
     assert!(listed[200].ends_with("d199/file") && listed[201] == "File z");
 }
 
+/// Packs `root/from`: 150 directories in each other, a file `z` in each, and a large one in the last, at which `change` is made.
+fn changed_at_the_bottom(change: impl FnOnce(&Path)) -> Vec<String> {
+    let (room, root) = scene();
+    let mut at = room.path().join("root/from");
+    host::create_dir(&at).unwrap();
+    for level in 0..150 {
+        host::write(at.join("z"), "x").unwrap();
+        at = at.join(format!("d{level}"));
+        host::create_dir(&at).unwrap();
+    }
+    host::write(at.join("large"), vec![1; 8 << 20]).unwrap();
+    let (sender, mut pieces) = mpsc::channel(1);
+    let directory = root.directory(Path::new("from")).unwrap().into_fd();
+    let thread = std::thread::spawn(move || {
+        let mut packer = Packer::new(sender);
+        packer.tree(directory, Top::Contents)?;
+        packer.finish()
+    });
+    // Who packs is in the middle of it now, and waits.
+    let mut bytes = pieces.blocking_recv().unwrap().unwrap().to_vec();
+    change(&room.path().join("root"));
+    while let Some(piece) = pieces.blocking_recv() {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    thread.join().unwrap().unwrap();
+    names(&bytes)
+}
+
+/// A directory of that many levels within `from`.
+fn down(levels: usize) -> String {
+    (0..levels).map(|level| format!("d{level}/")).collect()
+}
+
+#[test]
+fn a_directory_that_is_moved_while_it_is_read_costs_nothing_else() {
+    let still = changed_at_the_bottom(|_| {});
+    assert_eq!(still.len(), 301);
+    let moved = changed_at_the_bottom(|root| {
+        host::rename(root.join("from").join(down(30)), root.join("to/moved")).unwrap();
+    });
+    assert_eq!(moved, still);
+    // Within the last levels, whose directories are open.
+    let moved = changed_at_the_bottom(|root| {
+        host::rename(root.join("from").join(down(140)), root.join("moved")).unwrap();
+    });
+    assert_eq!(moved, still);
+}
+
+#[test]
+fn what_vanishes_while_it_is_read_is_left_out_and_nothing_else() {
+    let left = |from: usize, to: usize| -> Vec<String> {
+        let files = |levels: std::ops::Range<usize>| levels.rev().map(|level| format!("File {}z", down(level)));
+        let directories = (1..=150).map(|level| format!("Directory {}", down(level)));
+        let large = [format!("File {}large", down(150))];
+        directories.chain(large).chain(files(to..150)).chain(files(0..from)).collect()
+    };
+    let vanished = changed_at_the_bottom(|root| {
+        let from = root.join("from");
+        host::rename(from.join(down(30)), root.join("to/moved")).unwrap();
+        host::remove_dir_all(from.join(down(20))).unwrap();
+    });
+    assert_eq!(vanished, left(20, 30));
+    let replaced = changed_at_the_bottom(|root| {
+        let from = root.join("from");
+        host::rename(from.join(down(30)), root.join("to/moved")).unwrap();
+        host::rename(from.join(down(20)), root.join("to/kept")).unwrap();
+        symlink(root.join("to/kept"), root.join("from").join(down(20).trim_end_matches('/'))).unwrap();
+    });
+    assert_eq!(replaced, left(20, 30));
+    let emptied = changed_at_the_bottom(|root| host::remove_dir_all(root.join("from/d0")).unwrap());
+    assert!(emptied.ends_with(&["File z".to_owned()]) && emptied.contains(&format!("File {}large", down(150))));
+}
+
 #[test]
 fn nothing_is_written_outside() {
     let (room, root) = scene();
