@@ -58,6 +58,19 @@ pub enum Error {
     /// A directory would have to take the place of a file, or the other way round.
     #[error("{0}")]
     Kinds(String),
+    /// What a container has written has a path that no layer can have.
+    #[error(
+        "the path {path:?}... has {length} bytes, in an image it may have {longest}: move what is there further up, remove it, \
+         or keep it in a volume (an export has paths of any length)"
+    )]
+    LongPath {
+        /// How the path begins.
+        path: String,
+        /// Bytes of all of it, or of the part of it that is too long already.
+        length: usize,
+        /// The most that are allowed: as many as the kernel takes at once.
+        longest: u64,
+    },
     /// The layer is larger than allowed.
     #[error("unpack archive: it has {0}; that is more than this engine unpacks")]
     Limit(String),
@@ -101,9 +114,12 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Archive(tar::Error::Read(_)) => ErrorKind::Unavailable,
-            Self::Archive(_) | Self::Refused { .. } | Self::Kinds(_) | Self::Limit(_) | Self::Mismatch { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::Archive(_)
+            | Self::Refused { .. }
+            | Self::Kinds(_)
+            | Self::LongPath { .. }
+            | Self::Limit(_)
+            | Self::Mismatch { .. } => ErrorKind::Invalid,
             Self::Full | Self::Vanished(_) => ErrorKind::Unavailable,
             Self::Entry { .. } | Self::Host { .. } => ErrorKind::Internal,
             Self::State(error) => error.kind(),

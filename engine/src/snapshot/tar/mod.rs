@@ -16,7 +16,7 @@ const BLOCK: usize = 512;
 /// The largest PAX header: extended attributes of 64 KiB each fit in, several times.
 const MAX_PAX: u64 = 1 << 20;
 /// The longest name, in bytes: what the kernel takes.
-const MAX_NAME: u64 = 4096;
+pub(super) const MAX_NAME: u64 = 4096;
 /// Headers that describe one following entry.
 const MAX_META: usize = 16;
 

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use super::super::Error;
-use super::super::tar::{Entry, Kind, Writer, show};
+use super::super::tar::{Entry, Kind, MAX_NAME, Writer, show};
 use super::{DEEPEST, is_made_up, open_directory, open_file};
 
 /// Bytes that are handed on at once.
@@ -27,6 +27,9 @@ const OPEN: usize = 48;
 const MOST_LINKED: usize = 1 << 20;
 /// The largest attribute value that is kept.
 const LARGEST_ATTRIBUTE: usize = 64 << 10;
+
+/// How much of a long path is shown.
+const SHOWN: usize = 200;
 
 /// What the archive's first entry is.
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +108,10 @@ impl Packer {
                 continue;
             };
             path.extend_from_slice(name.to_bytes());
+            if self.upper && path.len() as u64 >= MAX_NAME {
+                let (begins, longest) = (show(&path[..path.len().min(SHOWN)]), MAX_NAME - 1);
+                return Err(Error::LongPath { path: begins, length: path.len(), longest });
+            }
             let Some(parent) = &top.directory else { continue };
             let parent = parent.as_fd();
             let below = self.step(parent, OsStr::from_bytes(name.to_bytes()), &mut path);

@@ -115,6 +115,27 @@ fn deep_trees_need_few_descriptors() {
     assert!(listed[200].ends_with("d199/file") && listed[201] == "File z");
 }
 
+#[test]
+fn a_path_that_no_layer_can_have_is_named() {
+    let (room, root) = scene();
+    let mut at = root.directory(Path::new("to")).unwrap().into_fd();
+    for _ in 0..220 {
+        let name = "nineteen-letters-it";
+        fs::mkdirat(&at, name, Mode::RWXU).unwrap();
+        at = open_directory(at.as_fd(), OsStr::new(name)).unwrap();
+    }
+    let (sender, mut pieces) = mpsc::channel(100);
+    let error = pack_upper(&room.path().join("root"), sender).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind(), crate::error::ErrorKind::Invalid);
+    assert!(text.starts_with("the path \"to/nineteen-letters-it/") && text.contains("may have 4095: move"), "{text}");
+    while pieces.blocking_recv().is_some() {}
+    // An archive that is no layer has it.
+    let directory = root.directory(Path::new("to")).unwrap().into_fd();
+    let bytes = packed(move |packer| packer.tree(directory, Top::Contents));
+    assert!(bytes.len() > 220 * 512);
+}
+
 /// Packs `root/from`: 150 directories in each other, a file `z` in each, and a large one in the last, at which `change` is made.
 fn changed_at_the_bottom(change: impl FnOnce(&Path)) -> Vec<String> {
     let (room, root) = scene();
