@@ -19,7 +19,7 @@ use self::names::Names;
 use self::options::{Options, Threads};
 use self::process::Process;
 use self::rows::Row;
-use self::values::Values;
+use self::values::{Key, Values};
 use super::inventory::{blocking, not_running};
 use super::{Container, Error};
 
@@ -139,7 +139,12 @@ impl List<'_> {
     fn add(&mut self, mut process: Process) {
         let below = self.options.threads == Threads::Below;
         let cells = self.cells(&mut process, |column| below && column.is_of_threads());
-        let keys = self.options.sort.iter().map(|sort| self.values.key(sort.column, &process)).collect();
+        let mut keys: Vec<Key> = self.options.sort.iter().map(|sort| self.values.key(sort.column, &process)).collect();
+        for key in &mut keys {
+            if let Key::Text(text) = key {
+                shorten(text, &mut self.bytes);
+            }
+        }
         let (pid, parent, start) = (process.pid, process.number(4), process.start());
         self.rows.push(Row { pid, parent, start, keys, cells, below: Vec::new() });
     }
@@ -160,15 +165,17 @@ impl List<'_> {
         let mut cells: Vec<String> = columns
             .map(|column| if without(column) { "-".to_owned() } else { self.values.of(column, process) })
             .collect();
-        if self.bytes > ENOUGH {
-            for cell in &mut cells {
-                let end = cell.char_indices().nth(SHORT).map_or(cell.len(), |(at, _)| at);
-                cell.truncate(end);
-            }
-        }
-        self.bytes += cells.iter().map(String::len).sum::<usize>();
+        cells.iter_mut().for_each(|cell| shorten(cell, &mut self.bytes));
         cells
     }
+}
+
+/// Counts a text, and cuts it once there is enough of them: what processes call themselves shall not fill the memory.
+fn shorten(text: &mut String, bytes: &mut usize) {
+    if *bytes > ENOUGH {
+        text.truncate(text.char_indices().nth(SHORT).map_or(text.len(), |(at, _)| at));
+    }
+    *bytes += text.len();
 }
 
 /// What the processes had used at an earlier moment.
@@ -224,6 +231,16 @@ mod tests {
         assert!(rows[0][1] != "0" && !rows[0][2].is_empty());
         assert!(listed_here("-p 1").is_empty() && listed_here("-fN").is_empty());
         assert_eq!(listed_here("aux")[0].len(), 11);
+    }
+
+    #[test]
+    fn texts_are_whole_until_there_is_enough_of_them() {
+        let mut bytes = ENOUGH;
+        let mut text = "é".repeat(1000);
+        shorten(&mut text, &mut bytes);
+        assert_eq!((text.len(), bytes), (2000, ENOUGH + 2000));
+        shorten(&mut text, &mut bytes);
+        assert_eq!((text.len(), bytes), (2 * SHORT, ENOUGH + 2000 + 2 * SHORT));
     }
 
     #[test]

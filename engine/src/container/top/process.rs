@@ -10,6 +10,8 @@ use super::columns::Whose;
 
 /// How much of a file is read, where the process decides how long it is.
 const LONGEST: u64 = 64 << 10;
+/// More than `status` can have, with as many groups as there may be.
+const WHOLE: u64 = 1 << 20;
 
 /// A process, or a thread of it.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Process {
     }
 
     fn open(pid: u32, thread: u32, directory: OwnedFd) -> Option<Self> {
-        let (stat, status) = (bytes(&directory, "stat")?, bytes(&directory, "status")?);
+        let (stat, status) = (bytes(&directory, "stat", LONGEST)?, bytes(&directory, "status", WHOLE)?);
         let process = Self::parsed(pid, &stat, &String::from_utf8_lossy(&status))?;
         Some(Self { thread, directory: Some(directory), ..process })
     }
@@ -177,16 +179,16 @@ impl Process {
     }
 
     fn file(&self, name: &str) -> Option<Vec<u8>> {
-        bytes(self.directory.as_ref()?, name)
+        bytes(self.directory.as_ref()?, name, LONGEST)
     }
 }
 
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
 
-fn bytes(directory: &OwnedFd, name: &str) -> Option<Vec<u8>> {
+fn bytes(directory: &OwnedFd, name: &str, limit: u64) -> Option<Vec<u8>> {
     let file = openat(directory, name, FLAGS, Mode::empty()).ok()?;
     let mut content = Vec::new();
-    File::from(file).take(LONGEST).read_to_end(&mut content).ok()?;
+    File::from(file).take(limit).read_to_end(&mut content).ok()?;
     Some(content)
 }
 
