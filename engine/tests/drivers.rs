@@ -71,6 +71,77 @@ async fn the_next_engine_sends_on_from_where_the_last_one_was() {
 }
 
 #[tokio::test]
+async fn what_was_written_while_there_was_no_engine_is_sent_though_the_container_has_ended() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", server.local_addr().unwrap());
+    let go = tempfile::tempdir().unwrap();
+    let script = "echo first; while ! test -e /go/on; do sleep 0.05; done; echo second; echo third";
+    for (name, auto_remove) in [("kept", false), ("removed", true)] {
+        let mut spec = shell(script).name(name).auto_remove(auto_remove);
+        spec.host.binds.push(format!("{}:/go", go.path().display()));
+        driver(&mut spec, "syslog", &[("syslog-address", &address), ("tag", "{{.Name}}")]);
+        engine.containers().create(spec).await.unwrap().start().await.unwrap();
+    }
+    // Each connection is read to its end beside the others.
+    let (heard, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let server = tokio::spawn(async move {
+        loop {
+            let (stream, _) = server.accept().await.unwrap();
+            let heard = heard.clone();
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream).lines();
+                while let Ok(Some(line)) = stream.next_line().await {
+                    let name = if line.contains("kept") { "kept" } else { "removed" };
+                    let _ = heard.send(format!("{name} {}", line.rsplit_once(": ").unwrap().1));
+                }
+            });
+        }
+    });
+    let mut next = async |count: usize| {
+        let mut seen = Vec::new();
+        for _ in 0..count {
+            seen.push(lines.recv().await.unwrap());
+        }
+        seen.sort();
+        seen
+    };
+    assert_eq!(next(2).await, ["kept first", "removed first"]);
+    let of = async |engine: &Engine, name: &str| engine.containers().get(name).await;
+    for name in ["kept", "removed"] {
+        let sent = of(&engine, name).await.unwrap().directory().join("sent");
+        while !sent.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+    let mut pids = Vec::new();
+    for name in ["kept", "removed"] {
+        pids.push(of(&engine, name).await.unwrap().record().state.pid);
+    }
+    engine.shutdown().await;
+    drop(engine);
+    std::fs::write(go.path().join("on"), "").unwrap();
+    while pids.iter().any(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists()) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let engine = Engine::open(place.without_bridge()).await.unwrap();
+    assert_eq!(next(4).await, ["kept second", "kept third", "removed second", "removed third"]);
+    while of(&engine, "removed").await.is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // Its end is known by now; what an engine has not sent any more the next one sends nevertheless.
+    let sent = of(&engine, "kept").await.unwrap().directory().join("sent");
+    engine.shutdown().await;
+    drop(engine);
+    std::fs::remove_file(sent).unwrap();
+    let engine = Engine::open(place.without_bridge()).await.unwrap();
+    assert_eq!(next(3).await, ["kept first", "kept second", "kept third"]);
+    of(&engine, "kept").await.unwrap().remove(RemoveOptions::default()).await.unwrap();
+    server.abort();
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_told_at_the_start() {
     let place = Place::new();
     let engine = place.engine().await;

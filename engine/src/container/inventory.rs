@@ -90,7 +90,7 @@ pub(super) struct Inner {
     /// Who looks at its files.
     pub(super) views: Views,
     /// Held by whoever sends its output elsewhere.
-    pub(super) shipping: tokio::sync::Mutex<()>,
+    pub(super) shipping: Arc<tokio::sync::Mutex<()>>,
     /// Held by whoever packs older files of its log.
     pub(super) packing: tokio::sync::Mutex<()>,
     /// One change of the record at a time.
@@ -145,7 +145,7 @@ impl Inner {
             id: record.id,
             lifecycle: tokio::sync::Mutex::default(),
             views: Views::default(),
-            shipping: tokio::sync::Mutex::default(),
+            shipping: Arc::default(),
             packing: tokio::sync::Mutex::default(),
             changing: Mutex::default(),
             cell: Mutex::new(Cell {

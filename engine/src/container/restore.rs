@@ -10,8 +10,8 @@ use super::inventory::{Inner, Shared, blocking, lock};
 use super::live::Live;
 use super::record::Record;
 use super::status::Status;
-use super::supervise::{End, finish, supervise, unwatched};
-use super::{Container, Error, Lifetime, restart};
+use super::supervise::{End, finish, leave, supervise, unwatched};
+use super::{Container, Error, Lifetime, restart, shipping};
 use crate::id::ContainerId;
 use crate::state::{Durability, State, Table};
 
@@ -141,10 +141,16 @@ async fn take_over(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error
         Status::Created | Status::Exited | Status::Restarting => {
             // A start or a clearing away may have been cut off.
             super::supervise::clear(shared, inner).await;
+            if record.state.started_at != 0 {
+                shipping::begin(shared, inner);
+                if record.config.host.auto_remove {
+                    inner.settled.send_replace(false);
+                    leave(shared, inner).await;
+                    return Ok(());
+                }
+            }
             inner.settled.send_replace(true);
-            if record.config.host.auto_remove && record.state.started_at != 0 {
-                container.remove_by_itself().await?;
-            } else if restart::revives(&record) {
+            if restart::revives(&record) {
                 inner.change(shared, |record| {
                     let state = record.state.resumed().map_err(|refused| inner.refused(&record.name, refused))?;
                     Ok(Record { state, restart_count: 0, ..record.clone() })
@@ -184,7 +190,7 @@ async fn take_over(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error
             }
             supervise(Arc::clone(shared), Arc::clone(inner), live);
         }
-        Ok(Found::Ended(end)) => finish(shared, inner, end).await,
+        Ok(Found::Ended(end)) => ended(shared, inner, end).await,
         Err(error) => {
             tracing::error!(container = %inner.id, %error, "the monitor of a container does not answer: it is killed");
             let (runtime, id) = (shared.parts.runtime.clone(), inner.id);
@@ -193,10 +199,16 @@ async fn take_over(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error
                 Ok(unwatched(&runtime, id.as_str()))
             })
             .await?;
-            finish(shared, inner, end).await;
+            ended(shared, inner, end).await;
         }
     }
     Ok(())
+}
+
+/// Brings a run to its end that nobody watched, and sends what it wrote last.
+async fn ended(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
+    shipping::begin(shared, inner);
+    finish(shared, inner, end).await;
 }
 
 enum Found {

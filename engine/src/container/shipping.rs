@@ -1,10 +1,11 @@
 //! Output on its way to a syslog, a journal, a fluentd or a GELF server: one task for each running container that has such a
-//! driver, which reads the log as it grows. How far it has come is written down, so that the next engine sends on from there.
+//! driver, which reads the log as it grows. How far it has come is written down, so that the next engine sends on from there,
+//! also what a container wrote that has ended meanwhile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use regex::Regex;
 
@@ -18,6 +19,8 @@ use crate::logs::remote::{self, DRIVERS, Remote, Source};
 const PLACE: &str = "sent";
 /// How long the last lines of a container may take before it is removed.
 const LAST_LINES: Duration = Duration::from_secs(5);
+/// How long the lines of a container that has ended are tried to be sent to somebody who is not there.
+const AFTERWARDS: Duration = Duration::from_secs(600);
 
 /// Whether output is sent elsewhere.
 pub(super) fn is_remote(config: &Config) -> bool {
@@ -121,26 +124,29 @@ pub(super) async fn reach(record: &Record) -> Result<(), Error> {
     })
 }
 
-/// Sends what a container writes from now on. Must be called within a tokio runtime.
+/// Sends what a container has written since the last line that was sent, and what it writes until it ends. Must be called within
+/// a tokio runtime.
 pub(super) fn begin(shared: &Arc<Shared>, inner: &Arc<Inner>) {
     if !is_remote(&inner.record().config) {
         return;
     }
+    // Taken here, so that whoever waits for the last lines finds that they are being sent. Whoever sends already goes on with
+    // this run.
+    let mut turn = Arc::clone(&inner.shipping).try_lock_owned();
     let (shared, inner) = (Arc::clone(shared), Arc::clone(inner));
     tokio::spawn(async move {
         let mut running = inner.running.subscribe();
-        loop {
-            {
-                // Whoever sends already goes on with this run.
-                let Ok(_alone) = inner.shipping.try_lock() else { return };
-                if let Err(error) = ship(&shared, &inner).await {
-                    tracing::error!(container = %inner.id, %error, "the output of a container is not sent any more");
-                    return;
-                }
+        while let Ok(alone) = turn {
+            let shipped = ship(&shared, &inner).await;
+            drop(alone);
+            if let Err(error) = shipped {
+                tracing::error!(container = %inner.id, %error, "the output of a container is not sent any more");
+                return;
             }
             if !*running.borrow_and_update() || shared.open().is_err() {
                 return;
             }
+            turn = Arc::clone(&inner.shipping).try_lock_owned();
         }
     });
 }
@@ -166,6 +172,8 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
     let tries = remote::tries(&log.driver, &log.options).map_err(Error::Invalid)?;
     let mut closing = shared.closing.subscribe();
     let mut remote = None;
+    // Since when nobody takes the lines of a container that has ended.
+    let mut in_vain: Option<Instant> = None;
     loop {
         let batch = tokio::select! {
             _ = closing.wait_for(|closing| *closing) => return Ok(()),
@@ -180,7 +188,9 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
             let (mut wait, mut tried) = (tries.first, 0);
             loop {
                 let sent = match &mut remote {
-                    Some(remote) => Remote::send(remote, &line).await.map_err(|error| error.to_string()),
+                    Some(remote) => {
+                        Remote::send(remote, &line).await.map_err(|error| error.to_string())
+                    }
                     None => match Remote::connect(&log.driver, &log.options, source.clone()).await {
                         Ok(connected) => {
                             remote = Some(connected);
@@ -189,13 +199,23 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
                         Err(error) => Err(error),
                     },
                 };
-                let Err(error) = sent else { break };
+                let Err(error) = sent else {
+                    in_vain = None;
+                    break;
+                };
                 remote = None;
                 if tries.most.is_some_and(|most| tried >= most) {
                     tracing::warn!(container = %inner.id, driver = log.driver, %error, "a line is not sent");
                     break;
                 }
                 tried += 1;
+                if *inner.running.borrow() {
+                    in_vain = None;
+                } else if in_vain.get_or_insert_with(Instant::now).elapsed() > AFTERWARDS {
+                    tracing::warn!(container = %inner.id, driver = log.driver, %error, "the last lines are left to the next start");
+                    write_place(&directory, last, count);
+                    return Ok(());
+                }
                 tracing::warn!(container = %inner.id, driver = log.driver, %error, "output cannot be sent at the moment");
                 tokio::select! {
                     _ = closing.wait_for(|closing| *closing) => return Ok(()),

@@ -211,18 +211,41 @@ pub(super) async fn finish(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
         return;
     }
     if inner.record().config.host.auto_remove && !inner.is_restarting() {
-        shipping::last_lines(inner).await;
-        // Which clears away what the run needed, too.
-        let container = Container { shared: Arc::clone(shared), inner: Arc::clone(inner) };
-        if let Err(error) = container.remove_by_itself().await {
-            tracing::error!(container = %inner.id, %error, "the container cannot be removed after its end");
-            clear(shared, inner).await;
-        }
-    } else {
-        clear(shared, inner).await;
+        return leave(shared, inner).await;
     }
-    // Only now, so that nobody works on one that is about to be removed.
+    clear(shared, inner).await;
+    // Only now, so that nobody works on one that is being cleared away.
     inner.settled.send_replace(true);
+}
+
+/// Removes a container because it has ended, once its last lines are sent; an engine that opens does not wait for that.
+pub(super) async fn leave(shared: &Arc<Shared>, inner: &Arc<Inner>) {
+    let (mut ready, mut closing) = (shared.ready.subscribe(), shared.closing.subscribe());
+    let later = shipping::is_remote(&inner.record().config) && !*ready.borrow();
+    let container = Container { shared: Arc::clone(shared), inner: Arc::clone(inner) };
+    let removal = async move {
+        if later {
+            tokio::select! {
+                biased;
+                // The next engine removes it.
+                _ = closing.wait_for(|closing| *closing) => return,
+                _ = ready.wait_for(|ready| *ready) => {}
+            }
+        }
+        shipping::last_lines(&container.inner).await;
+        // Which clears away what the run needed, too.
+        if let Err(error) = container.remove_by_itself().await {
+            tracing::error!(container = %container.inner.id, %error, "the container cannot be removed after its end");
+            clear(&container.shared, &container.inner).await;
+        }
+        // Only now, so that nobody works on one that is about to be removed.
+        container.inner.settled.send_replace(true);
+    };
+    if later {
+        tokio::spawn(removal);
+    } else {
+        removal.await;
+    }
 }
 
 /// Frees the network's address, the cgroup and the run directory.
