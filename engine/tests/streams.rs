@@ -283,3 +283,58 @@ async fn older_files_of_a_log_are_packed_and_read_like_others() {
     assert_eq!(log_of(&container, LogOptions::default().tail(3999)).await, text(2..=4000));
     container.remove(RemoveOptions::default()).await.unwrap();
 }
+
+/// A container with a log of three small files, which are packed.
+fn packing(script: &str, size: &str) -> engine::ContainerSpec {
+    let mut spec = shell(script).name("one");
+    let options = [("max-size", size), ("max-file", "3"), ("compress", "true")];
+    spec.host.log.driver = "json-file".to_owned();
+    spec.host.log.options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    spec
+}
+
+#[tokio::test]
+async fn the_log_of_a_container_that_has_ended_is_packed_too() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let container = engine.containers().create(packing("seq 1 1000", "1k")).await.unwrap();
+    let directory = container.directory();
+    let log = directory.join(format!("{}-json.log", container.id()));
+    let all_packed = || {
+        let names =
+            std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut endings: Vec<_> = names.filter_map(|name| Some(name.split_once("-json.log")?.1.to_owned())).collect();
+        endings.sort();
+        endings == ["", ".1.gz", ".2.gz"]
+    };
+    let until_packed = async || {
+        while !all_packed() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    for _ in 0..2 {
+        container.start().await.unwrap();
+        container.wait().await.unwrap();
+        until_packed().await;
+        let text = log_of(&container, LogOptions::default()).await;
+        let first: u32 = text.lines().next().unwrap().parse().unwrap();
+        let all = (first..=1000).map(|number| format!("{number}\n")).collect::<String>();
+        assert!(first < 1000 && text == all, "{text}");
+    }
+    let text = log_of(&container, LogOptions::default()).await;
+    engine.shutdown().await;
+    drop((container, engine));
+    // An engine that died had packed no more than this, and one file half.
+    let ending = |ending: &str| std::path::PathBuf::from(format!("{}{ending}", log.display()));
+    let mut plain = Vec::new();
+    let packed = std::fs::File::open(ending(".1.gz")).unwrap();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(packed), &mut plain).unwrap();
+    std::fs::write(ending(".1"), plain).unwrap();
+    std::fs::remove_file(ending(".1.gz")).unwrap();
+    std::fs::write(ending(".packed"), "half").unwrap();
+    let engine = engine::Engine::open(place.without_bridge()).await.unwrap();
+    until_packed().await;
+    let container = engine.containers().get("one").await.unwrap();
+    assert_eq!(log_of(&container, LogOptions::default()).await, text);
+    container.remove(RemoveOptions::default()).await.unwrap();
+}

@@ -109,7 +109,7 @@ impl Container {
                 record.name
             )));
         }
-        if live.catch_up().await > 0 {
+        if live.catch_up().await.is_some_and(|execs| execs > 0) {
             return Err(Error::conflict(format!(
                 "container {}: what exec or a health check has started runs in it, which a checkpoint would not have: try again when it has ended",
                 record.name

@@ -196,19 +196,20 @@ impl Live {
         }
     }
 
-    /// Returns when everything that the monitor has said by now was heard, or when it is not heard any more: how many execs it has.
-    pub(super) async fn catch_up(&self) -> u32 {
+    /// Returns when everything that the monitor has said by now was heard: how many execs it has, or nothing when it is not heard
+    /// any more.
+    pub(super) async fn catch_up(&self) -> Option<u32> {
         let heard = {
             // Questions and those who ask them stand in one order.
             let mut waiting = self.waiting();
             if self.send(&Request::Status {}, &[]).is_err() {
-                return 0;
+                return None;
             }
             let (sender, heard) = oneshot::channel();
             waiting.looks.push_back(sender);
             heard
         };
-        heard.await.unwrap_or_default()
+        heard.await.ok()
     }
 
     pub(super) fn caught_up(&self, execs: u32) {

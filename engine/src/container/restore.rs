@@ -11,7 +11,7 @@ use super::live::Live;
 use super::record::Record;
 use super::status::Status;
 use super::supervise::{End, finish, leave, supervise, unwatched};
-use super::{Container, Error, Lifetime, restart, shipping};
+use super::{Container, Error, Lifetime, packing, restart, shipping};
 use crate::id::ContainerId;
 use crate::state::{Durability, State, Table};
 
@@ -150,6 +150,9 @@ async fn take_over(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error
                 }
             }
             inner.settled.send_replace(true);
+            if record.state.started_at != 0 {
+                packing::begin(shared, inner, None);
+            }
             if restart::revives(&record) {
                 inner.change(shared, |record| {
                     let state = record.state.resumed().map_err(|refused| inner.refused(&record.name, refused))?;
@@ -205,9 +208,10 @@ async fn take_over(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error
     Ok(())
 }
 
-/// Brings a run to its end that nobody watched, and sends what it wrote last.
+/// Brings a run to its end that nobody watched, with what it has left in its log.
 async fn ended(shared: &Arc<Shared>, inner: &Arc<Inner>, end: End) {
     shipping::begin(shared, inner);
+    packing::begin(shared, inner, None);
     finish(shared, inner, end).await;
 }
 

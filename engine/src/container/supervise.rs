@@ -31,7 +31,7 @@ pub(super) fn supervise(shared: Arc<Shared>, inner: Arc<Inner>, live: Arc<Live>)
     inner.running.send_replace(true);
     probing::watch(&shared, &inner, &live);
     shipping::begin(&shared, &inner);
-    packing::begin(&shared, &inner, &live);
+    packing::begin(&shared, &inner, Some(&live));
     tokio::spawn(async move {
         let mut closing = shared.closing.subscribe();
         let end = tokio::select! {

@@ -245,19 +245,12 @@ async fn since_finds_its_place_in_long_files() {
     assert!(left < lines(48_000..55_000).len(), "{left}");
 }
 
-/// Packs all older files, as the engine and the monitor do it together.
+/// Packs all older files, and says how many.
 fn pack_all(log: &Log) -> usize {
     let directory = log.directory.path();
     let mut packed = 0;
-    while let Some(inode) = pack::pack(directory, "log").unwrap() {
-        use std::os::unix::fs::MetadataExt as _;
-        let number = (1..9).find(|number| {
-            std::fs::metadata(directory.join(format!("log.{number}"))).is_ok_and(|found| found.ino() == inode)
-        });
-        let plain = directory.join(format!("log.{}", number.unwrap()));
-        assert!(pack::waits(directory, "log"));
-        std::fs::rename(directory.join("log.packed"), plain.with_extension(format!("{}.gz", number.unwrap()))).unwrap();
-        std::fs::remove_file(plain).unwrap();
+    while let Some(file) = pack::pack(directory, "log", pack::By::Packer).unwrap() {
+        pack::place(directory, "log", &file).unwrap();
         packed += 1;
     }
     packed
