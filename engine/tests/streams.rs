@@ -338,3 +338,21 @@ async fn the_log_of_a_container_that_has_ended_is_packed_too() {
     assert_eq!(log_of(&container, LogOptions::default()).await, text);
     container.remove(RemoveOptions::default()).await.unwrap();
 }
+
+#[tokio::test]
+async fn who_follows_a_log_that_turns_and_is_packed_never_goes_back() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done";
+    let container = engine.containers().create(packing(script, "8k")).await.unwrap();
+    container.start().await.unwrap();
+    let mut logs = container.logs(LogOptions::default().follow(true)).unwrap();
+    let mut last = 0;
+    while let Some(line) = logs.next().await {
+        let number: u32 = std::str::from_utf8(&line.unwrap().bytes).unwrap().trim().parse().unwrap();
+        assert!(number > last, "{number} after {last}");
+        last = number;
+    }
+    assert_eq!(last, 20_000);
+    container.remove(RemoveOptions::default()).await.unwrap();
+}

@@ -1,14 +1,17 @@
 //! The files of one log: the one that is being written, `name`, and the older ones `name.1` or `name.1.gz`, `name.2` and so on.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::piece::Piece;
 
 /// The most files that are looked for.
 const MAX_FILES: u32 = 1000;
+/// How often the files are looked at anew because they moved meanwhile.
+const MAX_LOOKS: u32 = 100;
 /// How much is read at once when looking for the last lines.
 const BLOCK: usize = 64 << 10;
 
@@ -18,7 +21,7 @@ pub(super) struct Files {
     directory: PathBuf,
     name: String,
     /// Those that are still to be read; the first is the one that is being read.
-    open: std::collections::VecDeque<Piece>,
+    open: VecDeque<Piece>,
     /// Of the newest file only so many bytes are read.
     end: Option<u64>,
 }
@@ -26,23 +29,56 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn open(directory: &Path, name: &str) -> io::Result<Self> {
         let mut files =
-            Self { directory: directory.to_owned(), name: name.to_owned(), open: Default::default(), end: None };
+            Self { directory: directory.to_owned(), name: name.to_owned(), open: VecDeque::default(), end: None };
+        files.open = files.look(&open)?;
+        Ok(files)
+    }
+
+    /// The files that are there at one moment, oldest first.
+    ///
+    /// In a rotation all move on by one number, the oldest first and the newest last. Whoever finds the newest where it was has
+    /// seen at most one that was under way, and missed nothing; otherwise what was seen belongs to several moments.
+    fn look(&self, open: &Opener<'_>) -> io::Result<VecDeque<Piece>> {
+        for _ in 0..MAX_LOOKS {
+            let pieces = self.look_once(open)?;
+            if self.newest()? == pieces.back().map(Piece::inode) {
+                return Ok(pieces);
+            }
+        }
+        // They move faster than they can be looked at.
+        Ok(self.open_number(0, open)?.into_iter().collect())
+    }
+
+    fn look_once(&self, open: &Opener<'_>) -> io::Result<VecDeque<Piece>> {
+        let mut pieces = VecDeque::<Piece>::new();
         // The newest first: a file that is renamed meanwhile is met twice, never missed. In the midst of a rotation one number
         // is free, and older files lie behind it.
         let mut was_free = false;
         for number in 0..MAX_FILES {
-            match files.open_number(number)? {
+            match self.open_number(number, open)? {
                 Some(piece) => {
-                    let is_known = files.open.front().map_or(Ok(false), |newer| newer.is(&piece))?;
+                    let is_known = pieces.front().map_or(Ok(false), |newer| newer.is(&piece))?;
                     if !is_known {
-                        files.open.push_front(piece);
+                        pieces.push_front(piece);
                     }
                 }
                 None if was_free => break,
                 None => was_free = true,
             }
         }
-        Ok(files)
+        Ok(pieces)
+    }
+
+    /// The inode of the newest file, which has the number 1 in the midst of a rotation.
+    fn newest(&self) -> io::Result<Option<u64>> {
+        for ending in ["", ".1", ".1.gz"] {
+            match std::fs::symlink_metadata(self.directory.join(format!("{}{ending}", self.name))) {
+                Ok(found) => return Ok(Some(found.ino())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Reads the newest file only up to this offset.
@@ -52,26 +88,15 @@ impl Files {
     }
 
     /// One that is being packed meanwhile has both names for a moment, and then the second.
-    fn open_number(&self, number: u32) -> io::Result<Option<Piece>> {
+    fn open_number(&self, number: u32, open: &Opener<'_>) -> io::Result<Option<Piece>> {
+        let path = |ending: &str| self.directory.join(format!("{}{ending}", self.name));
         if number == 0 {
-            return self.open_file(&self.name)?.map(Piece::plain).transpose();
+            return open(&path(""))?.map(Piece::plain).transpose();
         }
-        let name = format!("{}.{number}", self.name);
-        if let Some(file) = self.open_file(&name)? {
+        if let Some(file) = open(&path(&format!(".{number}")))? {
             return Piece::plain(file).map(Some);
         }
-        self.open_file(&format!("{name}.gz"))?.map(|file| Piece::packed(file, &self.directory)).transpose()
-    }
-
-    fn open_file(&self, name: &str) -> io::Result<Option<File>> {
-        let path = self.directory.join(name);
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        match std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
-            Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a file", path.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        open(&path(&format!(".{number}.gz")))?.map(|file| Piece::packed(file, &self.directory)).transpose()
     }
 
     /// Reads on in the present file. 0 means that nothing more has been written to it yet.
@@ -98,27 +123,32 @@ impl Files {
 
     /// Looks whether there is a newer file than the last one known.
     pub(super) fn advance(&mut self) -> io::Result<bool> {
-        let Some(last) = self.open.back() else {
-            let fresh = Self::open(&self.directory, &self.name)?;
-            self.open = fresh.open;
-            return Ok(!self.open.is_empty());
-        };
-        let fresh = Self::open(&self.directory, &self.name)?;
-        let same = fresh.open.iter().map(|piece| piece.is(last)).collect::<io::Result<Vec<_>>>()?;
-        let newer = match same.iter().rposition(|same| *same) {
-            Some(place) => place + 1,
-            // So much was written that it is gone; go on with the oldest that is left.
+        self.advance_by(&open)
+    }
+
+    fn advance_by(&mut self, open: &Opener<'_>) -> io::Result<bool> {
+        let last = self.open.back();
+        if last.is_some() && self.newest()? == last.map(Piece::inode) {
+            return Ok(false);
+        }
+        let fresh = self.look(open)?;
+        let newer = match last {
+            Some(last) => {
+                let same = fresh.iter().map(|piece| piece.is(last)).collect::<io::Result<Vec<_>>>()?;
+                // When it is gone, so much was written, and what was older went before it: go on with the oldest that is left.
+                same.iter().rposition(|same| *same).map_or(0, |place| place + 1)
+            }
             None => 0,
         };
         let before = self.open.len();
-        self.open.extend(fresh.open.into_iter().skip(newer));
+        self.open.extend(fresh.into_iter().skip(newer));
         Ok(self.open.len() > before)
     }
 
     /// Moves to where the last `count` lines begin. `ends_line` says whether a record is the last (or only) one of its line.
     pub(super) fn seek_to_tail(&mut self, count: u64, ends_line: impl Fn(&[u8]) -> bool) -> io::Result<()> {
         let mut missing = count;
-        let mut kept = std::collections::VecDeque::new();
+        let mut kept = VecDeque::new();
         let mut newest = true;
         while let Some(mut piece) = self.open.pop_back() {
             let file = piece.seekable()?;
@@ -156,6 +186,19 @@ impl Files {
         }
         io::Seek::seek(file, io::SeekFrom::Start(low))?;
         Ok(())
+    }
+}
+
+/// How a file is opened, if it is there.
+type Opener<'a> = dyn Fn(&Path) -> io::Result<Option<File>> + 'a;
+
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    match std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is not a file", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -232,5 +275,155 @@ fn tail_start(
             carry = longer;
         }
         scanned = from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::logs::pack::{self, By};
+
+    /// A log of at most four files, in which each line has the next number.
+    struct Log {
+        place: tempfile::TempDir,
+        written: Cell<u64>,
+        /// The number up to which files have moved in the rotation that is under way.
+        moved: Cell<Option<u32>>,
+    }
+
+    impl Log {
+        fn path(&self, ending: &str) -> PathBuf {
+            self.place.path().join(format!("log{ending}"))
+        }
+
+        fn write(&self, records: u64) {
+            use std::io::Write as _;
+            let mut file = File::options().append(true).create(true).open(self.path("")).unwrap();
+            for _ in 0..records {
+                let number = self.written.replace(self.written.get() + 1);
+                let time = format!("2026-01-01T00:00:{:02}.{:03}Z", number / 1000, number % 1000);
+                writeln!(file, "{{\"log\":\"{number}\\n\",\"stream\":\"stdout\",\"time\":\"{time}\"}}").unwrap();
+            }
+        }
+
+        /// Does the next step of a rotation, as the monitor does it.
+        fn step(&self) {
+            let number = match self.moved.get() {
+                None => {
+                    for form in ["", ".gz"] {
+                        let _ = std::fs::remove_file(self.path(&format!(".3{form}")));
+                    }
+                    2
+                }
+                Some(0) => {
+                    File::create(self.path("")).unwrap();
+                    self.moved.set(None);
+                    return self.write(2);
+                }
+                Some(number) => number - 1,
+            };
+            let name = |number: u32, form: &str| match number {
+                0 => self.path(""),
+                _ => self.path(&format!(".{number}{form}")),
+            };
+            for form in ["", ".gz"] {
+                if number > 0 || form.is_empty() {
+                    let _ = std::fs::rename(name(number, form), name(number + 1, form));
+                }
+            }
+            self.moved.set(Some(number));
+        }
+
+        fn rotate(&self) {
+            self.step();
+            while self.moved.get().is_some() {
+                self.step();
+            }
+        }
+
+        /// Packs the oldest file, whole.
+        fn pack(&self) {
+            // In a rotation the monitor does nothing else.
+            if self.moved.get().is_none()
+                && let Some(file) = pack::pack(self.place.path(), "log", By::Packer).unwrap()
+            {
+                pack::place(self.place.path(), "log", &file).unwrap();
+            }
+        }
+    }
+
+    /// The numbers of all lines that are there to be read.
+    fn rest(files: &mut Files) -> Vec<u64> {
+        let mut text = Vec::new();
+        let mut buffer = vec![0; 4096];
+        loop {
+            match files.read(&mut buffer).unwrap() {
+                0 if !files.turn() => break,
+                count => text.extend_from_slice(&buffer[..count]),
+            }
+        }
+        let number = |line: &str| line.strip_prefix("{\"log\":\"")?.split_once('\\')?.0.parse().ok();
+        String::from_utf8(text).unwrap().lines().map(|line| number(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn whatever_happens_between_two_looks_at_names_nothing_is_read_twice() {
+        // What happens before each of the first four files is opened.
+        for script in 0..4_u32.pow(4) {
+            let log = Log { place: tempfile::tempdir().unwrap(), written: Cell::new(0), moved: Cell::new(None) };
+            log.write(2);
+            log.rotate();
+            log.pack();
+            log.rotate();
+            let mut files = Files::open(log.place.path(), "log").unwrap();
+            let mut seen = rest(&mut files);
+            assert_eq!(seen, (0..log.written.get()).collect::<Vec<_>>());
+            log.rotate();
+            let left = Cell::new(script);
+            let interleaved = |path: &Path| {
+                match left.get() % 4 {
+                    0 => {}
+                    1 => log.step(),
+                    2 => log.pack(),
+                    _ => log.rotate(),
+                }
+                left.set(left.get() / 4);
+                open(path)
+            };
+            files.advance_by(&interleaved).unwrap();
+            seen.extend(rest(&mut files));
+            while log.moved.get().is_some() {
+                log.step();
+            }
+            log.write(1);
+            while files.advance().unwrap() {
+                seen.extend(rest(&mut files));
+            }
+            seen.extend(rest(&mut files));
+            assert!(seen.is_sorted_by(|one, next| one < next), "{script}: {seen:?}");
+            assert_eq!(seen.last(), Some(&(log.written.get() - 1)), "{script}");
+            // As many files as are kept were never missed.
+            let jump = seen.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+            assert!(jump == 1 || script > 3, "{script}: {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_being_packed_keeps_its_inode_to_itself() {
+        let log = Log { place: tempfile::tempdir().unwrap(), written: Cell::new(0), moved: Cell::new(None) };
+        log.write(2);
+        log.rotate();
+        let file = pack::pack(log.place.path(), "log", By::Packer).unwrap().unwrap();
+        // It goes, and others come.
+        for _ in 0..4 {
+            log.rotate();
+        }
+        pack::place(log.place.path(), "log", &file).unwrap();
+        let mut files = Files::open(log.place.path(), "log").unwrap();
+        assert_eq!(rest(&mut files), (4..log.written.get()).collect::<Vec<_>>());
+        assert_eq!(std::fs::read_dir(log.place.path()).unwrap().count(), 4);
     }
 }

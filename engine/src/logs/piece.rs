@@ -45,10 +45,14 @@ impl Origin {
 #[derive(Debug)]
 pub(super) struct Piece {
     contents: Contents,
-    /// The inode of the file as it was written.
+    /// The inode of the file that is open.
+    own: u64,
+    /// The inode of the file as it was written, which other files may have had since.
     identity: u64,
     /// Of a packed one, if its head tells.
     first_time: Option<i64>,
+    /// A packed one that is read from an unpacked copy.
+    packed: Option<File>,
 }
 
 #[derive(Debug)]
@@ -61,8 +65,8 @@ enum Contents {
 impl Piece {
     /// A file that is as it was written.
     pub(super) fn plain(file: File) -> io::Result<Self> {
-        let identity = file.metadata()?.ino();
-        Ok(Self { contents: Contents::Plain(file), identity, first_time: None })
+        let own = file.metadata()?.ino();
+        Ok(Self { contents: Contents::Plain(file), own, identity: own, first_time: None, packed: None })
     }
 
     /// A packed file of a log in `directory`.
@@ -72,16 +76,30 @@ impl Piece {
         let origin = decoder.header().and_then(|header| header.extra()).and_then(Origin::from_bytes);
         Ok(Self {
             contents: Contents::Packed(Box::new(decoder), directory.to_owned()),
+            own,
             identity: origin.map_or(own, |origin| origin.inode),
             first_time: origin.map(|origin| origin.first_time).filter(|time| *time > 0),
+            packed: None,
         })
     }
 
-    /// Whether both are the same file, before or after it was packed. The inode of one that was packed may have become that of
-    /// a newer one.
+    /// The inode of the file that is open, which is no other file's as long as this is kept.
+    pub(super) fn inode(&self) -> u64 {
+        self.own
+    }
+
+    /// Whether both are the same file, before or after it was packed.
     pub(super) fn is(&self, other: &Self) -> io::Result<bool> {
-        let forms_differ = matches!(self.contents, Contents::Plain(_)) != matches!(other.contents, Contents::Plain(_));
-        Ok(self.identity == other.identity && (!forms_differ || self.first_time()? == other.first_time()?))
+        // Both are open: no other file has this inode.
+        if self.own == other.own {
+            return Ok(true);
+        }
+        let forms_differ = self.is_packed() != other.is_packed();
+        Ok(forms_differ && self.identity == other.identity && self.first_time()? == other.first_time()?)
+    }
+
+    fn is_packed(&self) -> bool {
+        self.packed.is_some() || matches!(self.contents, Contents::Packed(..))
     }
 
     /// The time of its first record, in nanoseconds since 1970.
@@ -124,7 +142,9 @@ impl Piece {
             let mut copy = nameless(directory)?;
             io::copy(&mut whole, &mut copy)?;
             copy.rewind()?;
-            self.contents = Contents::Plain(copy);
+            if let Contents::Packed(decoder, _) = std::mem::replace(&mut self.contents, Contents::Plain(copy)) {
+                self.packed = Some(decoder.into_inner().into_inner());
+            }
         }
         match &mut self.contents {
             Contents::Plain(file) => Ok(file),
