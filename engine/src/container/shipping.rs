@@ -13,7 +13,7 @@ use super::inventory::{Inner, Shared};
 use super::record::Record;
 use super::{Config, Error};
 use crate::logs::LogOptions;
-use crate::logs::remote::{self, DRIVERS, Remote, Source};
+use crate::logs::remote::{self, DRIVERS, Partials, Remote, Source};
 
 /// The file in the container's directory that tells how far sending has come.
 const PLACE: &str = "sent";
@@ -171,7 +171,7 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
     let source = source(&record)?;
     let tries = remote::tries(&log.driver, &log.options).map_err(Error::Invalid)?;
     let mut closing = shared.closing.subscribe();
-    let mut remote = None;
+    let (mut remote, mut partials) = (None, Partials::default());
     // Since when nobody takes the lines of a container that has ended.
     let mut in_vain: Option<Instant> = None;
     loop {
@@ -181,6 +181,7 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
         };
         let Some(batch) = batch else { return Ok(()) };
         for line in batch? {
+            let partial = partials.of(&line);
             if line.at == last && known > 0 {
                 known -= 1;
                 continue;
@@ -189,7 +190,7 @@ async fn ship(shared: &Arc<Shared>, inner: &Arc<Inner>) -> Result<(), Error> {
             loop {
                 let sent = match &mut remote {
                     Some(remote) => {
-                        Remote::send(remote, &line).await.map_err(|error| error.to_string())
+                        Remote::send(remote, &line, partial.as_ref()).await.map_err(|error| error.to_string())
                     }
                     None => match Remote::connect(&log.driver, &log.options, source.clone()).await {
                         Ok(connected) => {

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::address::{Address, Connection, PATIENCE};
-use super::{Source, Tries, duration, message, number, truth};
+use super::{Partial, Source, Tries, duration, message, number, truth};
 use crate::logs::{LogLine, Output};
 use crate::settings::Bytes;
 use crate::tls::Trust;
@@ -75,13 +75,13 @@ impl Fluentd {
         Ok(Self { connection, precise, acknowledged, patience, source })
     }
 
-    pub(super) async fn send(&mut self, line: &LogLine) -> io::Result<()> {
+    pub(super) async fn send(&mut self, line: &LogLine, partial: Option<&Partial>) -> io::Result<()> {
         let mut chunk = [0; 16];
         if self.acknowledged {
             getrandom::fill(&mut chunk).map_err(|error| io::Error::other(error.to_string()))?;
         }
         let chunk = self.acknowledged.then(|| STANDARD.encode(chunk));
-        let (event, patience) = (self.event(line, chunk.as_deref()), self.patience);
+        let (event, patience) = (self.event(line, partial, chunk.as_deref()), self.patience);
         let sent = async {
             self.connection.send_at_leisure(&event).await?;
             match &chunk {
@@ -120,7 +120,7 @@ impl Fluentd {
         Ok(text)
     }
 
-    fn event(&self, line: &LogLine, chunk: Option<&str>) -> Vec<u8> {
+    fn event(&self, line: &LogLine, partial: Option<&Partial>, chunk: Option<&str>) -> Vec<u8> {
         let source = &self.source;
         let stream = if line.output == Output::Stderr { "stderr" } else { "stdout" };
         let name = format!("/{}", source.name);
@@ -130,8 +130,12 @@ impl Fluentd {
             ("source", stream.as_bytes()),
             ("log", message(line)),
         ];
-        if !line.bytes.ends_with(b"\n") {
+        let ordinal = partial.map(|partial| partial.ordinal.to_string()).unwrap_or_default();
+        if let Some(partial) = partial {
             record.push(("partial_message", b"true"));
+            record.push(("partial_id", partial.id.as_bytes()));
+            record.push(("partial_ordinal", ordinal.as_bytes()));
+            record.push(("partial_last", if partial.last { b"true" } else { b"false" }));
         }
         record.extend(source.attributes.iter().map(|(name, value)| (name.as_str(), value.as_bytes())));
         let mut out = vec![if chunk.is_some() { 0x94 } else { 0x93 }];
@@ -192,9 +196,13 @@ mod tests {
         let mut fluentd = Fluentd::connect(&options, source).await.unwrap();
         let bytes = bytes::Bytes::from_static(b"hello\n");
         let line = LogLine { output: Output::Stdout, at: 5_000_000_007, continued: false, bytes };
-        fluentd.send(&line).await.unwrap();
+        fluentd.send(&line, None).await.unwrap();
         fluentd.precise = true;
-        let precise = fluentd.event(&line, None);
+        let precise = fluentd.event(&line, None, None);
+        let partial = Partial { id: "ab".to_owned(), ordinal: 12, last: true };
+        let last = fluentd.event(&line, Some(&partial), None);
+        let partial = Partial { last: false, ..partial };
+        let middle = fluentd.event(&line, Some(&partial), None);
         drop(fluentd);
         let (mut stream, _) = server.accept().await.unwrap();
         let mut bytes = Vec::new();
@@ -202,6 +210,9 @@ mod tests {
         let mut expected = b"\x93\xa1t\xd3\0\0\0\0\0\0\0\x05\xde\0\x04".to_vec();
         expected.extend(b"\xaccontainer_id\xa40123\xaecontainer_name\xa4/web\xa6source\xa6stdout\xa3log\xa5hello");
         assert_eq!(bytes, expected);
+        let fields = b"\xafpartial_message\xa4true\xaapartial_id\xa2ab\xafpartial_ordinal\xa212\xacpartial_last";
+        assert!(last.ends_with(&[&fields[..], b"\xa4true"].concat()));
+        assert!(middle.ends_with(&[&fields[..], b"\xa5false"].concat()));
         assert!(precise.starts_with(b"\x93\xa1t\xd7\0\0\0\0\x05\0\0\0\x07\xde"));
     }
 
@@ -227,11 +238,11 @@ mod tests {
                 }
                 stream.write_all(&[b"\x81\xa3ack\xb8", &chunk[..]].concat()).await.unwrap();
             };
-            let (sent, ()) = tokio::join!(fluentd.send(&line), serve);
+            let (sent, ()) = tokio::join!(fluentd.send(&line, None), serve);
             assert_eq!(sent.is_ok(), right, "{sent:?}");
         }
         drop(stream);
-        fluentd.send(&line).await.unwrap_err();
+        fluentd.send(&line, None).await.unwrap_err();
     }
 
     /// Bytes of the event of a source without a name.

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use tokio::net::UnixDatagram;
 
-use super::{Source, message};
+use super::{Partial, Source, message};
 use crate::logs::{LogLine, Output};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -46,15 +46,20 @@ impl Journald {
         Ok(Self { socket, fixed })
     }
 
-    pub(super) async fn send(&mut self, line: &LogLine) -> io::Result<()> {
+    pub(super) async fn send(&mut self, line: &LogLine, partial: Option<&Partial>) -> io::Result<()> {
         let mut entry = self.fixed.clone();
         // The journal's own time is that at which it heard of the line.
         if let Ok(at) = Timestamp::from_nanosecond(line.at.into()) {
             field(&mut entry, "SYSLOG_TIMESTAMP", at.to_string().as_bytes());
         }
         field(&mut entry, "PRIORITY", if line.output == Output::Stderr { b"3" } else { b"6" });
-        if !line.bytes.ends_with(b"\n") {
-            field(&mut entry, "CONTAINER_PARTIAL_MESSAGE", b"true");
+        if let Some(partial) = partial {
+            field(&mut entry, "CONTAINER_PARTIAL_ID", partial.id.as_bytes());
+            field(&mut entry, "CONTAINER_PARTIAL_ORDINAL", partial.ordinal.to_string().as_bytes());
+            field(&mut entry, "CONTAINER_PARTIAL_LAST", if partial.last { b"true" } else { b"false" });
+            if !partial.last {
+                field(&mut entry, "CONTAINER_PARTIAL_MESSAGE", b"true");
+            }
         }
         field(&mut entry, "MESSAGE", message(line));
         self.socket.send(&entry).await.map(drop)
@@ -95,7 +100,8 @@ mod tests {
         let source = Source { id: "0123456789abcdef".to_owned(), tag: "web".to_owned(), ..Source::default() };
         let mut journald = Journald::connect_to(&path, source).unwrap();
         let bytes = bytes::Bytes::from_static(b"hello\n");
-        journald.send(&LogLine { output: Output::Stderr, at: 1, continued: false, bytes }).await.unwrap();
+        let mut line = LogLine { output: Output::Stderr, at: 1, continued: false, bytes };
+        journald.send(&line, None).await.unwrap();
         let mut buffer = [0; 1024];
         let count = server.recv(&mut buffer).await.unwrap();
         let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
@@ -106,6 +112,16 @@ mod tests {
             ),
             "{text}"
         );
+        line.bytes = line.bytes.slice(..5);
+        for last in [false, true] {
+            let partial = Partial { id: "ab".to_owned(), ordinal: 3, last };
+            journald.send(&line, Some(&partial)).await.unwrap();
+            let count = server.recv(&mut buffer).await.unwrap();
+            let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            let more = if last { "" } else { "CONTAINER_PARTIAL_MESSAGE=true\n" };
+            let fields = "CONTAINER_PARTIAL_ID=ab\nCONTAINER_PARTIAL_ORDINAL=3\nCONTAINER_PARTIAL_LAST=";
+            assert!(text.ends_with(&format!("{fields}{last}\n{more}MESSAGE=hello\n")), "{text}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::io;
 use std::time::Duration;
 
 use super::LogLine;
+use crate::id::ContainerId;
 
 /// The drivers that send elsewhere.
 pub(crate) const DRIVERS: [&str; 4] = ["fluentd", "gelf", "journald", "syslog"];
@@ -63,14 +64,46 @@ impl Remote {
         })
     }
 
-    /// Sends a line. After an error the connection is of no use any more.
-    pub(crate) async fn send(&mut self, line: &LogLine) -> io::Result<()> {
+    /// Sends a line, which may be a piece of one. After an error the connection is of no use any more.
+    pub(crate) async fn send(&mut self, line: &LogLine, partial: Option<&Partial>) -> io::Result<()> {
         match self {
             Self::Syslog(remote) => remote.send(line).await,
             Self::Gelf(remote) => remote.send(line).await,
-            Self::Fluentd(remote) => remote.send(line).await,
-            Self::Journald(remote) => remote.send(line).await,
+            Self::Fluentd(remote) => remote.send(line, partial).await,
+            Self::Journald(remote) => remote.send(line, partial).await,
         }
+    }
+}
+
+/// Where a piece of a line belongs that is longer than 16 KiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Partial {
+    /// Of the whole line: random digits.
+    pub(crate) id: String,
+    /// The pieces of a line are counted from 1.
+    pub(crate) ordinal: u64,
+    /// It ends the line.
+    pub(crate) last: bool,
+}
+
+/// Knows for each output which line its pieces belong to.
+#[derive(Debug, Default)]
+pub(crate) struct Partials([Option<Partial>; 2]);
+
+impl Partials {
+    /// Where the next line belongs; nothing when it is whole.
+    pub(crate) fn of(&mut self, line: &LogLine) -> Option<Partial> {
+        let place = &mut self.0[line.output as usize];
+        let last = line.bytes.ends_with(b"\n");
+        let partial = match place.take() {
+            Some(before) if line.continued => Partial { ordinal: before.ordinal + 1, last, ..before },
+            _ if last => return None,
+            _ => Partial { id: ContainerId::random().to_string(), ordinal: 1, last },
+        };
+        if !last {
+            *place = Some(partial.clone());
+        }
+        Some(partial)
     }
 }
 
@@ -230,6 +263,26 @@ mod tests {
         assert!(check("gelf", &udp).unwrap_err().contains("only valid for TCP"));
         let waits = |value: &str| super::waits("fluentd", &[("fluentd-async".to_owned(), value.to_owned())].into());
         assert!(waits("1") && waits("true") && !waits("0"));
+    }
+
+    #[test]
+    fn the_pieces_of_a_line_are_counted_for_each_output() {
+        use crate::logs::Output::{Stderr, Stdout};
+        let mut partials = Partials::default();
+        let mut next = |output, continued, text: &'static str| {
+            partials.of(&LogLine { output, at: 1, continued, bytes: bytes::Bytes::from_static(text.as_bytes()) })
+        };
+        assert_eq!(next(Stdout, false, "whole\n"), None);
+        let first = next(Stdout, false, "a").unwrap();
+        assert_eq!((first.id.len(), first.ordinal, first.last), (64, 1, false));
+        let other = next(Stderr, false, "x").unwrap();
+        assert_eq!(next(Stdout, true, "b"), Some(Partial { ordinal: 2, ..first.clone() }));
+        assert_eq!(next(Stdout, true, "\n"), Some(Partial { ordinal: 3, last: true, ..first.clone() }));
+        assert_eq!(next(Stderr, true, "y\n"), Some(Partial { ordinal: 2, last: true, ..other.clone() }));
+        assert_eq!(next(Stdout, false, "whole\n"), None);
+        assert!(other.id != first.id && next(Stdout, false, "c").unwrap().id != first.id);
+        // Of a line that somebody else has begun to send there is nothing to say but that it ends.
+        assert_eq!(next(Stderr, true, "end\n"), None);
     }
 
     #[test]
