@@ -29,10 +29,10 @@ async fn lines_reach_a_syslog_and_are_kept_too() {
     for _ in 0..2 {
         let count = server.recv(&mut buffer).await.unwrap();
         let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
-        seen.push((text[..4].to_owned(), text.rsplit_once(" web: ").unwrap().1.to_owned()));
+        seen.push((text[..4].to_owned(), text.rsplit_once("]: ").unwrap().1.to_owned()));
     }
     seen.sort();
-    assert_eq!(seen, [("<27>".to_owned(), "two".to_owned()), ("<30>".to_owned(), "one".to_owned())]);
+    assert_eq!(seen, [("<27>".to_owned(), "two\n".to_owned()), ("<30>".to_owned(), "one\n".to_owned())]);
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
-//! Syslog, in the forms that Docker sends: RFC 3164, RFC 5424, and the short form of local sockets. Times are in UTC.
+//! Syslog, in the forms that Docker sends: RFC 3164, RFC 5424, and without a format the short form of local sockets. Times are in the
+//! host's time zone.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 
 use super::address::{Address, Connection};
 use super::{Source, message};
@@ -16,13 +18,15 @@ const FACILITIES: [&str; 24] = [
     "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
 ];
 const PORT: u16 = 514;
+/// Tells the host's time zone.
+const ZONE: &str = "/etc/localtime";
 /// Where the host's own syslog listens.
 const LOCAL: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
+    /// Without the host's name.
     Local,
-    Plain,
     Rfc3164,
     Rfc5424,
     Rfc5424Micro,
@@ -34,6 +38,7 @@ pub(crate) struct Syslog {
     connection: Connection,
     format: Format,
     facility: usize,
+    zone: TimeZone,
     source: Source,
 }
 
@@ -44,10 +49,9 @@ fn facility(options: &BTreeMap<String, String>) -> Result<usize, String> {
     known.or_else(number).ok_or_else(|| format!("invalid syslog facility: {text}"))
 }
 
-fn format(options: &BTreeMap<String, String>, local: bool) -> Result<Format, String> {
+fn format(options: &BTreeMap<String, String>) -> Result<Format, String> {
     Ok(match options.get("syslog-format").map(String::as_str) {
-        None | Some("") if local => Format::Local,
-        None | Some("") => Format::Plain,
+        None | Some("") => Format::Local,
         Some("rfc3164") => Format::Rfc3164,
         Some("rfc5424") => Format::Rfc5424,
         Some("rfc5424micro") => Format::Rfc5424Micro,
@@ -73,7 +77,7 @@ fn trust(options: &BTreeMap<String, String>) -> Trust {
 
 pub(super) fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
     facility(options)?;
-    format(options, false)?;
+    format(options)?;
     let address = address(options)?;
     if let Some(option) = options.keys().find(|option| option.starts_with("syslog-tls-"))
         && !matches!(address, Some(Address::Tls(_)))
@@ -88,24 +92,27 @@ pub(super) fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
 
 impl Syslog {
     pub(super) async fn connect(options: &BTreeMap<String, String>, source: Source) -> Result<Self, String> {
-        let address = address(options)?;
-        let format = format(options, address.is_none())?;
-        let facility = facility(options)?;
-        let connection = match address {
+        let (format, facility) = (format(options)?, facility(options)?);
+        let connection = match address(options)? {
             Some(address) => address.connect(&trust(options)).await?,
             None => local().await?,
         };
-        Ok(Self { connection, format, facility, source })
+        // A host that tells none has UTC.
+        let zone = std::fs::read(ZONE).ok().and_then(|rules| TimeZone::tzif("Local", &rules).ok());
+        Ok(Self { connection, format, facility, zone: zone.unwrap_or(TimeZone::UTC), source })
     }
 
     pub(super) async fn send(&mut self, line: &LogLine) -> io::Result<()> {
+        // As with Docker, a line without anything in it is none.
+        if message(line).is_empty() {
+            return Ok(());
+        }
         let mut text = self.head(line).into_bytes();
         text.extend_from_slice(message(line));
+        text.push(b'\n');
         if self.has_lengths() {
             let length = format!("{} ", text.len());
             text.splice(..0, length.into_bytes());
-        } else if !self.connection.is_datagram() {
-            text.push(b'\n');
         }
         self.connection.send(&text).await
     }
@@ -118,20 +125,25 @@ impl Syslog {
     fn head(&self, line: &LogLine) -> String {
         let severity = if line.output == Output::Stderr { 3 } else { 6 };
         let priority = self.facility * 8 + severity;
-        let time = Timestamp::from_nanosecond(line.at.into()).unwrap_or_default();
-        let (host, tag) = (&self.source.host, &self.source.tag);
+        let time = Timestamp::from_nanosecond(line.at.into()).unwrap_or_default().to_zoned_datetime(self.zone.clone());
+        let (host, tag, pid) = (&self.source.host, &self.source.tag, std::process::id());
+        let stamp = || time.strftime("%b %e %H:%M:%S");
         match self.format {
-            Format::Local => format!("<{priority}>{} {tag}: ", time.strftime("%b %e %H:%M:%S")),
-            Format::Plain => format!("<{priority}>{} {host} {tag}: ", time.strftime("%Y-%m-%dT%H:%M:%SZ")),
-            Format::Rfc3164 => format!("<{priority}>{} {host} {tag}: ", time.strftime("%b %e %H:%M:%S")),
-            Format::Rfc5424 => {
-                format!("<{priority}>1 {} {host} {tag} - {tag} - ", time.strftime("%Y-%m-%dT%H:%M:%SZ"))
-            }
-            Format::Rfc5424Micro => {
-                format!("<{priority}>1 {} {host} {tag} - {tag} - ", time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ"))
+            Format::Local => format!("<{priority}>{} {tag}[{pid}]: ", stamp()),
+            Format::Rfc3164 => format!("<{priority}>{} {host} {tag}[{pid}]: ", stamp()),
+            Format::Rfc5424 | Format::Rfc5424Micro => {
+                let time = rfc3339(&time, self.format == Format::Rfc5424Micro);
+                format!("<{priority}>1 {time} {host} {tag} {pid} {tag} - ")
             }
         }
     }
+}
+
+/// To the second, or to the microsecond.
+fn rfc3339(time: &ZonedDateTime, precise: bool) -> String {
+    let zone = if time.offset().is_zero() { "Z" } else { "%:z" };
+    let fraction = if precise { ".%6f" } else { "" };
+    time.strftime(&format!("%Y-%m-%dT%H:%M:%S{fraction}{zone}")).to_string()
 }
 
 async fn local() -> Result<Connection, String> {
@@ -155,22 +167,36 @@ mod tests {
         let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = format!("udp://{}", server.local_addr().unwrap());
         let at = 1_700_000_000_123_456_789;
-        for (format, output, expected) in [
-            ("", Output::Stdout, "<30>2023-11-14T22:13:20Z box web: hello"),
-            ("rfc3164", Output::Stderr, "<27>Nov 14 22:13:20 box web: hello"),
-            ("rfc5424", Output::Stdout, "<30>1 2023-11-14T22:13:20Z box web - web - hello"),
-            ("rfc5424micro", Output::Stdout, "<30>1 2023-11-14T22:13:20.123456Z box web - web - hello"),
+        let hours = |hours| TimeZone::fixed(jiff::tz::Offset::constant(hours));
+        for (format, output, zone, expected) in [
+            ("", Output::Stdout, hours(0), "<30>Nov 14 22:13:20 web[PID]: hello\n"),
+            ("", Output::Stdout, hours(-14), "<30>Nov 14 08:13:20 web[PID]: hello\n"),
+            ("rfc3164", Output::Stderr, hours(0), "<27>Nov 14 22:13:20 box web[PID]: hello\n"),
+            ("rfc5424", Output::Stdout, hours(0), "<30>1 2023-11-14T22:13:20Z box web PID web - hello\n"),
+            ("rfc5424", Output::Stdout, hours(2), "<30>1 2023-11-15T00:13:20+02:00 box web PID web - hello\n"),
+            ("rfc5424micro", Output::Stdout, hours(0), "<30>1 2023-11-14T22:13:20.123456Z box web PID web - hello\n"),
         ] {
             let options = [("syslog-address", address.as_str()), ("syslog-format", format)];
             let options = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
             let source = Source { host: "box".to_owned(), tag: "web".to_owned(), ..Source::default() };
             let mut syslog = Syslog::connect(&options, source).await.unwrap();
-            let bytes = bytes::Bytes::from_static(b"hello\n");
-            syslog.send(&LogLine { output, at, continued: false, bytes }).await.unwrap();
+            syslog.zone = zone;
+            for text in ["\n", "hello\n"] {
+                let bytes = bytes::Bytes::from_static(text.as_bytes());
+                syslog.send(&LogLine { output, at, continued: false, bytes }).await.unwrap();
+            }
             let mut buffer = [0; 512];
             let count = server.recv(&mut buffer).await.unwrap();
+            let expected = expected.replace("PID", &std::process::id().to_string());
             assert_eq!(String::from_utf8_lossy(&buffer[..count]), expected);
         }
+        // The fifth of a month is " 5".
+        let options = [("syslog-address".to_owned(), address)].into();
+        let mut syslog = Syslog::connect(&options, Source::default()).await.unwrap();
+        syslog.zone = TimeZone::UTC;
+        let bytes = bytes::Bytes::from_static(b"x\n");
+        let line = LogLine { output: Output::Stdout, at: 4 * 86_400_000_000_000, continued: false, bytes };
+        assert!(syslog.head(&line).starts_with("<30>Jan  5 00:00:00 "));
     }
 
     fn file(name: &str) -> String {
@@ -236,13 +262,19 @@ mod tests {
         let authority = ("syslog-tls-ca-cert", file("ca.crt"));
         let (said, heard) = sent(&[&identity[..], std::slice::from_ref(&authority)].concat()).await;
         said.unwrap();
-        assert_eq!(heard.unwrap(), "<30>1970-01-01T00:00:00Z box web: one\n<30>1970-01-01T00:00:00Z box web: two\n");
+        let pid = std::process::id();
+        let heard = heard.unwrap();
+        let [one, two] = heard.lines().collect::<Vec<_>>()[..] else { panic!("{heard}") };
+        assert!(one.ends_with(&format!(" web[{pid}]: one")) && two.ends_with(&format!(" web[{pid}]: two")), "{heard}");
         // RFC 5425 tells how long each message is.
         let format = ("syslog-format", "rfc5424".to_owned());
         let (said, heard) = sent(&[&identity[..], &[authority.clone(), format]].concat()).await;
         said.unwrap();
-        let one = "<30>1 1970-01-01T00:00:00Z box web - web - one";
-        assert!(heard.unwrap().starts_with(&format!("{} {one}{} <30>1", one.len(), one.len())));
+        let heard = heard.unwrap();
+        let (length, rest) = heard.split_once(' ').unwrap();
+        let (one, two) = rest.split_at(length.parse().unwrap());
+        assert!(one.starts_with("<30>1 ") && one.ends_with(&format!(" box web {pid} web - one\n")), "{heard}");
+        assert!(two.starts_with(&format!("{length} <30>1 ")) && two.ends_with(" - two\n"), "{heard}");
         let (said, heard) = sent(&[&identity[..], &[("syslog-tls-skip-verify", "true".to_owned())]].concat()).await;
         assert!(said.is_ok() && heard.unwrap().ends_with("two\n"));
     }
