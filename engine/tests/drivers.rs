@@ -142,6 +142,31 @@ async fn what_was_written_while_there_was_no_engine_is_sent_though_the_container
 }
 
 #[tokio::test]
+async fn the_records_of_a_log_have_the_attributes_that_are_asked_for() {
+    let place = Place::new();
+    let engine = place.engine().await;
+    let mut spec = shell("echo one; echo two >&2").name("web");
+    spec.env = ["A=1", "B=2"].map(str::to_owned).to_vec();
+    spec.labels.insert("tier".to_owned(), "db \"x\"".to_owned());
+    driver(&mut spec, "json-file", &[("env", "A"), ("labels-regex", "^t"), ("tag", "{{.Name}}")]);
+    let container = engine.containers().create(spec.clone()).await.unwrap();
+    container.start().await.unwrap();
+    container.wait().await.unwrap();
+    let file = std::fs::read_to_string(container.log_path().unwrap()).unwrap();
+    let mut lines: Vec<_> = file.lines().collect();
+    lines.sort_unstable();
+    let attributes = r#""attrs":{"A":"1","tag":"web","tier":"db \"x\""},"time":""#;
+    assert!(lines[0].starts_with(&format!(r#"{{"log":"one\n","stream":"stdout",{attributes}"#)), "{file}");
+    assert!(lines[1].starts_with(&format!(r#"{{"log":"two\n","stream":"stderr",{attributes}"#)), "{file}");
+    let mut logs = container.logs(engine::LogOptions::default().tail(5)).unwrap();
+    assert_eq!(logs.next_batch().await.unwrap().unwrap().len(), 2);
+    container.remove(RemoveOptions::default()).await.unwrap();
+    spec.env.push(format!("A={}", "x".repeat(20_000)));
+    let error = engine.containers().create(spec).await.unwrap_err().to_string();
+    assert!(error.contains("at most 16384 are possible"), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_told_at_the_start() {
     let place = Place::new();
     let engine = place.engine().await;

@@ -124,6 +124,8 @@ pub enum Output {
         max_age: u64,
         /// How many files are kept, the current one among them; at least 1.
         max_files: u32,
+        /// A JSON object that every record has as `attrs`, of at most 64 KiB; empty for none.
+        attributes: String,
     },
 }
 

@@ -138,6 +138,7 @@ mod tests {
         vec![
             Op::Namespaces { flags: 0x2000_0000 },
             Op::JsonLog { directory: Fd(3), name: c"log", max_size: 1 << 40, max_files: 5 },
+            Op::LogAttributes { text: c"{\"a\":\"1\"}" },
             Op::OpenStdin { once: 1 },
             Op::FsString { slot: Slot(31), key: c"lowerdir+", value: c"" },
             Op::MakeNode { path: c"dev/null", mode: 0o20666, major: 1, minor: 3, uid: 0, gid: 0 },

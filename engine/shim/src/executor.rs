@@ -168,6 +168,7 @@ impl<'a> Executor<'a> {
             | Op::RunDirectory { .. }
             | Op::JsonLog { .. }
             | Op::LogAge { .. }
+            | Op::LogAttributes { .. }
             | Op::OpenStdin { .. }
             | Op::DieWithLauncher {}
             | Op::OomCounter { .. }

@@ -175,7 +175,7 @@ impl Monitor {
     }
 
     fn take_monitor_operations(&mut self, plan: &Plan<'_>, descriptors: &mut [Descriptor]) -> Result<(), Failure> {
-        let (mut log, mut max_age) = (None, 0);
+        let (mut log, mut max_age, mut attributes) = (None, 0, None);
         for (index, op) in plan.operations().enumerate() {
             let failed = |errno: Errno| Failure { index: index as u32, errno: errno.0, reason: Reason::Syscall };
             // What the monitor takes is no descriptor of the plan any more.
@@ -193,6 +193,7 @@ impl Monitor {
                     log = Some((take(directory)?, name, max_size, max_files, index));
                 }
                 Op::LogAge { max_age: asked } => max_age = asked,
+                Op::LogAttributes { text } => attributes = Some(text.to_bytes()),
                 Op::OomCounter { file } => self.oom_counter = take(file)?,
                 Op::OomNotifier { control } => {
                     let control = take(control)?;
@@ -205,11 +206,9 @@ impl Monitor {
             }
         }
         if let Some((directory, name, max_size, max_files, index)) = log {
-            self.log.open(directory, name, Bounds { max_size, max_age, max_files }).map_err(|errno| Failure {
-                index: index as u32,
-                errno: errno.0,
-                reason: Reason::Syscall,
-            })?;
+            let failed = |errno: Errno| Failure { index: index as u32, errno: errno.0, reason: Reason::Syscall };
+            self.log.open(directory, name, Bounds { max_size, max_age, max_files }).map_err(failed)?;
+            self.log.set_attributes(attributes.unwrap_or_default()).map_err(failed)?;
         }
         // The first reading arms the counter: from then on poll tells of changes.
         self.count_oom_kills();

@@ -81,6 +81,8 @@ operations! {
     JsonLog = 0x005 { directory: Fd, name: &'a CStr, max_size: u64, max_files: u32 }
     /// Monitor: how long a file of the log takes records, in nanoseconds.
     LogAge = 0x012 { max_age: u64 }
+    /// Monitor: what every record of the log has as `attrs`, a JSON object of at most 64 KiB.
+    LogAttributes = 0x013 { text: &'a CStr }
     /// Monitor: standard input is a pipe (or the terminal) that attached clients write to. With `once` it is
     /// closed when the first client that brought it closes its side. Without this operation it is `/dev/null`.
     OpenStdin = 0x006 { once: u8 }

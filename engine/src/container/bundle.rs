@@ -17,7 +17,7 @@ use super::modes::{IpcMode, Lifetime, NamespaceMode, NetworkMode};
 use super::mounts::{MountKind, MountPoint};
 use super::record::Record;
 use super::security::{self, Seccomp};
-use super::validate;
+use super::{shipping, validate};
 use crate::snapshot::Upper;
 
 /// What a bundle is made of besides the record.
@@ -116,6 +116,7 @@ pub(super) fn bundle(record: &Record, around: Surroundings<'_>) -> Result<Bundle
                 max_size: bounds.size,
                 max_age: u64::try_from(bounds.age.as_nanos()).unwrap_or(0),
                 max_files: bounds.files,
+                attributes: shipping::record_attributes(record)?,
             }
         }
     };

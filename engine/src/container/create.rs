@@ -119,6 +119,7 @@ async fn create(shared: Arc<Shared>, spec: ContainerSpec) -> Result<Container, E
     };
     let (record, undo) = blocking(move || {
         super::shipping::details(&record)?;
+        super::shipping::record_attributes(&record)?;
         undo.directory = true;
         let above = undo.shared.parts.snapshots.prepare(&id, &record.layers)?;
         if let Some(size) = size {

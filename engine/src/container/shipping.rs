@@ -17,6 +17,8 @@ use crate::logs::remote::{self, DRIVERS, Partials, Remote, Source};
 
 /// The file in the container's directory that tells how far sending has come.
 const PLACE: &str = "sent";
+/// The longest attributes of a record, in bytes as they are written.
+const MAX_ATTRIBUTES: usize = 16 << 10;
 /// How long the last lines of a container may take before it is removed.
 const LAST_LINES: Duration = Duration::from_secs(5);
 /// How long the lines of a container that has ended are tried to be sent to somebody who is not there.
@@ -64,6 +66,30 @@ pub(super) fn details(record: &Record) -> Result<BTreeMap<String, String>, Error
         details.insert("tag".to_owned(), tag(record)?);
     }
     Ok(details)
+}
+
+/// What every record of a log of Docker's form has as its attributes: a JSON object as Docker writes it, or nothing.
+pub(super) fn record_attributes(record: &Record) -> Result<String, Error> {
+    if record.config.host.log.driver != "json-file" {
+        return Ok(String::new());
+    }
+    let details = details(record)?;
+    if details.is_empty() {
+        return Ok(String::new());
+    }
+    let plain = serde_json::to_string(&details)
+        .map_err(|error| Error::Internal(format!("write the attributes of a log: {error}")))?;
+    // As Go does, so that it may stand in HTML.
+    let escaped =
+        [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
+    let object = escaped.into_iter().fold(plain, |text, (character, escape)| text.replace(character, escape));
+    if object.len() > MAX_ATTRIBUTES {
+        return Err(Error::invalid(format!(
+            "the labels, variables and the tag that every record of the log is to have are {} bytes long: at most {MAX_ATTRIBUTES} are possible",
+            object.len()
+        )));
+    }
+    Ok(object)
 }
 
 /// What tells containers apart where their lines come together: a template of Docker's words.
@@ -281,6 +307,18 @@ mod tests {
         assert_eq!(of(&[("labels-regex", "^o"), ("env-regex", "^A")]), "A=1,AB=2,other=x");
         assert_eq!(of(&[("tag", "{{.Name}}/{{.ImageName}}")]), "tag=web/busybox");
         assert!(details(&record(&[("env-regex", "(")])).is_err());
+    }
+
+    #[test]
+    fn records_have_the_attributes_that_are_asked_for() {
+        let mut record = record(&[("labels", "tier"), ("env", "C"), ("tag", "<{{.Name}}>")]);
+        assert_eq!(record_attributes(&record).unwrap(), "");
+        record.config.host.log.driver = "json-file".to_owned();
+        assert_eq!(record_attributes(&record).unwrap(), r#"{"C":"3","tag":"\u003cweb\u003e","tier":"db"}"#);
+        record.config.env.push(format!("C={}", "x".repeat(MAX_ATTRIBUTES)));
+        assert!(record_attributes(&record).unwrap_err().to_string().contains("at most 16384 are possible"));
+        record.config.host.log.options.clear();
+        assert_eq!(record_attributes(&record).unwrap(), "");
     }
 
     #[test]

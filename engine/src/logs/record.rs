@@ -1,4 +1,5 @@
-//! One line of a json-file log: `{"log":"…","stream":"stdout","time":"…"}`, read without building a document.
+//! One line of a json-file log: `{"log":"…","stream":"stdout","time":"…"}`, perhaps with `"attrs":{…},` before the time, read without
+//! building a document.
 
 use serde::Deserialize;
 
@@ -33,8 +34,10 @@ impl<'a> Record<'a> {
             b"err" => (Output::Stderr, &rest[3..]),
             _ => return None,
         };
-        let rest = rest.strip_prefix(b"\",\"time\":\"")?;
-        let time = rest.strip_suffix(b"\"}")?;
+        let time = match rest.strip_prefix(b"\",\"time\":\"") {
+            Some(time) => time.strip_suffix(b"\"}")?,
+            None => after_attributes(rest)?,
+        };
         // Nothing but a time has this form, so there is nothing after it either.
         (time.len() <= 35 && time.first().is_some_and(u8::is_ascii_digit) && !time.contains(&b'"')).then_some(Self {
             escaped,
@@ -77,6 +80,13 @@ impl<'a> Record<'a> {
             rest = &rest[at + 2..];
         }
     }
+}
+
+/// The time behind attributes, of which nothing is wanted here.
+fn after_attributes(rest: &[u8]) -> Option<&[u8]> {
+    let rest = rest.strip_prefix(b"\",\"attrs\":{")?.strip_suffix(b"\"}")?;
+    let quote = rest.iter().rposition(|byte| *byte == b'"')?;
+    rest[..=quote].ends_with(b"},\"time\":\"").then_some(&rest[quote + 1..])
 }
 
 fn end_of_string(text: &[u8]) -> Option<usize> {
@@ -207,6 +217,18 @@ mod tests {
         assert_eq!((record.output, record.time), (Output::Stderr, &b"2026-01-02T03:04:05.6Z"[..]));
         assert!(record.ends_line());
         assert_eq!(message(&text).unwrap(), "hello\n");
+    }
+
+    #[test]
+    fn a_record_with_attributes_is_read() {
+        for attributes in [r#"{"a":"1","tag":"x"}"#, r#"{"a":"\"},\"time\":\"2"}"#, "{}"] {
+            let text = line("hello\\n").replace(",\"time", &format!(",\"attrs\":{attributes},\"time"));
+            let record = Record::parse(text.as_bytes()).unwrap();
+            assert_eq!((record.output, record.time), (Output::Stderr, &b"2026-01-02T03:04:05.6Z"[..]));
+            assert!(record.ends_line());
+            // Cut off anywhere it is none.
+            assert!((0..text.len()).all(|end| Record::parse(&text.as_bytes()[..end]).is_none()));
+        }
     }
 
     #[test]

@@ -201,11 +201,14 @@ fn monitor(plan: &mut Writer, bundle: &Bundle, process: &Process, linux: &Linux,
     match &bundle.output {
         Output::Discard => plan.push(Op::DiscardOutput {}),
         Output::AttachOnly => {}
-        Output::JsonLog { directory, name, max_size, max_age, max_files } => {
+        Output::JsonLog { directory, name, max_size, max_age, max_files, attributes } => {
             let directory = plan.descriptor(Resource::Directory(directory.clone()));
             plan.with_text(name, |name| Op::JsonLog { directory, name, max_size: *max_size, max_files: *max_files });
             if *max_age > 0 {
                 plan.push(Op::LogAge { max_age: *max_age });
+            }
+            if !attributes.is_empty() {
+                plan.with_text(attributes, |text| Op::LogAttributes { text });
             }
         }
     }

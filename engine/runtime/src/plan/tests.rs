@@ -124,6 +124,7 @@ fn a_container_of_cgroup_version_2_with_a_terminal_and_a_log() {
         max_size: 1 << 20,
         max_age: 0,
         max_files: 5,
+        attributes: String::new(),
     };
     insta::assert_snapshot!(compile(&bundle, &host).unwrap());
 }

@@ -91,8 +91,14 @@ impl Place {
         };
         let mut bundle = Bundle::new(id, spec, rootfs);
         bundle.tasks_die_with_launcher = true;
-        bundle.output =
-            Output::JsonLog { directory: home, name: "log".to_owned(), max_size: 0, max_age: 0, max_files: 1 };
+        bundle.output = Output::JsonLog {
+            directory: home,
+            name: "log".to_owned(),
+            max_size: 0,
+            max_age: 0,
+            max_files: 1,
+            attributes: String::new(),
+        };
         bundle
     }
 

@@ -1,4 +1,5 @@
-//! Records of Docker's json-file log: `{"log":"…","stream":"stdout","time":"…Z"}` and a newline each.
+//! Records of Docker's json-file log: `{"log":"…","stream":"stdout","time":"…Z"}` and a newline each, with `"attrs":{…},` before the
+//! time where there are some.
 
 /// The most bytes that a record of a line of [`MAX_LINE`] bytes can have.
 pub(crate) const MAX_RECORD: usize = MAX_LINE * 6 + 128;
@@ -24,11 +25,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A record of `line`, with its newline unless more of the line follows.
-    pub(crate) fn record(&mut self, line: &[u8], newline: bool, tail: &Tail) {
+    /// A record of `line`, with its newline unless more of the line follows. `attributes` are a JSON object or nothing.
+    pub(crate) fn record(&mut self, line: &[u8], newline: bool, tail: &Tail, attributes: &[u8]) {
         self.put(b"{\"log\":\"");
         self.escaped(line);
-        self.put(if newline { tail.as_bytes() } else { &tail.as_bytes()[NEWLINE.len()..] });
+        let (stream, time) = tail.as_bytes().split_at(if attributes.is_empty() { tail.length } else { tail.time_at });
+        self.put(if newline { stream } else { &stream[NEWLINE.len()..] });
+        if !attributes.is_empty() {
+            self.put(ATTRIBUTES);
+            self.put(attributes);
+            self.put(time);
+        }
     }
 
     fn escaped(&mut self, text: &[u8]) {
@@ -83,6 +90,12 @@ fn sequence_length(text: &[u8]) -> usize {
 
 /// A line's own end.
 const NEWLINE: &[u8] = b"\\n";
+/// What attributes begin with.
+const ATTRIBUTES: &[u8] = b",\"attrs\":";
+/// The bytes that a record is longer by when it has attributes of this length.
+pub(crate) const fn attributes_in_record(length: usize) -> usize {
+    if length == 0 { 0 } else { ATTRIBUTES.len() + length }
+}
 
 /// What follows a line, the end of the line first. The lines of one piece of output have the same.
 #[derive(Debug)]
@@ -90,6 +103,8 @@ pub(crate) struct Tail {
     of: (&'static str, u64),
     text: [u8; 80],
     length: usize,
+    /// Where the field of the time begins, with its comma.
+    time_at: usize,
 }
 
 impl Tail {
@@ -97,18 +112,15 @@ impl Tail {
     pub(crate) fn new(stream: &'static str, time: u64) -> Self {
         let mut text = [0; 80];
         let mut writer = Writer::new(&mut text, 0);
-        for part in [
-            NEWLINE,
-            b"\",\"stream\":\"",
-            stream.as_bytes(),
-            b"\",\"time\":\"",
-            Timestamp::new(time).as_bytes(),
-            b"\"}\n",
-        ] {
+        for part in [NEWLINE, b"\",\"stream\":\"", stream.as_bytes(), b"\""] {
+            writer.put(part);
+        }
+        let time_at = writer.length;
+        for part in [b",\"time\":\"", Timestamp::new(time).as_bytes(), b"\"}\n"] {
             writer.put(part);
         }
         let length = writer.length;
-        Self { of: (stream, time), text, length }
+        Self { of: (stream, time), text, length, time_at }
     }
 
     /// Whether it is that of these lines.
@@ -181,7 +193,7 @@ mod tests {
     fn record(line: &[u8], newline: bool) -> String {
         let mut buffer = [0; 512];
         let mut writer = Writer::new(&mut buffer, 0);
-        writer.record(line, newline, &Tail::new("stdout", 0));
+        writer.record(line, newline, &Tail::new("stdout", 0), b"");
         let length = writer.length;
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     }
@@ -198,6 +210,19 @@ mod tests {
             "{\"log\":\"hi\\n\",\"stream\":\"stdout\",\"time\":\"1970-01-01T00:00:00Z\"}\n"
         );
         assert_eq!(record(b"hi", false), "{\"log\":\"hi\",\"stream\":\"stdout\",\"time\":\"1970-01-01T00:00:00Z\"}\n");
+    }
+
+    #[test]
+    fn attributes_stand_before_the_time() {
+        for (newline, end) in [(true, "\\n"), (false, "")] {
+            let mut buffer = [0; 512];
+            let mut writer = Writer::new(&mut buffer, 0);
+            writer.record(b"hi", newline, &Tail::new("stderr", 0), b"{\"a\":\"1\"}");
+            let length = writer.length;
+            let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            let fields = r#"","stream":"stderr","attrs":{"a":"1"},"time":"1970-01-01T00:00:00Z"}"#;
+            assert_eq!(text, std::format!("{{\"log\":\"hi{end}{fields}\n"));
+        }
     }
 
     #[test]
@@ -236,7 +261,7 @@ mod tests {
     fn the_longest_record_fits() {
         let mut buffer = std::vec![0; MAX_RECORD];
         let mut writer = Writer::new(&mut buffer, 0);
-        writer.record(&[1; MAX_LINE], true, &Tail::new("stderr", 1));
+        writer.record(&[1; MAX_LINE], true, &Tail::new("stderr", 1), b"");
         let length = writer.length;
         assert!(buffer[..length].ends_with(b"\"}\n"));
     }

@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use super::json::{MAX_LINE, MAX_RECORD, Tail, Writer};
+use super::json::{MAX_LINE, MAX_RECORD, Tail, Writer, attributes_in_record};
 use super::table::Queue;
 use crate::executor::decimal;
 use crate::system::{self, Descriptor, Errno, Result};
@@ -12,6 +12,9 @@ const NAME_MAX: usize = 255;
 const MAX_FILES: u32 = 1000;
 /// Records are gathered up to this, in bytes of address space.
 const GATHER: usize = MAX_RECORD * 2;
+/// More bytes of attributes are refused; a record with them is to fit into what is gathered.
+const MAX_ATTRIBUTES: usize = 64 << 10;
+const _: () = assert!(MAX_RECORD + attributes_in_record(MAX_ATTRIBUTES) <= GATHER);
 
 /// What the files of a log are bounded by.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct Log {
     gathered_records: u64,
     /// Of the last record.
     tail: Tail,
+    /// A JSON object that every record has, or nothing.
+    attributes: &'static [u8],
 }
 
 /// The beginning of a line of one stream, and when it was seen.
@@ -77,6 +82,7 @@ impl Log {
             gathered: 0,
             gathered_records: 0,
             tail: Tail::new("", 0),
+            attributes: &[],
         }
     }
 
@@ -95,6 +101,19 @@ impl Log {
         let found = system::metadata(self.file)?;
         self.position = found.size;
         self.begun = if found.size > 0 && found.born > 0 { found.born } else { system::now() };
+        Ok(())
+    }
+
+    /// Every record has this JSON object as its attributes, unless it is empty.
+    pub(crate) fn set_attributes(&mut self, object: &[u8]) -> Result<()> {
+        if object.len() > MAX_ATTRIBUTES {
+            return Err(Errno::INVAL);
+        }
+        if !object.is_empty() {
+            let kept = &mut system::map(object.len())?[..object.len()];
+            kept.copy_from_slice(object);
+            self.attributes = kept;
+        }
         Ok(())
     }
 
@@ -165,7 +184,7 @@ impl Log {
     }
 
     fn record(&mut self, text: &[u8], newline: bool, stream: &'static str, time: u64) {
-        if self.gather.len() - self.gathered < MAX_RECORD {
+        if self.gather.len() - self.gathered < MAX_RECORD + attributes_in_record(self.attributes.len()) {
             self.flush();
         }
         let size = self.position - self.file_start + self.gathered as u64;
@@ -182,7 +201,7 @@ impl Log {
         if !self.tail.is_of(stream, time) {
             self.tail = Tail::new(stream, time);
         }
-        writer.record(text, newline, &self.tail);
+        writer.record(text, newline, &self.tail, self.attributes);
         self.gathered = writer.length;
         self.gathered_records += 1;
     }
@@ -359,6 +378,25 @@ mod tests {
         let file = std::fs::read_to_string(place.0.join("log")).unwrap();
         let times: Vec<_> = file.lines().map(|line| line.rsplit_once("\"time\":").unwrap().1).collect();
         assert!(times[0] == times[1] && times[1] == times[2], "the parts of a line have one time");
+    }
+
+    #[test]
+    fn records_have_their_attributes_however_long_they_are() {
+        let place = Place::new("attributes");
+        let mut log = place.log(0, 1);
+        let object = std::format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_ATTRIBUTES - 8));
+        assert!(log.set_attributes(std::format!("{object} ").as_bytes()).is_err());
+        log.set_attributes(object.as_bytes()).unwrap();
+        let mut line = Line::default();
+        let text = [1; MAX_LINE * 3];
+        log.take(&mut line, "stdout", &text);
+        log.take(&mut line, "stderr", b"\nb\n");
+        let file = std::fs::read_to_string(place.0.join("log")).unwrap();
+        assert_eq!((file.lines().count(), log.lost), (5, 0));
+        let with = |record: &str| {
+            record.contains(&std::format!("\",\"attrs\":{object},\"time\":\"")) && record.ends_with("Z\"}")
+        };
+        assert!(file.lines().all(with));
     }
 
     #[test]
