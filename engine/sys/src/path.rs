@@ -221,7 +221,11 @@ fn empty(top: BorrowedFd<'_>, directory: BorrowedFd<'_>, depth: usize, hoisted: 
         fs::seek(directory, fs::SeekFrom::Start(0))?;
         let mut entries = RawDir::new(directory, &mut buffer);
         while let Some(entry) = entries.next() {
-            let entry = entry?;
+            let entry = match entry {
+                // Somebody else is at it, too, and has removed the directory itself.
+                Err(Errno::NOENT) => return Ok(()),
+                entry => entry?,
+            };
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
@@ -262,7 +266,7 @@ fn hoist(top: BorrowedFd<'_>, from: BorrowedFd<'_>, name: &OsStr, hoisted: &mut 
     loop {
         *hoisted += 1;
         match fs::renameat_with(from, name, top, format!(".hoisted-{hoisted}"), RenameFlags::NOREPLACE) {
-            Ok(()) => return Ok(()),
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
@@ -361,6 +365,23 @@ mod tests {
         root.remove_all(Path::new("tree")).unwrap();
         assert_eq!(host::read_dir(&inside).unwrap().count(), 0);
         assert!(directory.path().join("outside/secret").exists());
+    }
+
+    #[test]
+    fn several_may_remove_the_same() {
+        let (directory, root) = scene();
+        let tree = directory.path().join("root/tree");
+        for _ in 0..100 {
+            for name in ["a/b/c", "d/e/f", "g/h/i", "j"] {
+                host::create_dir_all(tree.join(name)).unwrap();
+                host::write(tree.join(name).join("file"), "").unwrap();
+            }
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..3).map(|_| scope.spawn(|| root.remove_all(Path::new("tree")))).collect();
+                all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+            assert!(!tree.exists());
+        }
     }
 
     #[test]
