@@ -32,6 +32,8 @@ struct Waiting {
     execs: HashMap<u64, Exec>,
     /// Who wants to know what the monitor has said so far, in the order of asking.
     looks: VecDeque<oneshot::Sender<u32>>,
+    /// The monitor is not heard any more.
+    silent: bool,
 }
 
 #[derive(Debug)]
@@ -202,7 +204,8 @@ impl Live {
         let heard = {
             // Questions and those who ask them stand in one order.
             let mut waiting = self.waiting();
-            if self.send(&Request::Status {}, &[]).is_err() {
+            // It may linger for a client that is slow, and be asked, but nobody hears the answer.
+            if waiting.silent || self.send(&Request::Status {}, &[]).is_err() {
                 return None;
             }
             let (sender, heard) = oneshot::channel();
@@ -225,7 +228,7 @@ impl Live {
 
     /// The monitor is not heard any more: nobody has anything to wait for.
     pub(super) fn fall_silent(&self) {
-        *self.waiting() = Waiting::default();
+        *self.waiting() = Waiting { silent: true, ..Waiting::default() };
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -240,5 +243,40 @@ pub(super) struct Polled(pub(super) Arc<Monitor>);
 impl AsRawFd for Polled {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::time::Duration;
+
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_answer_of_a_monitor_that_is_not_heard_any_more_is_not_waited_for() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("monitor");
+        let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let monitor = Monitor::connect(&path).unwrap().unwrap();
+        // It takes what it is asked.
+        let _monitor = rustix::net::accept(&listener).unwrap();
+        let live = Live::new(monitor, std::fs::File::open("/dev/null").unwrap().into(), 1, 1);
+        let answer = async {
+            tokio::task::yield_now().await;
+            live.caught_up(3);
+        };
+        assert_eq!(tokio::join!(live.catch_up(), answer).0, Some(3));
+        let silence = async {
+            tokio::task::yield_now().await;
+            live.fall_silent();
+        };
+        assert_eq!(tokio::join!(live.catch_up(), silence).0, None);
+        let asked = tokio::time::timeout(Duration::from_secs(10), live.catch_up()).await;
+        assert_eq!(asked.unwrap(), None);
     }
 }
