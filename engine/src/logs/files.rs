@@ -426,4 +426,23 @@ mod tests {
         assert_eq!(rest(&mut files), (4..log.written.get()).collect::<Vec<_>>());
         assert_eq!(std::fs::read_dir(log.place.path()).unwrap().count(), 4);
     }
+
+    #[test]
+    fn packed_files_that_had_the_same_inode_one_after_the_other_are_both_read() {
+        let log = Log { place: tempfile::tempdir().unwrap(), written: Cell::new(0), moved: Cell::new(None) };
+        for number in [2, 1] {
+            log.write(2);
+            let plain = std::fs::read(log.path("")).unwrap();
+            std::fs::remove_file(log.path("")).unwrap();
+            let first_time = 1_767_225_600_000_000_000 - i64::from(number);
+            let origin = crate::logs::piece::Origin { inode: 7, first_time };
+            let file = File::create(log.path(&format!(".{number}.gz"))).unwrap();
+            let mut packer = flate2::GzBuilder::new().extra(origin.to_bytes()).write(file, flate2::Compression::fast());
+            io::Write::write_all(&mut packer, &plain).unwrap();
+            packer.finish().unwrap();
+        }
+        log.write(2);
+        let mut files = Files::open(log.place.path(), "log").unwrap();
+        assert_eq!(rest(&mut files), (0..6).collect::<Vec<_>>());
+    }
 }
