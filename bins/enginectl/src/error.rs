@@ -53,6 +53,9 @@ pub(crate) enum Error {
     /// The user left by the detach keys.
     #[error("read escape sequence")]
     Detached,
+    /// The user wanted to leave a process that takes no notice of it.
+    #[error("\ngot 3 SIGTERM/SIGINTs, forcefully exiting")]
+    Forced,
     /// A signal ended the client; the terminal is as it was.
     #[error("ended by signal {0}")]
     Signalled(i32),
@@ -92,7 +95,7 @@ impl Error {
     /// The exit code of `run` and `start -a`: 127 for a program that is not there, 126 for one that cannot run, else 125.
     pub(crate) fn start_exit_code(&self) -> u8 {
         match self {
-            Self::Signalled(_) | Self::BrokenPipe => self.exit_code(),
+            Self::Signalled(_) | Self::Forced | Self::BrokenPipe => self.exit_code(),
             Self::Daemon { message, .. } => {
                 let has = |text: &str| message.contains(text);
                 if has("executable file not found")
@@ -132,6 +135,7 @@ mod tests {
         assert_eq!(code("Conflict. The container name \"/x\" is already in use"), 125);
         assert_eq!(Error::Invalid("x".to_owned()).start_exit_code(), 125);
         assert_eq!(Error::Signalled(15).exit_code(), 143);
+        assert_eq!(Error::Forced.start_exit_code(), 1);
         assert_eq!(Error::Detached.exit_code(), 1);
     }
 }

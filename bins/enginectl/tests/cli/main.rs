@@ -4,4 +4,5 @@
 mod daemon;
 mod lists;
 mod run;
+mod signals;
 mod terminal;

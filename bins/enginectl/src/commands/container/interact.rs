@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 
-use super::signals::{Happening, Signals, window};
+use super::signals::{Happening, Relay, Signals, window};
 use crate::client::{Client, DetachKeys, Ended, Hijacked, Payload, Pump, PumpPlan, Query, parse, whole};
 use crate::error::Error;
 use crate::session::{Session, duplicate};
@@ -65,6 +65,7 @@ pub(crate) struct Foreground {
     object: String,
     pump: Option<Pump>,
     signals: Signals,
+    relay: Relay,
     size: Option<(u16, u16)>,
     tty: bool,
     _raw: Option<RawMode>,
@@ -100,6 +101,7 @@ impl Foreground {
             None => None,
         };
         Ok(Self {
+            relay: Relay::new(client.clone(), object),
             client,
             object: object.to_owned(),
             pump,
@@ -108,6 +110,24 @@ impl Foreground {
             tty: streams.tty,
             _raw: raw,
         })
+    }
+
+    /// Waits for what comes before the process, unless the user has enough of it. Signals reach the process later.
+    pub(crate) async fn meanwhile<T>(&mut self, start: impl Future<Output = T>) -> Result<T, Error> {
+        let mut start = pin!(start);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut start => return Ok(result),
+                happening = self.signals.next() => match happening {
+                    Happening::Forward(name) if self.relay.take(name) => {}
+                    Happening::Forward(_) => return Err(Error::Forced),
+                    // The size is looked at when the process is there.
+                    Happening::Window => {}
+                    Happening::End(number) => return Err(Error::Signalled(number)),
+                },
+            }
+        }
     }
 
     /// Tells the daemon the size of the window. That it fails is no reason to end.
@@ -163,21 +183,18 @@ impl Foreground {
                     Ended::Detached => return Ok(Outcome::Detached),
                 },
                 result = &mut exit, if code.is_none() => code = Some(result?),
+                () = self.relay.pass_on(), if self.relay.is_busy() => {}
                 happening = self.signals.next() => match happening {
-                    Happening::Forward(name) => self.forward(name).await,
+                    Happening::Forward(name) if self.relay.take(name) => {}
+                    Happening::Forward(_) => {
+                        self.relay.finish().await;
+                        return Err(Error::Forced);
+                    }
                     Happening::Window => self.resize(session).await,
                     Happening::End(number) => return Err(Error::Signalled(number)),
                 },
             }
         }
-    }
-
-    /// The process may have ended just before: what the daemon says to it is of no interest.
-    async fn forward(&self, name: &str) {
-        let _ = self
-            .client
-            .post(&format!("{}/kill", self.object), &Query::new().with("signal", name), Payload::Empty)
-            .await;
     }
 }
 

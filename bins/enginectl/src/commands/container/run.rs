@@ -37,7 +37,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
     match start(&args, session).await {
         Ok(code) => Ok(code),
         // Not the engine's fault, and Docker's code for it is 1.
-        Err(error @ Error::NotATerminal) => Err(error),
+        Err(error @ (Error::NotATerminal | Error::Forced)) => Err(error),
         Err(error) => Ok(fail(session, "run", &error)),
     }
 }
@@ -85,8 +85,10 @@ async fn start(args: &Args, session: &mut Session) -> Result<u8, Error> {
     };
     let wait = client.request(Method::POST, &wait_path, &wait_query, Payload::Empty);
     let (hijacked, waiting) = tokio::try_join!(attach, wait)?;
-    let foreground = Foreground::begin(session, &path, hijacked, &streams)?;
-    if let Err(error) = client.post(&format!("{path}/start"), &Query::new(), Payload::Empty).await {
+    let mut foreground = Foreground::begin(session, &path, hijacked, &streams)?;
+    let (start_path, start_query) = (format!("{path}/start"), Query::new());
+    let started = foreground.meanwhile(client.post(&start_path, &start_query, Payload::Empty)).await?;
+    if let Err(error) = started {
         drop(foreground);
         if args.options.remove {
             // The daemon removes it; `ps -a` after this command does not show it.

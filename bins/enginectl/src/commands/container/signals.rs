@@ -1,11 +1,16 @@
 //! Signals of the client while it stands for a process in a container.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::future::poll_fn;
 use std::os::fd::AsFd;
 use std::task::Poll;
+use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::client::{Client, Payload, Query};
 use crate::error::Error;
 use crate::session::Session;
 
@@ -79,6 +84,67 @@ impl Signals {
             Poll::Pending
         })
         .await
+    }
+}
+
+/// Passes signals on, one after the other, while nobody waits for a daemon that takes its time.
+pub(crate) struct Relay {
+    client: Client,
+    path: String,
+    waiting: VecDeque<&'static str>,
+    sending: Option<LocalBoxFuture<'static, ()>>,
+    asked_to_end: u32,
+}
+
+/// So many SIGINTs and SIGTERMs say that the process takes no notice of them.
+const ENOUGH: u32 = 3;
+/// For how long the last ones are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+impl Relay {
+    /// To the process of this object, `/containers/ID`.
+    pub(crate) fn new(client: Client, object: &str) -> Self {
+        let path = format!("{object}/kill");
+        Self { client, path, waiting: VecDeque::new(), sending: None, asked_to_end: 0 }
+    }
+
+    /// Takes one. False when the user has asked often enough.
+    pub(crate) fn take(&mut self, name: &'static str) -> bool {
+        self.waiting.push_back(name);
+        self.asked_to_end += u32::from(matches!(name, "INT" | "TERM"));
+        self.asked_to_end < ENOUGH
+    }
+
+    /// Passes on what was taken. What was begun goes on when this is asked again.
+    pub(crate) async fn pass_on(&mut self) {
+        loop {
+            if let Some(sending) = &mut self.sending {
+                sending.await;
+                self.sending = None;
+            }
+            let Some(name) = self.waiting.pop_front() else { return };
+            let (client, path) = (self.client.clone(), self.path.clone());
+            self.sending = Some(Box::pin(async move {
+                // The process may have ended just before: what the daemon says to it is of no interest.
+                let _ = client.post(&path, &Query::new().with("signal", name), Payload::Empty).await;
+            }));
+        }
+    }
+
+    /// Whether there is something to pass on.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.sending.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Passes all on, but does not take long for it.
+    pub(crate) async fn finish(&mut self) {
+        let _ = tokio::time::timeout(LAST_WORDS, self.pass_on()).await;
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay").field("path", &self.path).field("waiting", &self.waiting).finish_non_exhaustive()
     }
 }
 

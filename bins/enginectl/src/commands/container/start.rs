@@ -13,7 +13,7 @@ use crate::session::Session;
 /// Start containers
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Attach stdout and stderr, and pass signals on
+    /// Attach stdout and stderr, and pass signals on; also to one that runs already
     #[arg(short = 'a', long)]
     attach: bool,
     /// Attach stdin
@@ -82,15 +82,10 @@ async fn attached(args: &Args, container: &str, session: &mut Session) -> Result
         stdout: true,
         stderr: true,
         tty: about.config.tty,
-        forward: args.attach && !about.config.tty,
+        forward: !about.config.tty,
         detach_keys: args.detach_keys.clone(),
         told_size: None,
     };
-    if about.state.running {
-        return Err(Error::Invalid(format!(
-            "container {container} is running already: use `enginectl attach {container}`"
-        )));
-    }
     streams.check(session)?;
     let path = format!("/containers/{}", about.id);
     let (attach_path, wait_path) = (format!("{path}/attach"), format!("{path}/wait"));
@@ -101,8 +96,12 @@ async fn attached(args: &Args, container: &str, session: &mut Session) -> Result
         client.request(Method::POST, &wait_path, &wait_query, Payload::Empty)
     )?;
     let mut foreground = Foreground::begin(session, &path, Some(hijacked), &streams)?;
-    client.post(&format!("{path}/start"), &args.query(), Payload::Empty).await?;
-    if streams.tty {
+    let (start_path, start_query) = (format!("{path}/start"), args.query());
+    foreground.meanwhile(client.post(&start_path, &start_query, Payload::Empty)).await??;
+    // One that runs already has drawn its screen.
+    if about.state.running {
+        foreground.redraw().await;
+    } else if streams.tty {
         foreground.resize(session).await;
     }
     match foreground.until(session, exit_code(client, path, waiting, about.host_config.auto_remove)).await? {
