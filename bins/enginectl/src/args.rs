@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::commands;
 use crate::error::Error;
-use crate::session::{Io, Session};
+use crate::session::{Choices, Io, Session};
 
 /// What a command does.
 pub(crate) type Run = for<'a> fn(ArgMatches, &'a mut Session) -> Pin<Box<dyn Future<Output = Result<u8, Error>> + 'a>>;
@@ -52,19 +52,24 @@ pub(crate) use entry;
 
 /// A command line that was understood.
 pub(crate) struct Call {
-    pub(crate) host: Option<String>,
+    pub(crate) choices: Choices,
     pub(crate) run: Run,
     pub(crate) matches: ArgMatches,
 }
 
-/// The exit code of a command line that makes no sense, as Docker's.
-const USAGE: u8 = 125;
+/// The exit code of flags that make no sense, as Docker's.
+const FLAGS: u8 = 125;
+/// That of words that make none: a command that there is not, too few or too many of what it is about.
+const WORDS: u8 = 1;
 
 /// Understands the command line, or prints why not (or the help that was asked for) and gives the exit code.
 pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
     let mut matches = matches(&arguments).map_err(|error| explain(&near(error), io))?;
-    let host = matches.remove_one::<String>("host");
-    let Some((name, mut matches)) = matches.remove_subcommand() else { return Err(USAGE) };
+    let choices = choices(&mut matches).map_err(|text| {
+        let _ = (&io.stderr).write_all(format!("enginectl: {text}\n").as_bytes());
+        WORDS
+    })?;
+    let Some((name, mut matches)) = matches.remove_subcommand() else { return Err(WORDS) };
     let mut entry = commands::TOP.iter().find(|entry| entry.name == name);
     if let Some(noun) = commands::NOUNS.iter().find(|noun| noun.name == name)
         && let Some((verb, inner)) = matches.remove_subcommand()
@@ -73,13 +78,52 @@ pub(crate) fn parse(arguments: Vec<OsString>, io: &Io) -> Result<Call, u8> {
         matches = inner;
     }
     match entry {
-        Some(entry) => Ok(Call { host, run: entry.run, matches }),
+        Some(entry) => Ok(Call { choices, run: entry.run, matches }),
         // The one command that is no client's takes none of the client's flags before it.
         None => {
             let _ = (&io.stderr).write_all(b"enginectl: no flag can stand before oci\n");
-            Err(USAGE)
+            Err(FLAGS)
         }
     }
+}
+
+/// What the flags before the command say.
+fn choices(matches: &mut ArgMatches) -> Result<Choices, String> {
+    let mut word = |name: &str| matches.remove_one::<String>(name);
+    let (host, config, context, level) = (word("host"), word("config"), word("context"), word("log_level"));
+    match context.as_deref() {
+        None | Some("") => {}
+        Some(_) if host.is_some() => {
+            return Err("conflicting options: cannot specify both --host and --context".to_owned());
+        }
+        Some("default") => {}
+        Some(other) => {
+            return Err(format!(
+                "context {other:?}: there are no contexts but \"default\": say where the engine is with -H or ENGINE_HOST"
+            ));
+        }
+    }
+    if matches.get_flag("tls") {
+        return Err("--tls: enginectl does not speak TLS yet: use a unix socket".to_owned());
+    }
+    let debug = matches.get_flag("debug") || matches!(level.as_deref(), Some("debug" | "trace"));
+    match level.as_deref() {
+        None | Some("trace" | "debug" | "info" | "warn" | "warning" | "error" | "fatal" | "panic") => {}
+        Some(other) => return Err(format!("unable to parse logging level: {other}")),
+    }
+    Ok(Choices { host, config, debug })
+}
+
+/// The arguments that `help COMMAND` stands for, if that is what there is: `COMMAND --help`.
+pub(crate) fn asked_for_help(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    let mut words = words(arguments);
+    words.next().filter(|word| *word == "help")?;
+    let about = words.next();
+    // What stands behind a command that is none of a noun could be taken for the command of a container.
+    let noun = about.is_some_and(|about| commands::NOUNS.iter().any(|noun| about == noun.name));
+    let verb = words.next().filter(|_| noun);
+    let all = arguments.first().into_iter().chain(about).chain(verb).cloned();
+    Some(all.chain([OsString::from("--help")]).collect())
 }
 
 fn matches(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
@@ -96,18 +140,28 @@ fn matches(arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
 
 /// The word that should be a command.
 fn word(arguments: &[OsString]) -> Option<&str> {
-    let mut words = arguments.iter().skip(1);
-    while let Some(word) = words.next() {
-        match word.as_encoded_bytes() {
-            b"-H" | b"--host" => {
-                words.next();
-            }
-            b"-v" | b"--version" => return Some(""),
-            [b'-', ..] => {}
-            _ => return Some(word.to_str().unwrap_or("")),
-        }
+    if arguments.iter().skip(1).take_while(|word| word.as_encoded_bytes().starts_with(b"-")).any(is_version) {
+        return Some("");
     }
-    None
+    words(arguments).next().map(|word| word.to_str().unwrap_or(""))
+}
+
+fn is_version(word: &OsString) -> bool {
+    word == "-v" || word == "--version"
+}
+
+/// The words from the command on that are no flags; what flags before it are given is none of them.
+fn words(arguments: &[OsString]) -> impl Iterator<Item = &OsString> {
+    const WITH_VALUE: &[&str] = &["-H", "--host", "-c", "--context", "-l", "--log-level", "--config"];
+    let mut begun = false;
+    let mut value = false;
+    arguments.iter().skip(1).filter(move |word| {
+        let is_value = std::mem::take(&mut value);
+        value = !begun && !is_value && WITH_VALUE.iter().any(|flag| word == flag);
+        let is_word = !is_value && !word.as_encoded_bytes().starts_with(b"-");
+        begun |= is_word;
+        is_word
+    })
 }
 
 /// How much of the whole command is made: making all of it takes longer than most commands.
@@ -125,29 +179,25 @@ pub(crate) enum Made<'a> {
 pub(crate) fn command(made: Made<'_>) -> Command {
     let wanted = |name: &str| !matches!(made, Made::Named(only) if only != name);
     let eager = made == Made::All;
-    let mut top =
-        Command::new("enginectl")
-            .about("A client of the engine, with the commands and flags of docker")
-            .version(env!("CARGO_PKG_VERSION"))
-            .disable_version_flag(true)
-            .arg(
-                Arg::new("version")
-                    .short('v')
-                    .long("version")
-                    .action(ArgAction::Version)
-                    .help("Print the version and exit"),
-            )
-            .subcommand_required(true)
-            .arg_required_else_help(true)
-            .disable_help_subcommand(true)
-            .subcommand_value_name("COMMAND")
-            .subcommand_help_heading("Commands")
-            .args_override_self(true)
-            .arg(
-                Arg::new("host").short('H').long("host").value_name("ADDRESS").help(
-                    "Where the engine listens [env: ENGINE_HOST, DOCKER_HOST] [default: unix:///run/engine.sock]",
-                ),
-            );
+    let mut top = Command::new("enginectl")
+        .about("A client of the engine, with the commands and flags of docker")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Print the version and exit"),
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand_value_name("COMMAND")
+        .subcommand_help_heading("Commands")
+        .args_override_self(true)
+        .args(flags());
+    top = as_docker(top);
     for entry in commands::TOP.iter().filter(|entry| wanted(entry.name)) {
         top = top.subcommand(verb(entry, eager));
     }
@@ -166,6 +216,32 @@ pub(crate) fn command(made: Made<'_>) -> Command {
         return top;
     }
     top.subcommand(Command::new("oci").about("An OCI runtime for other engines: see enginectl oci --help"))
+}
+
+/// The flags before the command.
+fn flags() -> [Arg; 6] {
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help);
+    [
+        flag("host", "Where the engine listens [env: ENGINE_HOST, DOCKER_HOST] [default: unix:///run/engine.sock]")
+            .short('H')
+            .value_name("ADDRESS"),
+        flag("config", "Where logins are kept and helpers for them named [env: DOCKER_CONFIG] [default: ~/.docker]")
+            .value_name("DIRECTORY"),
+        flag("context", "Only default, which is the engine of ENGINE_HOST or DOCKER_HOST: there are no others")
+            .short('c')
+            .value_name("NAME"),
+        flag("debug", "Tell on standard error what the engine is asked and how it answers")
+            .short('D')
+            .action(ArgAction::SetTrue),
+        flag(
+            "log-level",
+            "debug is --debug; info, warn, error and fatal are the same, for errors are told in any case",
+        )
+        .id("log_level")
+        .short('l')
+        .value_name("LEVEL"),
+        flag("tls", "Only --tls=false, which is the case: enginectl does not speak TLS yet").action(ArgAction::SetTrue),
+    ]
 }
 
 fn verb(entry: &Entry, eager: bool) -> Command {
@@ -229,7 +305,18 @@ fn explain(error: &clap::Error, io: &Io) -> u8 {
     };
     let text = text.unwrap_or_else(|| styled(error, io.stderr.is_terminal(), io));
     let _ = (&io.stderr).write_all(text.as_bytes());
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand { 1 } else { USAGE }
+    code(error)
+}
+
+/// Docker's exit code for it: its help is what somebody gets who says nothing.
+fn code(error: &clap::Error) -> u8 {
+    let is_flag = |word: &String| word.starts_with('-');
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, _) => 0,
+        (_, Some(ContextValue::String(word))) if is_flag(word) => FLAGS,
+        (_, Some(ContextValue::Strings(words))) if words.iter().any(is_flag) => FLAGS,
+        _ => WORDS,
+    }
 }
 
 fn styled(error: &clap::Error, terminal: bool, io: &Io) -> String {
@@ -260,11 +347,9 @@ const DOCKER_COMMANDS: &[(&str, &[&str])] = &[
 
 /// Docker's flags that are not here, by the reason.
 const DOCKER_FLAGS: &[(&str, &[&str])] = &[
-    (NOT_YET, &["--tls", "--tlscacert", "--tlscert", "--tlskey", "--tlsverify", "--use-api-socket", "--insecure"]),
+    (NOT_YET, &["--tlscacert", "--tlscert", "--tlskey", "--tlsverify", "--use-api-socket", "--insecure"]),
     ("is for Windows", &["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops", "--isolation"]),
     ("kernels do not have any more: --memory counts that memory, too", &["--kernel-memory"]),
-    ("enginectl does not have: say where the engine is with -H or ENGINE_HOST", &["--context"]),
-    ("enginectl does not have: the directory of its settings is that of DOCKER_CONFIG", &["--config"]),
     (
         NO_CLUSTERS,
         &[
@@ -281,7 +366,6 @@ const DOCKER_FLAGS: &[(&str, &[&str])] = &[
             "--topology-required",
         ],
     ),
-    ("enginectl does not have: it has nothing more to tell", &["--debug", "--log-level"]),
 ];
 
 const NOT_YET: &str = "enginectl does not have yet";
@@ -346,6 +430,9 @@ mod tests {
             assert_eq!(named(line).as_deref(), Some("ps"), "{line}");
         }
         assert_eq!(named("enginectl -v").as_deref(), Some(""));
+        for line in ["enginectl -D -l debug -c default --config x ps", "enginectl --tls=false --config=x ps -l run"] {
+            assert_eq!(named(line).as_deref(), Some("ps"), "{line}");
+        }
         for line in ["enginectl --help", "enginectl -H x --help", "enginectl -H ps"] {
             assert_eq!(named(line), None, "{line}");
         }
@@ -366,6 +453,43 @@ mod tests {
         assert!(swapped.contains("'run'"), "{swapped}");
         let strange = near(matches("enginectl abracadabra").unwrap_err()).to_string();
         assert!(!strange.contains("similar"), "{strange}");
+    }
+
+    #[test]
+    fn help_of_a_command_is_never_the_command() {
+        let check = |line: &str, expected: Option<&str>| {
+            assert_eq!(asked_for_help(&words(line)), expected.map(words), "{line}");
+        };
+        check("enginectl help", Some("enginectl --help"));
+        check("enginectl -H x help run", Some("enginectl run --help"));
+        check("enginectl help container ls", Some("enginectl container ls --help"));
+        check("enginectl help run busybox rm", Some("enginectl run --help"));
+        check("enginectl run busybox help", None);
+        check("enginectl ps help", None);
+    }
+
+    #[test]
+    fn flags_before_the_command() {
+        let choices = |line: &str| choices(&mut matches(line).unwrap());
+        let some = choices("enginectl -D --tls=false --config /x -c default ps").unwrap();
+        assert_eq!((some.debug, some.config.as_deref(), some.host), (true, Some("/x"), None));
+        assert!(choices("enginectl --log-level debug ps").unwrap().debug);
+        assert!(!choices("enginectl -l warn --debug=false ps").unwrap().debug);
+        for line in ["--tls ps", "-c other ps", "-c default -H x ps", "-l loud ps"] {
+            assert!(choices(&format!("enginectl {line}")).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_flags_and_wrong_words_differ() {
+        let code = |line: &str| code(&matches(&format!("enginectl {line}")).unwrap_err());
+        for line in ["run", "exec web", "ps more", "pasue", "container pasue", "tag one", "completion tcsh"] {
+            assert_eq!(code(line), 1, "{line}");
+        }
+        for line in ["run --nope busybox", "run --memory", "exec -x web true", "ps -n many", "--nope ps"] {
+            assert_eq!(code(line), 125, "{line}");
+        }
+        assert_eq!((code("container"), super::code(&matches("enginectl").unwrap_err())), (0, 0));
     }
 
     #[test]

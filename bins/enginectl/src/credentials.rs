@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
-use crate::session::Io;
+use crate::session::Session;
 
 /// What Docker Hub is called in the file.
 const HUB: &str = "https://index.docker.io/v1/";
@@ -50,8 +50,8 @@ struct Helped {
 }
 
 /// The value of the header for a registry (`docker.io` is the default one), if the user has logged in there.
-pub(crate) fn header(io: &Io, registry: &str) -> Option<String> {
-    let login = Store::open(io).ok()?.get(&server_of(registry)).ok()??;
+pub(crate) fn header(session: &Session, registry: &str) -> Option<String> {
+    let login = Store::open(session).ok()?.get(&server_of(registry)).ok()??;
     Some(URL_SAFE.encode(serde_json::to_vec(&login.into_wire()).ok()?))
 }
 
@@ -95,12 +95,8 @@ impl Login {
 
 impl Store {
     /// Reads the file, which need not be there.
-    pub(crate) fn open(io: &Io) -> Result<Self, Error> {
-        let directory = io
-            .variable("DOCKER_CONFIG")
-            .or_else(|| io.variable("HOME").map(|home| format!("{home}/.docker")))
-            .ok_or_else(|| Error::Invalid("neither DOCKER_CONFIG nor HOME says where logins are kept".to_owned()))?;
-        Self::at(Path::new(&directory).join("config.json"), run)
+    pub(crate) fn open(session: &Session) -> Result<Self, Error> {
+        Self::at(session.settings()?.join("config.json"), run)
     }
 
     fn at(path: PathBuf, helpers: Helpers) -> Result<Self, Error> {

@@ -17,6 +17,12 @@ pub(crate) enum Error {
     /// What was asked makes no sense; nothing was done.
     #[error("{0}")]
     Invalid(String),
+    /// The value of a flag makes no sense.
+    #[error("{0}")]
+    Flag(String),
+    /// A template for what is no list makes no sense.
+    #[error("{0}")]
+    Template(String),
     /// A terminal was asked for, and there is none.
     #[error("the input device is not a TTY")]
     NotATerminal,
@@ -88,6 +94,8 @@ impl Error {
         match self {
             Self::Signalled(number) => 128u8.saturating_add(u8::try_from(*number).unwrap_or(127)),
             Self::BrokenPipe => 141,
+            Self::Flag(_) => 125,
+            Self::Template(_) => 64,
             _ => 1,
         }
     }

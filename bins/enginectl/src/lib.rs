@@ -22,6 +22,7 @@ pub use session::{Environment, Io};
 /// Runs the client with these arguments (the first is the program's name) on these streams.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, io: Io) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = args::asked_for_help(&arguments).unwrap_or(arguments);
     if let Some(begins) = oci::begins(&arguments) {
         return ExitCode::from(oci::run(&arguments[begins..], &io));
     }
@@ -36,7 +37,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, io: Io) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut session = session::Session::new(io, call.host);
+    let mut session = session::Session::new(io, call.choices);
     let code = runtime.block_on(async {
         match (call.run)(call.matches, &mut session).await {
             Ok(code) => code,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use crate::client::{Client, Host};
 use crate::error::Error;
@@ -53,18 +54,39 @@ impl fmt::Debug for Io {
     }
 }
 
+/// What the flags before the command say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choices {
+    /// Where the daemon is.
+    pub(crate) host: Option<String>,
+    /// The directory of the settings.
+    pub(crate) config: Option<String>,
+    /// Tell what the daemon is asked.
+    pub(crate) debug: bool,
+}
+
 /// One call of the client.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) io: Io,
-    host: Option<String>,
+    choices: Choices,
     client: Option<Client>,
 }
 
 impl Session {
-    /// `host` is what `-H` said.
-    pub(crate) fn new(io: Io, host: Option<String>) -> Self {
-        Self { io, host, client: None }
+    /// Nothing is connected yet.
+    pub(crate) fn new(io: Io, choices: Choices) -> Self {
+        Self { io, choices, client: None }
+    }
+
+    /// The directory of the settings.
+    pub(crate) fn settings(&self) -> Result<PathBuf, Error> {
+        let chosen = self.choices.config.clone().filter(|directory| !directory.is_empty());
+        chosen
+            .or_else(|| self.io.variable("DOCKER_CONFIG"))
+            .or_else(|| self.io.variable("HOME").map(|home| format!("{home}/.docker")))
+            .map(PathBuf::from)
+            .ok_or_else(|| Error::Invalid("neither DOCKER_CONFIG nor HOME says where logins are kept".to_owned()))
     }
 
     /// The daemon; nothing is connected before the first request.
@@ -72,8 +94,8 @@ impl Session {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let asked =
-            self.host.clone().or_else(|| self.io.variable("ENGINE_HOST")).or_else(|| self.io.variable("DOCKER_HOST"));
+        let asked = self.choices.host.clone();
+        let asked = asked.or_else(|| self.io.variable("ENGINE_HOST")).or_else(|| self.io.variable("DOCKER_HOST"));
         let host = match asked {
             Some(text) => Host::parse(&text)?,
             None => Host::default(),
@@ -84,7 +106,8 @@ impl Session {
                     .to_owned(),
             ));
         }
-        let client = Client::new(host, self.io.variable("DOCKER_API_VERSION"))?;
+        let told = if self.choices.debug { Some(duplicate(&self.io.stderr)?) } else { None };
+        let client = Client::new(host, self.io.variable("DOCKER_API_VERSION"), told)?;
         self.client = Some(client.clone());
         Ok(client)
     }

@@ -202,7 +202,7 @@ mod tests {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
         });
-        let client = Client::new(Host::Unix(path), Some("1.51".to_owned())).unwrap();
+        let client = Client::new(Host::Unix(path), Some("1.51".to_owned()), None).unwrap();
         let target = directory.path().join("target");
         let file = File::create(&target).unwrap();
         let ended = match client.download("/x", &Query::new()).await {

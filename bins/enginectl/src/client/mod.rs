@@ -12,6 +12,8 @@ mod query;
 mod upload;
 
 use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
@@ -58,6 +60,8 @@ struct Shared {
     version: Cell<ApiVersion>,
     negotiable: Cell<bool>,
     idle: RefCell<Vec<SendRequest<Body>>>,
+    /// Where requests and answers are told.
+    told: Option<File>,
 }
 
 /// A connection on which nothing was said yet.
@@ -98,8 +102,8 @@ impl Payload {
 }
 
 impl Client {
-    /// A client of the daemon there. `version` is the user's choice of API version.
-    pub(crate) fn new(host: Host, version: Option<String>) -> Result<Self, Error> {
+    /// A client of the daemon there. `version` is the user's choice of API version, `told` where to tell what is asked and answered.
+    pub(crate) fn new(host: Host, version: Option<String>, told: Option<File>) -> Result<Self, Error> {
         let negotiable = Cell::new(version.is_none());
         let version = match version {
             Some(text) => text
@@ -108,7 +112,7 @@ impl Client {
                 .map_err(|error| Error::Invalid(format!("DOCKER_API_VERSION is {text:?}: {error}")))?,
             None => MAX,
         };
-        let shared = Shared { host, version: Cell::new(version), negotiable, idle: RefCell::default() };
+        let shared = Shared { host, version: Cell::new(version), negotiable, idle: RefCell::default(), told };
         Ok(Self { shared: Rc::new(shared) })
     }
 
@@ -292,9 +296,11 @@ impl Client {
         upgrade: bool,
     ) -> Result<Request<Body>, Error> {
         let version = self.shared.version.get();
+        let target = format!("/v{version}{path}{}", query.as_str());
+        self.tell(|| format!("{method} {target} to {}", self.shared.host));
         let mut builder = Request::builder()
             .method(method)
-            .uri(format!("/v{version}{path}{}", query.as_str()))
+            .uri(target)
             .header(header::HOST, self.shared.host.authority())
             .header(header::USER_AGENT, concat!("enginectl/", env!("CARGO_PKG_VERSION")));
         if upgrade {
@@ -333,6 +339,7 @@ impl Client {
         let broken = |source| Error::Http { what: what.clone(), source };
         sender.ready().await.map_err(broken)?;
         let response = sender.send_request(request).await.map_err(broken)?;
+        self.tell(|| format!("{what}: {}", response.status()));
         // It is taken again once the answer has been read to its end.
         self.shared.idle.borrow_mut().push(sender);
         Ok(response)
@@ -372,6 +379,13 @@ impl Client {
                 stream.set_nodelay(true).map_err(unreachable)?;
                 Ok(Socket::Tcp(stream))
             }
+        }
+    }
+
+    /// Tells people who look for what is wrong.
+    fn tell(&self, line: impl FnOnce() -> String) {
+        if let Some(mut told) = self.shared.told.as_ref() {
+            let _ = told.write_all(format!("enginectl: debug: {}\n", line()).as_bytes());
         }
     }
 
@@ -483,13 +497,13 @@ mod tests {
     #[test]
     fn versions_must_look_like_versions() {
         assert!(
-            Client::new(Host::default(), Some("1.41".to_owned()))
+            Client::new(Host::default(), Some("1.41".to_owned()), None)
                 .is_ok_and(|client| client.version() == ApiVersion::new(1, 41))
         );
         assert!(
-            Client::new(Host::default(), Some("v1.41".to_owned()))
+            Client::new(Host::default(), Some("v1.41".to_owned()), None)
                 .is_ok_and(|client| client.version() == ApiVersion::new(1, 41))
         );
-        assert!(Client::new(Host::default(), Some("../x".to_owned())).is_err());
+        assert!(Client::new(Host::default(), Some("../x".to_owned()), None).is_err());
     }
 }

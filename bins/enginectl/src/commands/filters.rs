@@ -11,7 +11,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Filters, Error> {
     for word in words {
         let (key, value) = word
             .split_once('=')
-            .ok_or_else(|| Error::Invalid(format!("invalid filter {word:?}: write it as key=value")))?;
+            .ok_or_else(|| Error::Flag(format!("invalid filter {word:?}: write it as key=value")))?;
         filters.add(key.trim().to_ascii_lowercase().as_str(), value.trim());
     }
     Ok(filters)
@@ -31,7 +31,7 @@ mod tests {
     fn filters_are_keys_and_values() {
         let filters = parse(&["label=a=b".to_owned(), "Status=exited".to_owned(), "status=dead".to_owned()]).unwrap();
         assert_eq!(filters.to_json(), r#"{"label":{"a=b":true},"status":{"dead":true,"exited":true}}"#);
-        assert!(parse(&["x".to_owned()]).is_err());
+        assert_eq!(parse(&["x".to_owned()]).unwrap_err().exit_code(), 125);
         assert_eq!(with(Query::new(), &Filters::new()).as_str(), "");
     }
 }

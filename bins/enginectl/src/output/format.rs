@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::output::table::Table;
-use crate::output::template::Template;
+use crate::output::template::{self, Template};
 use crate::output::value::Value;
 
 /// What a list can show: the name of each field in templates, and its header in tables.
@@ -61,7 +61,7 @@ pub(crate) fn list(
             Ok(table.render(width))
         }
         "json" => Ok(rows.into_iter().map(|row| Value::Object(row.fields).compact() + "\n").collect()),
-        template => match template.strip_prefix("table ") {
+        text => match text.strip_prefix("table ") {
             Some(template) => {
                 let template = parse(template)?;
                 let names = columns.iter().map(|(name, header)| ((*name).to_owned(), Value::from(*header))).collect();
@@ -73,7 +73,7 @@ pub(crate) fn list(
                 Ok(Table::from_tabbed(&text).render(None))
             }
             None => {
-                let template = parse(template)?;
+                let template = parse(text)?;
                 let mut text = String::new();
                 for row in rows {
                     text.push_str(&render(&template, &Value::Object(row.fields), &Value::Object(row.labels))?);
@@ -96,24 +96,23 @@ pub(crate) fn single(format: &str, value: &Value) -> Result<String, Error> {
 
 /// The template of a list, where `\t` and `\n` are written as two characters.
 pub(crate) fn parse(format: &str) -> Result<Template, Error> {
-    parse_or(format, "failed to parse template")
+    parsed(format).map_err(|error| Error::Invalid(format!("failed to parse template: {error}")))
 }
 
-/// The template of an object; Docker's words for what is wrong with it are others.
+/// The template of an object; Docker's words and exit code for what is wrong with it are others.
 pub(crate) fn parse_object(format: &str) -> Result<Template, Error> {
-    parse_or(format, "template parsing error")
+    parsed(format).map_err(|error| Error::Template(format!("template parsing error: {error}")))
 }
 
-fn parse_or(format: &str, complaint: &str) -> Result<Template, Error> {
-    let format = format.replace("\\t", "\t").replace("\\n", "\n");
-    Template::parse(&format).map_err(|error| Error::Invalid(format!("{complaint}: {error}")))
+fn parsed(format: &str) -> Result<Template, template::Error> {
+    Template::parse(&format.replace("\\t", "\t").replace("\\n", "\n"))
 }
 
 fn render(template: &Template, row: &Value, labels: &Value) -> Result<String, Error> {
     template.render(row, Some(labels)).map_err(|error| failed(&error))
 }
 
-fn failed(error: &crate::output::template::Error) -> Error {
+fn failed(error: &template::Error) -> Error {
     Error::Invalid(format!("failed to execute template: {error}"))
 }
 

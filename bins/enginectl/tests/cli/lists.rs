@@ -39,8 +39,12 @@ fn wrong_templates_are_refused_with_the_place() {
     let finished = daemon.run("inspect -f {{.Id x");
     assert_eq!(
         (finished.code, finished.stderr.as_str()),
-        (Some(1), "template parsing error: template: :1:0: unclosed action\n")
+        (Some(64), "template parsing error: template: :1:0: unclosed action\n")
     );
+    for line in ["events --format {{.Id", "version -f {{.X", "info -f {{.X"] {
+        assert_eq!(daemon.run(line).code, Some(64), "{line}");
+    }
+    assert_eq!(daemon.run("ps --format {{.ID").code, Some(1));
 }
 
 fn objects() -> Daemon {
@@ -179,22 +183,54 @@ fn the_command_line_helps() {
     let finished = run("build .");
     assert_eq!(
         (finished.code, finished.stderr.as_str()),
-        (Some(125), "enginectl: build is a command of docker that enginectl does not have yet\n")
+        (Some(1), "enginectl: build is a command of docker that enginectl does not have yet\n")
     );
     assert!(run("image build x").stderr.contains("build is a command of docker that enginectl does not have yet"));
     let finished = run("imagse");
-    assert!(finished.code == Some(125) && finished.stderr.contains("images"), "{}", finished.stderr);
+    assert!(finished.code == Some(1) && finished.stderr.contains("images"), "{}", finished.stderr);
     let finished = run("ps --al");
     assert!(finished.code == Some(125) && finished.stderr.contains("--all"), "{}", finished.stderr);
     let finished = run("--version");
     assert_eq!((finished.code, finished.stdout), (Some(0), format!("enginectl {}\n", env!("CARGO_PKG_VERSION"))));
     assert!(run("--help").stdout.contains("Create and run a new container"));
     assert!(run("run --help").stdout.contains("--memory-swap"));
+    assert!(run("help").stdout.contains("Create and run a new container"));
+    assert_eq!(run("help run"), run("run --help"));
+    assert_eq!(run("help container ls"), run("container ls --help"));
+    assert_eq!(run("help nope").code, Some(1));
+    assert!(run("help oci").stdout.contains("runtime"), "{}", run("help oci").stdout);
+    let finished = Finished::from(program().output().unwrap());
+    assert!(finished.code == Some(0) && finished.stderr.contains("run"), "{}", finished.stderr);
     for shell in ["bash", "zsh", "fish"] {
         assert!(run(&format!("completion {shell}")).stdout.contains("memory-swap"), "{shell}");
     }
     let output = program().args(["-H", "tcp://127.0.0.1:1", "ps"]).env("DOCKER_TLS_VERIFY", "1").output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("TLS"));
+}
+
+#[test]
+fn flags_before_the_command_do_what_they_say() {
+    let daemon = Daemon::start(|_, connection| connection.answer(200, "[]"));
+    let finished = daemon.run("-D ps -q");
+    let lines: Vec<_> = finished.stderr.lines().collect();
+    assert!(lines[0].starts_with("enginectl: debug: GET /v1.51/containers/json to unix://"), "{lines:?}");
+    assert_eq!(lines[1..], ["enginectl: debug: GET /containers/json: 200 OK"]);
+    assert_eq!(daemon.run("-l info --tls=false ps -q").stderr, "");
+    let finished = daemon.run("-c other ps -q");
+    assert!(finished.code == Some(1) && finished.stderr.contains("--host and --context"), "{}", finished.stderr);
+
+    let directory = tempfile::tempdir().unwrap();
+    let login = r#"{"auths":{"localhost:5000":{"auth":"bWU6c2VjcmV0"}}}"#;
+    std::fs::write(directory.path().join("config.json"), login).unwrap();
+    let config = directory.path().to_str().unwrap();
+    let line = format!("--config {config} push localhost:5000/x");
+    let auth = |line: &str| {
+        let daemon = Daemon::start(|_, connection| connection.answer(200, ""));
+        let output = daemon.command(line).env("DOCKER_CONFIG", "/nonexistent").output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        daemon.request("/images/localhost:5000/x/push", |request| request.header("x-registry-auth").map(str::to_owned))
+    };
+    assert_ne!(auth(&line), auth("push localhost:5000/x"), "who is logged in there");
 }
 
 #[test]

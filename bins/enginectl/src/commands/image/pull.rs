@@ -71,7 +71,7 @@ pub(crate) fn without_trust(disabled: bool) -> Result<(), Error> {
 
 /// Who pulls from the registry of this image, for the header; nothing if nobody logged in there.
 pub(crate) fn credentials(session: &Session, image: &str) -> Option<String> {
-    credentials::header(&session.io, Reference::parse(image).registry())
+    credentials::header(session, Reference::parse(image).registry())
 }
 
 /// Pulls one image and shows the progress.

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         }
         session.complain("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
     }
-    let mut store = Store::open(&session.io)?;
+    let mut store = Store::open(session)?;
     let auth = match (&args.username, &args.password, args.password_stdin) {
         (None, _, true) => {
             return Err(Error::Invalid("the --password-stdin option requires --username to be set".to_owned()));
@@ -80,7 +80,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
 }
 
 fn show(session: &mut Session) -> Result<u8, Error> {
-    let (names, complaints) = Store::open(&session.io)?.everywhere();
+    let (names, complaints) = Store::open(session)?.everywhere();
     complaints.iter().for_each(|complaint| session.complain(complaint));
     let mut table = Table::new(["REGISTRY", "USERNAME"]);
     names.into_iter().for_each(|(server, name)| table.row([server, name]));

@@ -15,6 +15,6 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let server = server_of(args.server.as_deref().unwrap_or("docker.io"));
     session.print_line(format!("Removing login credentials for {server}"))?;
-    Store::open(&session.io)?.erase(&server)?;
+    Store::open(session)?.erase(&server)?;
     Ok(0)
 }

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         let names = images.iter().flat_map(|image| &image.repo_digests);
         let registries = names.map(|name| Reference::parse(name).registry().to_owned()).collect();
         // Without logins anybody asks.
-        match Store::open(&session.io) {
+        match Store::open(session) {
             Ok(store) => {
                 let (logins, complaints) = store.logins(registries);
                 request.auth.extend(logins);

@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         None | Some("") if session.io.stdout.is_terminal() => Shape::People(session.io.variable("NO_COLOR").is_none()),
         None | Some("") => Shape::Line,
         Some("json") => Shape::Json,
-        Some(template) => Shape::Template(format::parse(template)?),
+        Some(template) => Shape::Template(format::parse_object(template)?),
     };
     let response = session.client()?.request(Method::GET, "/events", &query, Payload::Empty).await?;
     lines::read(response.into_body(), "what the daemon tells of events", |some| {
@@ -86,7 +86,7 @@ impl Shape {
                 let value = Value::parse(text).map_err(|error| broken(&error))?;
                 template
                     .render(&value, None)
-                    .map_err(|error| Error::Invalid(format!("failed to execute template: {error}")))
+                    .map_err(|error| Error::Template(format!("failed to execute template: {error}")))
             }
         }
     }
