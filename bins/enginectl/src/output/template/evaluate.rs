@@ -1,9 +1,10 @@
 //! Nodes and a value to text.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::functions;
-use super::parse::{Command, Kind, Node, Operand, Pipeline};
+use super::parse::{Command, Kind, Node, Operand, Parsed, Pipeline};
 use super::{Error, Position, zero};
 use crate::output::value::Value;
 
@@ -18,14 +19,17 @@ pub(super) struct Manner<'a> {
     pub(super) object: bool,
 }
 
-pub(super) fn render(nodes: &[Node], root: &Value, manner: Manner<'_>) -> Result<String, Error> {
-    let mut state = State { out: String::new(), variables: vec![(String::new(), root.clone())], manner };
-    state.walk(nodes, root)?;
+pub(super) fn render(parsed: &Parsed, root: &Value, manner: Manner<'_>) -> Result<String, Error> {
+    let variables = vec![(String::new(), root.clone())];
+    let mut state = State { out: String::new(), variables, named: &parsed.named, depth: 0, manner };
+    state.walk(&parsed.nodes, root)?;
     Ok(state.out)
 }
 
 /// Templates of a few characters must not fill the memory.
 const MAXIMUM_OUTPUT: usize = 64 << 20;
+/// Nor may one that calls itself fill the stack.
+const MAXIMUM_DEPTH: usize = 200;
 
 enum Flow {
     On,
@@ -37,11 +41,22 @@ struct State<'a> {
     out: String,
     /// Name without `$`, value; the innermost last. The root is `$` alone.
     variables: Vec<(String, Value)>,
+    /// Templates that are called by name.
+    named: &'a BTreeMap<String, Vec<Node>>,
+    /// How many lists of nodes are being walked through, one in the other.
+    depth: usize,
     manner: Manner<'a>,
 }
 
 impl State<'_> {
     fn walk(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Error> {
+        self.depth += 1;
+        let flow = self.walk_on(nodes, dot);
+        self.depth -= 1;
+        flow
+    }
+
+    fn walk_on(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Error> {
         let depth = self.variables.len();
         for node in nodes {
             let flow = self.node(node, dot)?;
@@ -74,6 +89,22 @@ impl State<'_> {
             Node::If { branches, otherwise } => return self.choose(branches, otherwise, dot, false),
             Node::With { branches, otherwise } => return self.choose(branches, otherwise, dot, true),
             Node::Range { over, body, otherwise } => return self.range(over, body, otherwise, dot),
+            Node::Call { name, about, position } => {
+                let Some(nodes) = self.named.get(name) else {
+                    return Err(position.error(format!("template {name:?} not defined")));
+                };
+                if self.depth >= MAXIMUM_DEPTH {
+                    return Err(position.error(format!("exceeded maximum template depth ({MAXIMUM_DEPTH})")));
+                }
+                let root = match about {
+                    Some(about) => self.pipeline(about, dot)?,
+                    None => Value::Null,
+                };
+                // It sees no variable of where it is called.
+                let outer = std::mem::replace(&mut self.variables, vec![(String::new(), root.clone())]);
+                self.walk(nodes, &root)?;
+                self.variables = outer;
+            }
         }
         Ok(Flow::On)
     }
@@ -222,6 +253,19 @@ impl State<'_> {
         }
         let mut arguments = self.operands(rest, dot)?;
         arguments.extend(piped);
+        // Nothing that the daemon tells is a function.
+        if name == "call"
+            && let Some(first) = arguments.first()
+        {
+            let text = match first {
+                Value::Null => "call of nil".to_owned(),
+                value => {
+                    let shown = rest.first().map_or_else(|| value.to_string(), name_of);
+                    format!("non-function {shown} of type {}", functions::go_type(value))
+                }
+            };
+            return Err(operand.position.error(format!("executing \"\" at <call>: error calling call: {text}")));
+        }
         let value = functions::call(name, &arguments).map_err(|text| {
             operand.position.error(format!("executing \"\" at <{name}>: error calling {name}: {text}"))
         })?;

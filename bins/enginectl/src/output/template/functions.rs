@@ -3,11 +3,12 @@
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 
+use super::escape;
 use crate::output::value::Value;
 
 const NAMES: &[&str] = &[
-    "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not", "or", "pad", "print",
-    "printf", "println", "slice", "split", "title", "truncate", "upper",
+    "and", "call", "eq", "ge", "gt", "html", "index", "join", "js", "json", "le", "len", "lower", "lt", "ne", "not",
+    "or", "pad", "print", "printf", "println", "slice", "split", "title", "truncate", "upper", "urlquery",
 ];
 
 pub(super) fn exists(name: &str) -> bool {
@@ -46,6 +47,9 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, String> {
         ("gt", [left, right]) => Value::from(order(left, right)?.is_gt()),
         ("ge", [left, right]) => Value::from(order(left, right)?.is_ge()),
         ("print", values) => Value::from(print(values)),
+        ("html", values) if !values.is_empty() => Value::from(escape::html(&print(values))),
+        ("js", values) if !values.is_empty() => Value::from(escape::javascript(&print(values))),
+        ("urlquery", values) if !values.is_empty() => Value::from(escape::query(&print(values))),
         ("println", values) => {
             Value::from(format!("{}\n", values.iter().map(Value::to_string).collect::<Vec<_>>().join(" ")))
         }
@@ -305,7 +309,7 @@ fn one(verb: char, value: &Value, precision: Option<usize>, sharp: bool) -> Stri
     }
 }
 
-fn go_type(value: &Value) -> &'static str {
+pub(super) fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",

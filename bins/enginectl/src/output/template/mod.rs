@@ -1,6 +1,7 @@
-//! The part of Go's templates that `--format` is used for: fields, pipelines, variables, conditions, loops and functions,
-//! with errors that say where.
+//! The part of Go's templates that `--format` is used for: fields, pipelines, variables, conditions, loops, functions and
+//! templates in templates, with errors that say where.
 
+mod escape;
 mod evaluate;
 mod functions;
 mod parse;
@@ -13,7 +14,7 @@ use crate::output::value::Value;
 /// A template that was parsed.
 #[derive(Debug)]
 pub(crate) struct Template {
-    nodes: Vec<parse::Node>,
+    parsed: parse::Parsed,
 }
 
 /// What is wrong with a template, and where: lines from 1, columns in bytes from 0, as Go counts them.
@@ -35,23 +36,23 @@ impl std::error::Error for Error {}
 impl Template {
     /// Parses a template. `\t` and `\n` written as two characters are not special here.
     pub(crate) fn parse(source: &str) -> Result<Self, Error> {
-        Ok(Self { nodes: parse::parse(source)? })
+        Ok(Self { parsed: parse::parse(source)? })
     }
 
     /// The text of the template for one value. `labels` is what the method `.Label "name"` looks into.
     pub(crate) fn render(&self, root: &Value, labels: Option<&Value>) -> Result<String, Error> {
-        evaluate::render(&self.nodes, root, evaluate::Manner { labels, ..evaluate::Manner::default() })
+        evaluate::render(&self.parsed, root, evaluate::Manner { labels, ..evaluate::Manner::default() })
     }
 
     /// The text of the template for the names of columns: `.Label "a.the-name"` is `the name`.
     pub(crate) fn render_header(&self, names: &Value) -> Result<String, Error> {
-        evaluate::render(&self.nodes, names, evaluate::Manner { header: true, ..evaluate::Manner::default() })
+        evaluate::render(&self.parsed, names, evaluate::Manner { header: true, ..evaluate::Manner::default() })
     }
 
     /// The text of the template for an object of the API, where members that the wire leaves out have the zero values that
     /// they stand for.
     pub(crate) fn render_object(&self, object: &Value) -> Result<String, Error> {
-        evaluate::render(&self.nodes, object, evaluate::Manner { object: true, ..evaluate::Manner::default() })
+        evaluate::render(&self.parsed, object, evaluate::Manner { object: true, ..evaluate::Manner::default() })
     }
 }
 

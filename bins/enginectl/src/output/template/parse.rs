@@ -1,16 +1,41 @@
 //! Template text to nodes.
 
+use std::collections::BTreeMap;
+
 use super::{Error, Position};
 
 #[derive(Debug)]
 pub(super) enum Node {
     Text(String),
     Print(Pipeline),
-    If { branches: Vec<(Pipeline, Vec<Self>)>, otherwise: Vec<Self> },
-    With { branches: Vec<(Pipeline, Vec<Self>)>, otherwise: Vec<Self> },
-    Range { over: Pipeline, body: Vec<Self>, otherwise: Vec<Self> },
+    If {
+        branches: Vec<(Pipeline, Vec<Self>)>,
+        otherwise: Vec<Self>,
+    },
+    With {
+        branches: Vec<(Pipeline, Vec<Self>)>,
+        otherwise: Vec<Self>,
+    },
+    Range {
+        over: Pipeline,
+        body: Vec<Self>,
+        otherwise: Vec<Self>,
+    },
     Break,
     Continue,
+    /// What stands elsewhere under this name, about what the pipeline gives.
+    Call {
+        name: String,
+        about: Option<Pipeline>,
+        position: Position,
+    },
+}
+
+/// What a source has: what is shown, and what is defined to be called by name.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub(super) nodes: Vec<Node>,
+    pub(super) named: BTreeMap<String, Vec<Node>>,
 }
 
 /// Commands whose result is the last argument of the next, and the variables that keep the last result.
@@ -51,11 +76,11 @@ pub(super) enum Kind {
 /// Templates nest no deeper than this.
 const DEPTH: usize = 100;
 
-pub(super) fn parse(source: &str) -> Result<Vec<Node>, Error> {
-    let mut parser = Parser { source, pieces: split(source)?.into_iter().peekable() };
+pub(super) fn parse(source: &str) -> Result<Parsed, Error> {
+    let mut parser = Parser { source, pieces: split(source)?.into_iter().peekable(), named: BTreeMap::new() };
     let (nodes, end) = parser.nodes(0, false)?;
     match end {
-        None => Ok(nodes),
+        None => Ok(Parsed { nodes, named: parser.named }),
         Some(stop) => Err(stop.position.error(format!("unexpected {{{{{}}}}}", stop.word))),
     }
 }
@@ -142,6 +167,7 @@ struct Stop {
 struct Parser<'a, I: Iterator<Item = Piece<'a>>> {
     source: &'a str,
     pieces: std::iter::Peekable<I>,
+    named: BTreeMap<String, Vec<Node>>,
 }
 
 impl<'a, I: Iterator<Item = Piece<'a>>> Parser<'a, I> {
@@ -196,6 +222,25 @@ impl<'a, I: Iterator<Item = Piece<'a>>> Parser<'a, I> {
                     tokens.finish()?;
                     return Ok((nodes, Some(Stop { word, chained: None, position })));
                 }
+                "define" if depth == 0 => {
+                    let name = tokens.name("define")?;
+                    tokens.finish()?;
+                    self.define(name, position, depth)?;
+                }
+                "define" => return Err(position.error("unexpected <define> in command")),
+                "template" => {
+                    let name = tokens.name("template")?;
+                    let about = if tokens.peek().is_some() { Some(tokens.pipeline(0)?) } else { None };
+                    tokens.finish()?;
+                    nodes.push(Node::Call { name, about, position });
+                }
+                "block" => {
+                    let name = tokens.name("block")?;
+                    let about = Some(tokens.pipeline(0)?);
+                    tokens.finish()?;
+                    self.define(name.clone(), position, depth)?;
+                    nodes.push(Node::Call { name, about, position });
+                }
                 "break" | "continue" if in_range => {
                     tokens.finish()?;
                     nodes.push(if word == "break" { Node::Break } else { Node::Continue });
@@ -205,6 +250,24 @@ impl<'a, I: Iterator<Item = Piece<'a>>> Parser<'a, I> {
             }
         }
         Ok((nodes, None))
+    }
+
+    /// What comes until the end belongs to this name. Only what is empty is given up for another.
+    fn define(&mut self, name: String, position: Position, depth: usize) -> Result<(), Error> {
+        let (body, stop) = self.nodes(depth + 1, false)?;
+        expect_end(stop, position, "define")?;
+        let is_empty =
+            |nodes: &[Node]| nodes.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()));
+        match self.named.get(&name) {
+            Some(known) if !is_empty(known) && !is_empty(&body) => {
+                return Err(position.error(format!("multiple definition of template {name:?}")));
+            }
+            Some(known) if !is_empty(known) => {}
+            _ => {
+                self.named.insert(name, body);
+            }
+        }
+        Ok(())
     }
 
     fn branches(
@@ -312,6 +375,16 @@ impl<'a> Tokens<'a> {
         let word = KEYWORDS.iter().find(|keyword| *keyword == word)?;
         self.at += 1;
         Some(word)
+    }
+
+    /// The name of a template, in quotes.
+    fn name(&mut self, clause: &str) -> Result<String, Error> {
+        let position = self.position();
+        match self.next() {
+            Some(Token::String(name)) => Ok(name),
+            Some(token) => Err(position.error(format!("unexpected {} in {clause} clause", shown(&token)))),
+            None => Err(position.error(format!("unexpected \"}}}}\" in {clause} clause"))),
+        }
     }
 
     fn finish(&self) -> Result<(), Error> {

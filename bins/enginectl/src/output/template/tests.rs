@@ -166,7 +166,6 @@ fn errors_say_where() {
     fails("{{.Name)}}", "template: :1:7: unexpected right paren in command");
     fails("{{.Name 1}}", "template: :1:2: can't give argument to non-function .Name");
     fails("{{$x}}", "template: :1:2: undefined variable \"$x\"");
-    fails("{{template \"x\"}}", "template: :1:2: {{template}} is not supported");
     fails("{{break}}", "template: :1:2: {{break}} outside {{range}}");
     fails("{{.A ! }}", "template: :1:5: unexpected '!' in command");
     assert!(render(&"{{if 1}}".repeat(5000)).is_err());
@@ -194,4 +193,50 @@ fn what_the_wire_leaves_out_is_zero() {
         wrong.to_string(),
         "template: :1:15: executing \"\" at <.State.Health.Status>: nil pointer evaluating interface {}.Status"
     );
+}
+
+#[test]
+fn text_is_escaped_for_where_it_goes() {
+    check(r#"{{html "<a> &\"'"}}"#, "&lt;a&gt; &amp;&#34;&#39;");
+    check(r#"{{urlquery "a b&c/ü"}}"#, "a+b%26c%2F%C3%BC");
+    check(r#"{{js "a'\"<b>&=\n\\ü"}}"#, r#"a\'\"\u003Cb\u003E\u0026\u003D\u000A\\ü"#);
+    check("{{html nil}} {{.Name | urlquery}} {{html 1 \"x\" 2}}", "&lt;no value&gt; %2Fweb 1x2");
+    assert!(render("{{html}}").is_err());
+}
+
+#[test]
+fn nothing_is_there_to_be_called() {
+    fails(
+        "{{call .Name}}",
+        "template: :1:2: executing \"\" at <call>: error calling call: non-function .Name of type string",
+    );
+    fails("{{call nil}}", "template: :1:2: executing \"\" at <call>: error calling call: call of nil");
+    assert!(render("{{call}}").unwrap_err().contains("wrong number of args"));
+}
+
+#[test]
+fn templates_call_templates() {
+    check("{{define \"x\"}}[{{.}}]{{end}}{{template \"x\" .Name}}", "[/web]");
+    check("{{template \"x\" .State}}{{define \"x\"}}{{.Pid}}{{$.Status}}{{end}}", "4711running");
+    check("{{block \"b\" .Name}}<{{.}}>{{end}}{{template \"b\" 1}}", "</web><1>");
+    check("{{range .Config.Env}}{{template \"x\" .}}{{end}}{{define \"x\"}}{{.}};{{end}}", "A=1;B=2;");
+    check("{{$a := 1}}{{define \"x\"}}{{$a := 2}}{{end}}{{template \"x\"}}{{$a}}", "1");
+    check("{{define \"x\"}}{{end}}{{define \"x\"}}b{{end}}{{define \"x\"}} {{end}}{{template \"x\"}}", "b");
+    // A list of lists by a template that calls itself.
+    let tree = "{{define \"t\"}}{{range .}}({{template \"t\" .}}){{end}}{{end}}{{template \"t\" .}}";
+    let value = Value::parse(b"[[[],[]],[]]").unwrap();
+    assert_eq!(Template::parse(tree).unwrap().render(&value, None).unwrap(), "(()())()");
+}
+
+#[test]
+fn wrong_templates_in_templates_say_so() {
+    fails("{{template \"x\"}}", "template: :1:2: template \"x\" not defined");
+    fails("{{if true}}{{define \"x\"}}{{end}}{{end}}", "template: :1:13: unexpected <define> in command");
+    fails("{{define x}}{{end}}", "template: :1:9: unexpected <x> in define clause");
+    assert!(render("{{define \"x\"}}a{{end}}{{define \"x\"}}b{{end}}").unwrap_err().contains("multiple definition"));
+    assert!(render("{{define \"x\"}}").unwrap_err().contains("has no {{end}}"));
+    assert!(render("{{define \"x\"}}{{$a}}{{end}}{{$a := 1}}{{template \"x\"}}").unwrap_err().contains("undefined"));
+    assert!(render("{{range .Mounts}}{{end}}{{block \"x\" .}}{{break}}{{end}}").unwrap_err().contains("outside"));
+    let endless = "{{define \"x\"}}{{if true}}{{template \"x\"}}{{end}}{{end}}{{template \"x\"}}";
+    assert!(render(endless).unwrap_err().contains("exceeded maximum template depth"));
 }
