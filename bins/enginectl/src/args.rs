@@ -232,6 +232,7 @@ fn flags() -> [Arg; 6] {
             .value_name("NAME"),
         flag("debug", "Tell on standard error what the engine is asked and how it answers")
             .short('D')
+            .value_name("BOOL")
             .action(ArgAction::SetTrue),
         flag(
             "log-level",

@@ -37,6 +37,11 @@ impl Row {
         self
     }
 
+    /// The row as JSON.
+    pub(crate) fn into_value(self) -> Value {
+        Value::Object(self.fields)
+    }
+
     fn text(&self, field: &str) -> String {
         self.fields.iter().find(|(name, _)| name == field).map(|(_, value)| value.to_string()).unwrap_or_default()
     }
@@ -83,6 +88,31 @@ pub(crate) fn list(
             }
         },
     }
+}
+
+/// The fields of docker's format `raw`, in its order: the name of each there and in templates.
+pub(crate) type Raw = &'static [(&'static str, &'static str)];
+
+/// Whether that format is asked for.
+pub(crate) fn is_raw(format: Option<&str>) -> bool {
+    format.is_some_and(|format| format.trim() == "raw")
+}
+
+/// The text of a list as `raw`: a line for each field, and an empty one behind each thing; only the first field when it is to be
+/// quiet.
+pub(crate) fn raw(fields: Raw, rows: &[Row], quiet: bool) -> String {
+    let shown = if quiet { &fields[..1] } else { fields };
+    let mut text = String::new();
+    for row in rows {
+        for (name, field) in shown {
+            text.push_str(format!("{name}: {}", row.text(field)).trim_end());
+            text.push('\n');
+        }
+        if !quiet {
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// The text of one object of the API: JSON on a line, or a template.
@@ -144,6 +174,10 @@ mod tests {
         check(Some("table {{.ID}}\\t{{.Label \"x.the-a\"}}"), "CONTAINER ID   the a\n4c01db0b339c   \n");
         check(Some("json"), "{\"ID\":\"4c01db0b339c\",\"Labels\":\"a=1\",\"Names\":\"web\"}\n");
         check(Some("{{json .}}"), "{\"ID\":\"4c01db0b339c\",\"Labels\":\"a=1\",\"Names\":\"web\"}\n");
+        const RAW: Raw = &[("container_id", "ID"), ("names", "Names"), ("ports", "Ports")];
+        assert!(is_raw(Some("raw")) && !is_raw(Some("raw {{.ID}}")) && !is_raw(None));
+        assert_eq!(raw(RAW, &rows(), false), "container_id: 4c01db0b339c\nnames: web\nports:\n\n");
+        assert_eq!(raw(RAW, &rows(), true), "container_id: 4c01db0b339c\n");
         check(Some("{{.Names}}={{.Label \"a\"}}"), "web=1\n");
         assert_eq!(
             list(Some("{{.Nope}}"), COLUMNS, &[], rows(), None).unwrap_err().to_string(),

@@ -31,6 +31,56 @@ fn ps_in_every_form() {
 }
 
 #[test]
+fn lists_in_the_raw() {
+    let daemon = Daemon::start(|request, connection| {
+        match request.path.as_str() {
+        "/images/json" => connection.answer(
+            200,
+            r#"[{"Id":"sha256:4c01db0b339c4c01","RepoTags":["web:1"],"Created":1,"Size":1000,"Containers":-1,"SharedSize":-1}]"#,
+        ),
+        "/volumes" => connection.answer(200, r#"{"Volumes":[{"Name":"data","Driver":"local"}]}"#),
+        "/networks" => connection.answer(200, r#"[{"Id":"0123456789abcdef","Name":"front","Driver":"bridge","Scope":"local"}]"#),
+        _ => connection.answer(200, CONTAINERS),
+    }
+    });
+    let out = |line: &str| daemon.run(line).stdout;
+    let container = "container_id: 4c01db0b339c\nimage: busybox\ncommand: \"sleep 1000\"\ncreated_at: 1970-01-01 00:00:01 +0000 UTC\n\
+                     state: running\nstatus: Up 2 minutes\nnames: web\nlabels: a=b\nports: 0.0.0.0:8080->80/tcp\n";
+    assert_eq!(out("ps --format raw"), format!("{container}\n"));
+    assert_eq!(out("ps -s --format raw"), format!("{container}size: 0B\n\n"));
+    assert_eq!(out("ps -q --format raw"), "container_id: 4c01db0b339c\n");
+    let age = "created_at: 1970-01-01 00:00:01 +0000 UTC\nvirtual_size: 1kB\n\n";
+    assert_eq!(out("images --format raw"), format!("repository: web\ntag: 1\nimage_id: 4c01db0b339c\n{age}"));
+    assert_eq!(
+        out("images --digests --format raw"),
+        format!("repository: web\ntag: 1\ndigest: <none>\nimage_id: 4c01db0b339c\n{age}")
+    );
+    assert_eq!(out("images -q --format raw"), "image_id: 4c01db0b339c\n");
+    assert_eq!(out("volume ls --format raw"), "name: data\ndriver: local\n\n");
+    assert_eq!(
+        out("network ls --format raw"),
+        "network_id: 0123456789ab\nname: front\ndriver: bridge\nscope: local\n\n"
+    );
+}
+
+#[test]
+fn stats_call_a_container_as_it_was_named() {
+    const STATS: &str = r#"[{"id":"4c01db0b339c4c01db0b339c4c01db0b","name":"/web"}]"#;
+    let all = Daemon::start(|_, connection| connection.answer(200, STATS));
+    let out =
+        |line: &str| all.run(format!("stats --no-stream --no-trunc --format {{{{.Container}}}} {line}").trim()).stdout;
+    assert_eq!((out("").as_str(), out("web").as_str()), ("4c01db0b339c\n", "web\n"));
+    // Of a daemon that has no such list.
+    let each = Daemon::start(|request, connection| match request.path.as_str() {
+        "/containers/json" => connection.answer(200, CONTAINERS),
+        "/containers/stats" => connection.answer(404, r#"{"message":"page not found"}"#),
+        path if path.len() > 64 => connection.answer(200, &STATS[1..STATS.len() - 1]),
+        _ => connection.answer(404, r#"{"message":"a short id is not sure"}"#),
+    });
+    assert_eq!(each.run("stats --no-stream --format {{.Container}}").stdout, "4c01db0b339c\n");
+}
+
+#[test]
 fn wrong_templates_are_refused_with_the_place() {
     let daemon = Daemon::start(|_, connection| connection.answer(200, CONTAINERS));
     let finished = daemon.run("ps --format {{.Nope}}");

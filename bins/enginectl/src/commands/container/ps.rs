@@ -6,7 +6,7 @@ use super::ports;
 use crate::client::Query;
 use crate::commands::filters;
 use crate::error::Error;
-use crate::output::format::{Columns, Row, list};
+use crate::output::format::{Columns, Raw, Row, is_raw, list, raw};
 use crate::output::table::cut;
 use crate::output::value::Value;
 use crate::output::{size, time};
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Only those, as status=exited or label=NAME
     #[arg(short = 'f', long, value_name = "FILTER")]
     filter: Vec<String>,
-    /// Print by a template, table TEMPLATE, table or json
+    /// Print by a template, table TEMPLATE, table, json or raw
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Only the last so many, of all
@@ -62,6 +62,19 @@ pub(crate) const COLUMNS: Columns = &[
     ("Platform", "PLATFORM"),
 ];
 
+const RAW: Raw = &[
+    ("container_id", "ID"),
+    ("image", "Image"),
+    ("command", "Command"),
+    ("created_at", "CreatedAt"),
+    ("state", "State"),
+    ("status", "Status"),
+    ("names", "Names"),
+    ("labels", "Labels"),
+    ("ports", "Ports"),
+    ("size", "Size"),
+];
+
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let limit = if args.latest { Some(1) } else { args.last.filter(|last| *last > 0) };
     let wants_size = args.size || args.format.as_deref().is_some_and(shows_size);
@@ -86,7 +99,11 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         shown.push("Size");
     }
     let now = time::now_seconds();
-    let rows = containers.iter().map(|container| row(container, args.no_trunc, now)).collect();
+    let rows: Vec<Row> = containers.iter().map(|container| row(container, args.no_trunc, now)).collect();
+    if is_raw(args.format.as_deref()) {
+        let fields = if args.size { RAW } else { &RAW[..RAW.len() - 1] };
+        return session.print(raw(fields, &rows, args.quiet)).map(|()| 0);
+    }
     let width = if args.no_trunc { None } else { session.width() };
     session.print(list(args.format.as_deref(), COLUMNS, &shown, rows, width)?)?;
     Ok(0)

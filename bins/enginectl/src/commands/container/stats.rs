@@ -113,8 +113,8 @@ async fn together(args: &Args, client: &Client, first: bool) -> Result<Option<Ve
         Err(Error::Daemon { status: 404, message }) if message == "page not found" => return Ok(None),
         answer => answer?,
     };
-    let mut names = args.containers.iter();
-    Ok(Some(all.into_iter().map(|stats| (names.next().unwrap_or(&stats.id).clone(), stats)).collect()))
+    let mut names = args.containers.iter().cloned();
+    Ok(Some(all.into_iter().map(|stats| (names.next().unwrap_or_else(|| short(&stats.id)), stats)).collect()))
 }
 
 /// Each by a request of its own.
@@ -127,6 +127,7 @@ async fn one_by_one(args: &Args, client: &Client, first: bool) -> Result<Vec<(St
     let mut all = Vec::new();
     for (stats, name) in looks.buffered(AT_ONCE).collect::<Vec<_>>().await {
         match stats {
+            Ok(stats) if args.containers.is_empty() => all.push((short(&name), stats)),
             Ok(stats) => all.push((name, stats)),
             // It went between the list and the look.
             Err(Error::Daemon { status: 404, .. }) if args.containers.is_empty() => {}
@@ -134,6 +135,11 @@ async fn one_by_one(args: &Args, client: &Client, first: bool) -> Result<Vec<(St
         }
     }
     Ok(all)
+}
+
+/// What a container is called that nobody named.
+fn short(id: &str) -> String {
+    id.chars().take(12).collect()
 }
 
 async fn names(args: &Args, client: &Client) -> Result<Vec<String>, Error> {
@@ -206,7 +212,7 @@ impl Use {
         let or_none = |text: String| if self.runs { text } else { "--".to_owned() };
         let pair =
             |one: String, other: String| if self.runs { format!("{one} / {other}") } else { "-- / --".to_owned() };
-        let id = if whole { self.id.clone() } else { self.id.chars().take(12).collect() };
+        let id = if whole { self.id.clone() } else { short(&self.id) };
         Row::new([
             ("Container", self.container.as_str().into()),
             ("ID", id.into()),

@@ -8,7 +8,7 @@ use super::tree;
 use crate::client::Query;
 use crate::commands::filters;
 use crate::error::Error;
-use crate::output::format::{Columns, Row, list};
+use crate::output::format::{Columns, Raw, Row, is_raw, list, raw};
 use crate::output::{size, time};
 use crate::session::Session;
 
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     /// Only those, as dangling=true or reference=PATTERN
     #[arg(short = 'f', long, value_name = "FILTER")]
     filter: Vec<String>,
-    /// Print by a template, table TEMPLATE, table or json
+    /// Print by a template, table TEMPLATE, table, json or raw
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Cut nothing off
@@ -55,6 +55,12 @@ const COLUMNS: Columns = &[
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
+const ID: (&str, &str) = ("image_id", "ID");
+const AGE: (&str, &str) = ("created_at", "CreatedAt");
+const ROOM: (&str, &str) = ("virtual_size", "Size");
+const RAW: Raw = &[("repository", "Repository"), ("tag", "Tag"), ID, AGE, ROOM];
+const RAW_DIGESTS: Raw = &[("repository", "Repository"), ("tag", "Tag"), ("digest", "Digest"), ID, AGE, ROOM];
+
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let mut filters = filters::parse(&args.filter)?;
     if let Some(name) = &args.repository {
@@ -83,7 +89,15 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         return Ok(0);
     }
     let now = time::now_seconds();
-    let rows = named.iter().map(|(name, image)| row(name, image, args.no_trunc, now)).collect();
+    let rows: Vec<Row> = named.iter().map(|(name, image)| row(name, image, args.no_trunc, now)).collect();
+    if is_raw(args.format.as_deref()) {
+        let fields = match (args.quiet, args.digests) {
+            (true, _) => &[ID],
+            (false, true) => RAW_DIGESTS,
+            (false, false) => RAW,
+        };
+        return session.print(raw(fields, &rows, args.quiet)).map(|()| 0);
+    }
     let shown: &[&str] = if args.digests {
         &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"]
     } else {
@@ -142,9 +156,9 @@ fn short(id: &str, whole: bool) -> String {
     if whole { id.to_owned() } else { id.strip_prefix("sha256:").unwrap_or(id).chars().take(12).collect() }
 }
 
-/// A row for each name of an image.
-pub(crate) fn rows(image: &ImageSummary, now: i64) -> Vec<Row> {
-    names(image, false).iter().map(|name| row(name, image, false, now)).collect()
+/// A row for each name of an image, with its whole id or a short one.
+pub(crate) fn rows(image: &ImageSummary, whole: bool, now: i64) -> Vec<Row> {
+    names(image, false).iter().map(|name| row(name, image, whole, now)).collect()
 }
 
 fn row(name: &Name, image: &ImageSummary, whole: bool, now: i64) -> Row {

@@ -5,7 +5,7 @@ use engine_api::network::Network;
 use crate::client::{Query, segment};
 use crate::commands::filters;
 use crate::error::Error;
-use crate::output::format::{Columns, Row, list};
+use crate::output::format::{Columns, Raw, Row, is_raw, list, raw};
 use crate::output::time;
 use crate::session::Session;
 
@@ -15,7 +15,7 @@ pub(crate) struct Args {
     /// Only those, as driver=bridge
     #[arg(short = 'f', long, value_name = "FILTER")]
     filter: Vec<String>,
-    /// Print by a template, table TEMPLATE, table or json
+    /// Print by a template, table TEMPLATE, table, json or raw
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Cut nothing off
@@ -41,6 +41,8 @@ const COLUMNS: Columns = &[
     ("CreatedAt", "CREATED AT"),
 ];
 
+const RAW: Raw = &[("network_id", "ID"), ("name", "Name"), ("driver", "Driver"), ("scope", "Scope")];
+
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let query = filters::with(Query::new(), &filters::parse(&args.filter)?);
     let mut networks: Vec<Network> = session.client()?.get_as("/networks", &query).await?;
@@ -64,7 +66,7 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         session.print(networks.iter().map(|network| short(&network.id) + "\n").collect::<String>())?;
         return Ok(0);
     }
-    let rows = networks
+    let rows: Vec<Row> = networks
         .iter()
         .map(|network| {
             let labels = network.labels.clone().unwrap_or_default();
@@ -86,6 +88,9 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
             .labels(&labels)
         })
         .collect();
+    if is_raw(args.format.as_deref()) {
+        return session.print(raw(RAW, &rows, args.quiet)).map(|()| 0);
+    }
     let width = if args.no_trunc { None } else { session.width() };
     session.print(list(args.format.as_deref(), COLUMNS, &["ID", "Name", "Driver", "Scope"], rows, width)?)?;
     Ok(0)

@@ -6,15 +6,17 @@ use engine_api::system::DiskUsage;
 use crate::client::Query;
 use crate::commands::container::ps;
 use crate::commands::image::ls;
+use crate::commands::volume::ls as volumes;
 use crate::error::Error;
-use crate::output::format::{Columns, Row, list};
+use crate::output::format::{self, Columns, Raw, Row, is_raw, list, raw};
+use crate::output::value::Value;
 use crate::output::{size, time};
 use crate::session::Session;
 
 /// Show what takes room on the disk
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Print by a template, table TEMPLATE, table or json
+    /// Print by a template, table TEMPLATE, table, json or raw; with --verbose by a template over all, table or json
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
     /// Each image, container and volume
@@ -30,17 +32,33 @@ const COLUMNS: Columns = &[
     ("Reclaimable", "RECLAIMABLE"),
 ];
 
+const RAW: Raw = &[
+    ("type", "Type"),
+    ("total", "TotalCount"),
+    ("active", "Active"),
+    ("size", "Size"),
+    ("reclaimable", "Reclaimable"),
+];
+
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
     let usage: DiskUsage = session.client()?.get_as("/system/df", &Query::new()).await?;
     if args.verbose {
-        if args.format.is_some() {
-            return Err(Error::Invalid("--verbose and --format cannot be used together".to_owned()));
+        match args.format.as_deref().map(str::trim) {
+            None | Some("" | "table") => session.print(details(&usage)?)?,
+            Some("raw") => {
+                return Err(Error::Invalid(
+                    "--verbose has no format raw: json and templates have all there is".to_owned(),
+                ));
+            }
+            Some(format) => session.print_line(format::single(format, &whole(&usage))?)?,
         }
-        session.print(details(&usage)?)?;
         return Ok(0);
     }
     let kinds = kinds(&usage);
-    let rows = kinds.iter().cloned().map(Kind::row).collect();
+    let rows: Vec<Row> = kinds.iter().cloned().map(Kind::row).collect();
+    if is_raw(args.format.as_deref()) {
+        return session.print(raw(RAW, &rows, false)).map(|()| 0);
+    }
     let shown = ["Type", "TotalCount", "Active", "Size", "Reclaimable"];
     let text = list(args.format.as_deref(), COLUMNS, &shown, rows, session.width())?;
     session.print(match session.width().filter(|_| args.format.is_none()) {
@@ -178,12 +196,27 @@ const BUILDS: Columns = &[
     ("Shared", "SHARED"),
 ];
 
+/// All there is, for templates and as JSON.
+fn whole(usage: &DiskUsage) -> Value {
+    let now = time::now_seconds();
+    let list = |rows: Vec<Row>| Value::Array(rows.into_iter().map(Row::into_value).collect());
+    let images = usage.images.iter().flatten().flat_map(|image| ls::rows(image, true, now)).collect();
+    let containers = usage.containers.iter().flatten().map(|container| ps::row(container, true, now)).collect();
+    let volumes = usage.volumes.iter().flatten().map(volumes::row).collect();
+    Value::Object(vec![
+        ("Images".to_owned(), list(images)),
+        ("Containers".to_owned(), list(containers)),
+        ("Volumes".to_owned(), list(volumes)),
+        ("BuildCache".to_owned(), list(Vec::new())),
+    ])
+}
+
 fn details(usage: &DiskUsage) -> Result<String, Error> {
     let now = time::now_seconds();
     let mut text = "Images space usage:\n\n".to_owned();
     let rows = usage.images.iter().flatten().flat_map(|image| {
         let used = image.last_used.map_or_else(|| "N/A".to_owned(), |used| time::ago(used, now));
-        ls::rows(image, now).into_iter().map(move |row| row.with("LastUsed", used.as_str().into()))
+        ls::rows(image, false, now).into_iter().map(move |row| row.with("LastUsed", used.as_str().into()))
     });
     let shown: Vec<&str> = IMAGES.iter().map(|(name, _)| *name).collect();
     text.push_str(&list(None, IMAGES, &shown, rows.collect(), None)?);
@@ -252,6 +285,9 @@ mod tests {
             list(None, COLUMNS, &["Type", "Reclaimable"], kinds(&usage).into_iter().map(Kind::row).collect(), None);
         assert!(text.unwrap_or_default().contains("500B (50%)"));
         let text = details(&usage).unwrap_or_default();
+        let shown = |template: &str| format::single(template, &whole(&usage)).unwrap_or_default();
+        assert_eq!(shown("{{range .Containers}}{{.State}} {{end}}{{len .Images}}"), "running exited 2");
+        assert_eq!(shown("{{range .Volumes}}{{.Links}}/{{.Size}} {{end}}{{json .BuildCache}}"), "0/7B 2/3B []");
         assert!(text.contains("Build cache usage: 0B") && text.contains("LAST USED") && text.contains("N/A"), "{text}");
     }
 }
