@@ -79,6 +79,11 @@ impl Session {
         Self { io, choices, client: None }
     }
 
+    /// Whether it is told what the daemon is asked.
+    pub(crate) fn debug(&self) -> bool {
+        self.choices.debug
+    }
+
     /// The directory of the settings.
     pub(crate) fn settings(&self) -> Result<PathBuf, Error> {
         let chosen = self.choices.config.clone().filter(|directory| !directory.is_empty());

@@ -289,6 +289,16 @@ fn versions_of_both_sides() {
         connection.answer(200, r#"{"Version":"1.2.3","ApiVersion":"1.51","Os":"linux","Arch":"amd64"}"#);
     });
     assert_eq!(daemon.run("version -f {{.Server.Version}}").stdout, "1.2.3\n");
+    assert_eq!(daemon.run("version -f {{.Client.GitCommit}}|{{.Client.Context}}").stdout, "|default\n");
+    assert_eq!(
+        daemon.run("info -f {{.Version}}|{{.ClientInfo.Context}}|{{.ServerErrors}}").stdout,
+        "1.2.3|default|[]\n"
+    );
+    assert_eq!(daemon.run("-l warn info -f {{.ClientInfo.Debug}}").stdout, "false\n");
+    let output = program().args(["-H", "unix:///nope.sock", "info", "-f", "{{.ClientInfo.Version}}"]).output().unwrap();
+    let finished = Finished::from(output);
+    assert_eq!((finished.code, finished.stdout), (Some(1), format!("{}\n", env!("CARGO_PKG_VERSION"))));
+    assert!(finished.stderr.contains("cannot connect"), "{}", finished.stderr);
     let text = daemon.run("version").stdout;
     assert!(
         text.contains("Client: enginectl\n Version:") && text.contains("Server: Engine\n Version:          1.2.3\n"),

@@ -2,6 +2,7 @@
 
 use engine_api::system::SystemInfo;
 
+use super::version::own;
 use crate::client::Query;
 use crate::error::Error;
 use crate::output::value::Value;
@@ -17,19 +18,43 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
-    let answer = session.client()?.get("/info", &Query::new()).await?;
-    if let Some(format) = &args.format {
-        let value = Value::parse(&answer)
-            .map_err(|error| Error::Protocol(format!("the answer of /info is not understood: {error}")))?;
-        session.print_line(format::single(format, &value)?)?;
-        return Ok(0);
+    if let Some(template) = args.format.as_deref().filter(|format| format.trim() != "json") {
+        format::parse_object(template)?;
     }
-    let about: SystemInfo = crate::client::parse("/info", &answer)?;
+    let answer = session.client()?.get_value("/info", &Query::new()).await;
+    if let Some(format) = &args.format {
+        let (value, unreachable) = match answer {
+            Ok(value) => (value, None),
+            // What the client is can be told in any case.
+            Err(error @ Error::Unreachable { .. }) => (Value::Object(Vec::new()), Some(error)),
+            Err(error) => return Err(error),
+        };
+        let shown = format::single(format, &with_client(value, session.debug()));
+        // That the daemon is not there matters more than that the template wants it.
+        return match (shown, unreachable) {
+            (Ok(line), None) => session.print_line(line).map(|()| 0),
+            (Ok(line), Some(error)) => session.print_line(line).and(Err(error)),
+            (Err(_), Some(error)) | (Err(error), None) => Err(error),
+        };
+    }
+    let about: SystemInfo = crate::client::parse("/info", answer?.compact().as_bytes())?;
     session.print(describe(&about))?;
     for warning in about.warnings.iter().flatten() {
         session.complain(warning);
     }
     Ok(0)
+}
+
+/// What the daemon says, and what the client is.
+fn with_client(mut about: Value, debug: bool) -> Value {
+    if let Value::Object(members) = &mut about {
+        let mut own = own();
+        own.insert(0, ("Debug".to_owned(), debug.into()));
+        own.push(("Plugins".to_owned(), Value::Array(Vec::new())));
+        own.push(("Warnings".to_owned(), Value::Null));
+        members.push(("ClientInfo".to_owned(), Value::Object(own)));
+    }
+    about
 }
 
 fn describe(about: &SystemInfo) -> String {

@@ -22,23 +22,16 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         format::parse_object(template)?;
     }
     let server = client.get("/version", &Query::new()).await;
-    let text = |text: &str| Value::from(text);
     match &args.format {
         Some(format) => {
-            let own = Value::Object(vec![
-                ("Version".to_owned(), text(env!("CARGO_PKG_VERSION"))),
-                ("ApiVersion".to_owned(), text(&client.version().to_string())),
-                ("DefaultAPIVersion".to_owned(), text(&engine_api::version::MAX.to_string())),
-                ("Os".to_owned(), text(std::env::consts::OS)),
-                ("Arch".to_owned(), text(architecture())),
-                ("Context".to_owned(), text("default")),
-            ]);
+            let mut own = own();
+            own.insert(1, ("ApiVersion".to_owned(), Value::from(client.version().to_string())));
             let about = match &server {
                 Ok(about) => Value::parse(about)
                     .map_err(|error| Error::Protocol(format!("the answer of /version is not understood: {error}")))?,
                 Err(_) => Value::Null,
             };
-            let both = Value::Object(vec![("Client".to_owned(), own), ("Server".to_owned(), about)]);
+            let both = Value::Object(vec![("Client".to_owned(), Value::Object(own)), ("Server".to_owned(), about)]);
             let shown = format::single(format, &both);
             // That the daemon is not there matters more than that the template wants it.
             session.print_line(match (shown, server) {
@@ -80,6 +73,22 @@ pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> 
         }
     }
     Ok(0)
+}
+
+/// What the client is, with Docker's names for it. It is made by no compiler of Go, and from no commit in particular.
+pub(crate) fn own() -> Vec<(String, Value)> {
+    let newest = engine_api::version::MAX.to_string();
+    let all = [
+        ("Version", env!("CARGO_PKG_VERSION")),
+        ("DefaultAPIVersion", &newest),
+        ("GitCommit", ""),
+        ("GoVersion", ""),
+        ("Os", std::env::consts::OS),
+        ("Arch", architecture()),
+        ("BuildTime", ""),
+        ("Context", "default"),
+    ];
+    all.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))).collect()
 }
 
 /// The machine in Go's words.

@@ -7,7 +7,8 @@ pub(super) fn of_missing(name: &str) -> Option<Value> {
     Some(match name {
         "Health" | "Healthcheck" | "StopTimeout" | "Init" | "SizeRw" | "SizeRootFs" | "UsageData" | "BindOptions"
         | "Shell" | "Layers" | "ExposedPorts" | "Annotations" | "StorageOpt" | "Tmpfs" | "Sysctls"
-        | "VolumeOptions" | "TmpfsOptions" | "ImageOptions" | "Container" | "ContainerConfig" => Value::Null,
+        | "VolumeOptions" | "TmpfsOptions" | "ImageOptions" | "Container" | "ContainerConfig" | "ServerErrors"
+        | "ClientErrors" => Value::Null,
         "StopSignal" | "Runtime" | "MacAddress" | "Variant" | "OsVersion" | "Created" | "Parent" | "Comment" => {
             Value::from("")
         }
@@ -57,7 +58,9 @@ pub(super) fn printed(name: &str) -> &'static str {
         | "Layers"
         | "Warnings"
         | "SecondaryIPAddresses"
-        | "SecondaryIPv6Addresses" => "[]",
+        | "SecondaryIPv6Addresses"
+        | "ServerErrors"
+        | "ClientErrors" => "[]",
         "Labels" | "Volumes" | "ExposedPorts" | "PortBindings" | "Ports" | "Options" | "DriverOpts" | "Annotations"
         | "StorageOpt" | "Tmpfs" | "Sysctls" | "Networks" | "Containers" | "Data" => "map[]",
         _ => "<nil>",
