@@ -349,7 +349,7 @@ const DOCKER_COMMANDS: &[(&str, &[&str])] = &[
 /// Docker's flags that are not here, by the reason.
 const DOCKER_FLAGS: &[(&str, &[&str])] = &[
     (NOT_YET, &["--tlscacert", "--tlscert", "--tlskey", "--tlsverify", "--use-api-socket", "--insecure"]),
-    ("is for Windows", &["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops", "--isolation"]),
+    ("is for Windows", &["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops"]),
     ("kernels do not have any more: --memory counts that memory, too", &["--kernel-memory"]),
     (
         NO_CLUSTERS,

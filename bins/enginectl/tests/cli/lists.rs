@@ -116,6 +116,8 @@ fn inspect_finds_any_kind() {
         "[\n    {\n        \"Id\": \"4c01\",\n        \"Name\": \"/web\",\n        \"State\": {\n            \"Status\": \"running\",\n            \"Pid\": 7\n        }\n    },\n    {\n        \"Id\": \"sha256:00\"\n    }\n]\n"
     );
     assert_eq!(daemon.run("inspect -f {{.State.Pid}} web").stdout, "7\n");
+    assert_eq!(daemon.run("network inspect -v -f {{.Name}} front").code, Some(1));
+    daemon.request("/networks/front", |request| assert_eq!(request.query, "verbose=1"));
     assert_eq!(daemon.run("inspect --type volume -f {{.Name}} data").stdout, "data\n");
     let finished = daemon.run("inspect nope");
     assert_eq!(
@@ -225,6 +227,13 @@ fn the_command_line_helps() {
     let finished = run("run --cpu-count 1 busybox");
     assert_eq!(finished.code, Some(125));
     assert_eq!(finished.stderr, "enginectl: --cpu-count is a flag of docker that is for Windows\n");
+    for line in ["volume create --type block x", "volume ls --cluster", "network create --ingress x"] {
+        let finished = run(line);
+        assert!(finished.code == Some(125) && finished.stderr.contains("is for clusters"), "{line}: {finished:?}");
+    }
+    for line in ["run", "create", "pull", "push"] {
+        assert!(run(&format!("{line} --help")).stdout.contains("--disable-content-trust"), "{line}");
+    }
     let finished = run("service ls");
     assert_eq!(
         finished.stderr,

@@ -94,6 +94,7 @@ pub(crate) fn request(options: &Options, around: &Surroundings<'_>) -> Result<Cr
     let (rows, columns) = around.console.unwrap_or_default();
     let host_config = HostConfig {
         binds: some(&binds.binds),
+        isolation: options.isolation.clone().unwrap_or_default(),
         container_id_file: options.cidfile.clone().unwrap_or_default(),
         log_config: LogConfig { kind: log_driver, config: Some(words::map(&options.log_opt)) },
         network_mode,
@@ -429,6 +430,12 @@ mod tests {
 
     fn host(line: &str) -> HostConfig {
         parse(line).unwrap().host_config.unwrap()
+    }
+
+    #[test]
+    fn the_engine_decides_on_isolation() {
+        assert_eq!(host("busybox").isolation, "");
+        assert_eq!(host("--isolation hyperv busybox").isolation, "hyperv");
     }
 
     #[test]

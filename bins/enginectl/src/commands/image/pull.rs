@@ -22,8 +22,8 @@ pub(crate) struct Args {
     /// Platform of the image, as linux/amd64
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<String>,
-    /// Do not ask for signatures, which is all that there is here
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
+    /// Do not ask for signatures, which is the case: =false is refused, for none are looked at
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
           value_parser = crate::args::truth, action = clap::ArgAction::Set)]
     disable_content_trust: bool,
     /// Print only the name

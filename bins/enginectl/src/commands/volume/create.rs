@@ -22,12 +22,20 @@ pub(crate) struct Args {
     /// Its name
     #[arg(long = "name", id = "flag_name", value_name = "NAME", hide = true)]
     flag_name: Option<String>,
+    /// Only clusters ask for it
+    #[arg(long = "type", id = "kind", value_name = "TYPE", hide = true)]
+    kind: Option<String>,
     /// Its name; without it, it gets one
     #[arg(value_name = "VOLUME")]
     name: Option<String>,
 }
 
 pub(crate) async fn run(args: Args, session: &mut Session) -> Result<u8, Error> {
+    if args.kind.is_some() {
+        return Err(Error::Flag(
+            "enginectl: --type is a flag of docker that is for clusters, which this engine does not make".to_owned(),
+        ));
+    }
     let name = match (args.flag_name, args.name) {
         (Some(_), Some(_)) => {
             return Err(Error::Invalid(
