@@ -163,7 +163,7 @@ pub(crate) fn rows(image: &ImageSummary, whole: bool, now: i64) -> Vec<Row> {
 
 fn row(name: &Name, image: &ImageSummary, whole: bool, now: i64) -> Row {
     let counted = |number: i64| if number < 0 { "N/A".to_owned() } else { number.to_string() };
-    let sized = |number: i64| if number < 0 { "N/A".to_owned() } else { size::short(number) };
+    let sized = |number: i64| if number < 0 { "N/A".to_owned() } else { size::decimal(number) };
     let unique = if image.shared_size < 0 { -1 } else { image.size - image.shared_size };
     Row::new([
         ("Repository", name.repository.as_str().into()),

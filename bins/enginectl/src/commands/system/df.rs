@@ -1,5 +1,6 @@
 //! `enginectl system df`.
 
+use engine_api::container::ContainerSummary;
 use engine_api::image::ImageSummary;
 use engine_api::system::DiskUsage;
 
@@ -201,7 +202,7 @@ fn whole(usage: &DiskUsage) -> Value {
     let now = time::now_seconds();
     let list = |rows: Vec<Row>| Value::Array(rows.into_iter().map(Row::into_value).collect());
     let images = usage.images.iter().flatten().flat_map(|image| ls::rows(image, true, now)).collect();
-    let containers = usage.containers.iter().flatten().map(|container| ps::row(container, true, now)).collect();
+    let containers = usage.containers.iter().flatten().map(|container| own_room(container, true, now)).collect();
     let volumes = usage.volumes.iter().flatten().map(volumes::row).collect();
     Value::Object(vec![
         ("Images".to_owned(), list(images)),
@@ -209,6 +210,11 @@ fn whole(usage: &DiskUsage) -> Value {
         ("Volumes".to_owned(), list(volumes)),
         ("BuildCache".to_owned(), list(Vec::new())),
     ])
+}
+
+/// A container with the room that it takes itself: that of its image is the image's.
+fn own_room(container: &ContainerSummary, whole: bool, now: i64) -> Row {
+    ps::row(&ContainerSummary { size_root_fs: None, ..container.clone() }, whole, now)
 }
 
 fn details(usage: &DiskUsage) -> Result<String, Error> {
@@ -221,7 +227,7 @@ fn details(usage: &DiskUsage) -> Result<String, Error> {
     let shown: Vec<&str> = IMAGES.iter().map(|(name, _)| *name).collect();
     text.push_str(&list(None, IMAGES, &shown, rows.collect(), None)?);
     text.push_str("\nContainers space usage:\n\n");
-    let rows = usage.containers.iter().flatten().map(|container| ps::row(container, false, now)).collect();
+    let rows = usage.containers.iter().flatten().map(|container| own_room(container, false, now)).collect();
     let shown = ["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"];
     text.push_str(&list(None, ps::COLUMNS, &shown, rows, None)?);
     text.push_str("\nLocal Volumes space usage:\n\n");
@@ -243,7 +249,6 @@ fn details(usage: &DiskUsage) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine_api::container::ContainerSummary;
     use engine_api::volume::{UsageData, Volume};
 
     #[test]
@@ -268,6 +273,7 @@ mod tests {
         let container = |state: &str, size: i64| ContainerSummary {
             state: state.to_owned(),
             size_rw: Some(size),
+            size_root_fs: Some(700),
             ..ContainerSummary::default()
         };
         let volume =
@@ -286,8 +292,9 @@ mod tests {
         assert!(text.unwrap_or_default().contains("500B (50%)"));
         let text = details(&usage).unwrap_or_default();
         let shown = |template: &str| format::single(template, &whole(&usage)).unwrap_or_default();
-        assert_eq!(shown("{{range .Containers}}{{.State}} {{end}}{{len .Images}}"), "running exited 2");
+        assert_eq!(shown("{{range .Containers}}{{.State}} {{.Size}} {{end}}"), "running 10B exited 5B ");
         assert_eq!(shown("{{range .Volumes}}{{.Links}}/{{.Size}} {{end}}{{json .BuildCache}}"), "0/7B 2/3B []");
+        assert!(!text.contains("virtual"), "{text}");
         assert!(text.contains("Build cache usage: 0B") && text.contains("LAST USED") && text.contains("N/A"), "{text}");
     }
 }

@@ -89,12 +89,13 @@ impl State<'_> {
             Node::If { branches, otherwise } => return self.choose(branches, otherwise, dot, false),
             Node::With { branches, otherwise } => return self.choose(branches, otherwise, dot, true),
             Node::Range { over, body, otherwise } => return self.range(over, body, otherwise, dot),
-            Node::Call { name, about, position } => {
+            Node::Call { name, about, source, position } => {
+                let fail = |text: String| position.error(format!("executing \"\" at <{{{{{source}}}}}>: {text}"));
                 let Some(nodes) = self.named.get(name) else {
-                    return Err(position.error(format!("template {name:?} not defined")));
+                    return Err(fail(format!("template {name:?} not defined")));
                 };
                 if self.depth >= MAXIMUM_DEPTH {
-                    return Err(position.error(format!("exceeded maximum template depth ({MAXIMUM_DEPTH})")));
+                    return Err(fail(format!("exceeded maximum template depth ({MAXIMUM_DEPTH})")));
                 }
                 let root = match about {
                     Some(about) => self.pipeline(about, dot)?,

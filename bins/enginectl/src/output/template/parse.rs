@@ -23,10 +23,11 @@ pub(super) enum Node {
     },
     Break,
     Continue,
-    /// What stands elsewhere under this name, about what the pipeline gives.
+    /// What stands elsewhere under this name, about what the pipeline gives; and how that is written.
     Call {
         name: String,
         about: Option<Pipeline>,
+        source: String,
         position: Position,
     },
 }
@@ -229,17 +230,18 @@ impl<'a, I: Iterator<Item = Piece<'a>>> Parser<'a, I> {
                 }
                 "define" => return Err(position.error("unexpected <define> in command")),
                 "template" => {
+                    let position = tokens.position();
                     let name = tokens.name("template")?;
                     let about = if tokens.peek().is_some() { Some(tokens.pipeline(0)?) } else { None };
                     tokens.finish()?;
-                    nodes.push(Node::Call { name, about, position });
+                    nodes.push(Node::Call { name, about, source: action.trim().to_owned(), position });
                 }
                 "block" => {
                     let name = tokens.name("block")?;
                     let about = Some(tokens.pipeline(0)?);
                     tokens.finish()?;
                     self.define(name.clone(), position, depth)?;
-                    nodes.push(Node::Call { name, about, position });
+                    nodes.push(Node::Call { name, about, source: action.trim().to_owned(), position });
                 }
                 "break" | "continue" if in_range => {
                     tokens.finish()?;

@@ -230,7 +230,7 @@ fn templates_call_templates() {
 
 #[test]
 fn wrong_templates_in_templates_say_so() {
-    fails("{{template \"x\"}}", "template: :1:2: template \"x\" not defined");
+    fails("{{template \"x\"}}", "template: :1:11: executing \"\" at <{{template \"x\"}}>: template \"x\" not defined");
     fails("{{if true}}{{define \"x\"}}{{end}}{{end}}", "template: :1:13: unexpected <define> in command");
     fails("{{define x}}{{end}}", "template: :1:9: unexpected <x> in define clause");
     assert!(render("{{define \"x\"}}a{{end}}{{define \"x\"}}b{{end}}").unwrap_err().contains("multiple definition"));
