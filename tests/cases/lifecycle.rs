@@ -158,13 +158,16 @@ pub fn inspecting(client: Client) {
 pub fn attaching_twice(client: Client) {
     let daemon = Daemon::with_busybox();
     let script = "read line; echo got $line; exit 6";
-    client.run(&daemon, &["create", "-i", "--name", "one", "busybox", "sh", "-c", script]).ok();
-    let mut onlooker = client.command(&daemon, &["start", "-a", "one"]);
-    let onlooker = std::thread::spawn(move || crate::support::run(&mut onlooker, b""));
-    eventually("it runs", || status(client, &daemon, "one").starts_with("running").then_some(()));
-    let said = client.run_with(&daemon, &["attach", "one"], b"word\n").code(6);
-    assert_eq!(said.stdout, "got word\n");
-    assert_eq!(onlooker.join().unwrap().code(6).stdout, "got word\n");
-    client.run(&daemon, &["rm", "one"]).ok();
+    // The second is to one that runs, which nobody starts again.
+    for second in [&["attach", "one"][..], &["start", "-ai", "one"]] {
+        client.run(&daemon, &["create", "-i", "--name", "one", "busybox", "sh", "-c", script]).ok();
+        let mut onlooker = client.command(&daemon, &["start", "-a", "one"]);
+        let onlooker = std::thread::spawn(move || crate::support::run(&mut onlooker, b""));
+        eventually("it runs", || status(client, &daemon, "one").starts_with("running").then_some(()));
+        let said = client.run_with(&daemon, second, b"word\n").code(6);
+        assert_eq!(said.stdout, "got word\n");
+        assert_eq!(onlooker.join().unwrap().code(6).stdout, "got word\n");
+        client.run(&daemon, &["rm", "one"]).ok();
+    }
     daemon.finish();
 }
