@@ -67,6 +67,9 @@ pub fn bounds_and_use(client: Client) {
     let top = client.run(&daemon, &["top", "one"]).ok();
     let titles: Vec<_> = top.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(titles, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    let chosen = client.run(&daemon, &["top", "one", "-o", "pid,args:5", "--sort=-pid"]).ok();
+    let words: Vec<_> = chosen.split_whitespace().collect();
+    assert_eq!((words[..2].to_vec(), words[3]), (vec!["PID", "COMMAND"], "sleep"), "{chosen}");
     client.run(&daemon, &["exec", "-u", "nobody-here", "one", "true"]).code(126);
     if matches!(client, Client::Enginectl) {
         let mut screen = client.terminal(&daemon, &["top", "--live", "one"]);
@@ -79,7 +82,7 @@ pub fn bounds_and_use(client: Client) {
         client.run(&daemon, &["kill", "one"]).ok();
         assert_eq!(screen.wait(), 0);
         let tops = ["events", "--since", "1h", "--until", "0s", "--filter", "event=top", "--format", "{{.Action}}"];
-        assert_eq!(client.run(&daemon, &tops).ok(), "top\ntop");
+        assert_eq!(client.run(&daemon, &tops).ok(), "top\ntop\ntop");
         client.run(&daemon, &["top", "--live", "one"]).code(1);
     }
     client.run(&daemon, &["rm", "-f", "one"]).ok();

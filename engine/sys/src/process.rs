@@ -110,7 +110,9 @@ mod tests {
     fn a_program_has_the_descriptor_that_was_kept_for_it_and_no_other() {
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
         let (other, _) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        let line = format!("test ! -e /proc/self/fd/{} && echo x >&{}", other.as_raw_fd(), writer.as_raw_fd());
+        // Some shells know no numbers of more than one digit.
+        let line =
+            format!("test ! -e /proc/self/fd/{} && echo x >/proc/self/fd/{}", other.as_raw_fd(), writer.as_raw_fd());
         let mut child = spawn_with(Command::new("sh").arg("-c").arg(line), writer.as_fd()).unwrap();
         assert!(child.wait().unwrap().success());
         let mut buffer = [0; 8];

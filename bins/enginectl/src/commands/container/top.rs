@@ -16,7 +16,7 @@ use crate::session::Session;
 /// Show the processes of a container
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Show them as a screen that is kept up to date, who uses most first
+    /// Show them as a screen that is kept up to date, who uses most first unless there are options of ps
     #[arg(long)]
     live: bool,
     /// The container, and options of ps
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 }
 
 /// What a screen shows when nothing is asked for.
-const LIVE: &str = "-eo pid,user,pcpu,pmem,rss,stat,time,args";
+const LIVE: &str = "-eo pid,user,pcpu,pmem,rss,stat,time,args --sort=-pcpu";
 /// Between two looks at a container of a daemon that answers but once.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -55,9 +55,7 @@ async fn live(container: &str, options: &str, session: &mut Session) -> Result<u
         };
         lines::read(response.into_body(), "what the daemon tells of processes", |some| {
             for line in some {
-                let mut answer: TopResponse = parse(&path, line)?;
-                most_first(&mut answer);
-                let text = table(answer).render(session.width().filter(|_| screen));
+                let text = table(parse(&path, line)?).render(session.width().filter(|_| screen));
                 session.print(if screen { redrawn(&text, session) } else { text })?;
             }
             Ok(())
@@ -74,30 +72,4 @@ fn table(answer: TopResponse) -> Table {
         table.row(process);
     }
     table
-}
-
-/// In the order of what they use of a processor, when that is told.
-fn most_first(answer: &mut TopResponse) {
-    let Some(column) = answer.titles.iter().position(|title| title == "%CPU" || title == "C") else { return };
-    let load = |process: &Vec<String>| process.get(column).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    answer.processes.sort_by(|one, other| load(other).total_cmp(&load(one)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_uses_most_comes_first() {
-        let row = |pid: &str, load: &str| vec![pid.to_owned(), load.to_owned()];
-        let processes = vec![row("1", "0.0"), row("2", "10.5"), row("3", "9.9"), row("4", "10.5")];
-        let mut answer = TopResponse { titles: row("PID", "%CPU"), processes };
-        most_first(&mut answer);
-        let order: Vec<_> = answer.processes.iter().map(|process| process[0].as_str()).collect();
-        assert_eq!(order, ["2", "4", "3", "1"]);
-        answer.titles[1] = "CMD".to_owned();
-        answer.processes.reverse();
-        most_first(&mut answer);
-        assert_eq!(answer.processes[0][0], "1");
-    }
 }
