@@ -390,7 +390,7 @@ impl Exec {
         });
     }
 
-    /// A question for health is the same throughout a run.
+    /// A question for health is the same throughout a run. What is opened for it lies in memory: no thread is asked to wait for it.
     fn plan_of_before(&self, live: &Live) -> Result<Option<ExecPlan>, Error> {
         let Some(compiled) = live.question().filter(|_| self.inner.unseen) else { return Ok(None) };
         Ok(self.container.shared.parts.runtime.exec_again(&compiled, live.process())?)

@@ -18,7 +18,8 @@ pub(super) fn warnings(host: &HostConfig, capabilities: u64) -> Vec<String> {
         name => getrlimit(resource(name)?).maximum.and_then(|most| i64::try_from(most).ok()),
     };
     let mut warnings: Vec<String> = host.ulimits.iter().filter_map(|limit| cut(limit, allowed(limit)?)).collect();
-    let least = if free { None } else { read("/proc/self/oom_score_adj") };
+    // Who asks for none is not told of the daemon's own.
+    let least = if free || host.oom_score_adj == 0 { None } else { read("/proc/self/oom_score_adj") };
     if let Some(least) = least.filter(|least| i64::from(host.oom_score_adj) < *least) {
         warnings.push(format!(
             "OomScoreAdj {} is below that of the daemon, which may not lower it: it stays {least}",

@@ -183,20 +183,15 @@ pub(super) fn namespace_of(live: &Live) -> Result<NetworkNamespace, Error> {
 
 /// Whose network a container is in: its own, or that of another one, which may be in that of yet another one.
 pub(super) fn owner(shared: &Shared, record: &Record) -> Result<ContainerId, Error> {
-    let (mut id, mut mode) = (record.id, record.config.host.network_mode.clone());
+    let mut other: Option<Arc<Record>> = None;
     // One can join only what was there before it, so this has an end.
-    while let NetworkMode::Container(other) = &mode {
-        id = other.parse().map_err(|_| Error::NoSuchContainer(other.clone()))?;
-        mode = shared
-            .by_id(&id)
-            .ok_or_else(|| Error::NoSuchContainer(other.clone()))?
-            .record()
-            .config
-            .host
-            .network_mode
-            .clone();
+    loop {
+        let one = other.as_deref().unwrap_or(record);
+        let NetworkMode::Container(joined) = &one.config.host.network_mode else { return Ok(one.id) };
+        let missing = || Error::NoSuchContainer(joined.clone());
+        let id: ContainerId = joined.parse().map_err(|_| missing())?;
+        other = Some(shared.by_id(&id).ok_or_else(missing)?.record());
     }
-    Ok(id)
 }
 
 /// Frees what a container that has ended has on networks. As long as others are in its namespace that does not die, so its
@@ -205,7 +200,8 @@ pub(super) fn let_go(shared: &Shared, id: &ContainerId) -> Result<(), Error> {
     let networks = &shared.parts.networks;
     let shares = |inner: &&Arc<Inner>| {
         let record = inner.record();
-        record.id != *id && owner(shared, &record).is_ok_and(|owner| owner == *id)
+        matches!(record.config.host.network_mode, NetworkMode::Container(_))
+            && owner(shared, &record).is_ok_and(|owner| owner == *id)
     };
     let all = shared.all();
     for live in all.iter().filter(shares).filter_map(|inner| inner.live()) {
